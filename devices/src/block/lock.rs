@@ -1,0 +1,37 @@
+//! The lock that keeps two machines from writing one image.
+//!
+//! An "open file description" lock: it belongs to the opened file, not to the process, so it also keeps apart
+//! two disks of one machine; it goes when the file is closed, also by SIGKILL; and QEMU's image locks are of
+//! the same kind.
+#![expect(unsafe_code, reason = "no crate at hand offers F_OFD_SETLK")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// Takes the lock on the whole of `file`: shared with other readers, or exclusive. Never waits.
+///
+/// False where somebody else holds it.
+///
+/// # Errors
+///
+/// The host's error where the file cannot be locked at all.
+pub(super) fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
+    let lock = libc::flock {
+        l_type: if shared { libc::F_RDLCK } else { libc::F_WRLCK } as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0, // to the end, wherever it is
+        l_pid: 0, // must be 0 for this kind of lock
+    };
+    // SAFETY: the descriptor is open as long as `file` is, and F_OFD_SETLK only reads the struct, which
+    // outlives the call.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+        _ => Err(error),
+    }
+}

@@ -1,0 +1,221 @@
+//! Who answers at an address: memory-mapped registers and ports alike.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A device behind a range of guest-physical addresses or ports.
+///
+/// `offset` counts bytes from the start of the range, and the access lies wholly within the range: the bus
+/// has seen to that. `data` has 1 to 8 bytes, in the guest's (little-endian) order.
+pub trait BusDevice: Send {
+    /// Fills `data` with what the guest reads at `offset`. All of `data` must be written.
+    fn read(&mut self, offset: u64, data: &mut [u8]);
+    /// Takes what the guest wrote at `offset`.
+    fn write(&mut self, offset: u64, data: &[u8]);
+}
+
+/// A device on the bus, shared between the vCPUs: one access at a time.
+pub type SharedDevice = Arc<Mutex<dyn BusDevice>>;
+
+/// Why a device could not be put on the bus.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BusError {
+    /// The range has no bytes, or runs over the end of the address space.
+    #[error("{name}: {len:#x} bytes at {base:#x} are no range of addresses")]
+    NoRange {
+        /// The device that was to be put there.
+        name: String,
+        /// Its first address.
+        base: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// Another device is there.
+    #[error("{name} at {base:#x} would lie over {other} at {other_base:#x}")]
+    Taken {
+        /// The device that was to be put there.
+        name: String,
+        /// Its first address.
+        base: u64,
+        /// The device that is there.
+        other: String,
+        /// That device's first address.
+        other_base: u64,
+    },
+}
+
+struct Entry {
+    base: u64,
+    /// The last address, so that a range can end at the top of the address space.
+    last: u64,
+    name: String,
+    device: SharedDevice,
+}
+
+/// An address space: which device answers where.
+///
+/// One rule for bad accesses: what no single device owns wholly reads as ones, takes writes without effect,
+/// and is counted.
+#[derive(Default)]
+pub struct Bus {
+    /// Sorted by base, never overlapping.
+    entries: Vec<Entry>,
+    unclaimed: AtomicU64,
+}
+
+impl Bus {
+    /// An address space where nobody answers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts `device` at `base`, `len` bytes long.
+    ///
+    /// # Errors
+    ///
+    /// Where the range is empty, runs over the end of the address space or meets another device.
+    pub fn insert(
+        &mut self,
+        base: u64,
+        len: u64,
+        name: &str,
+        device: SharedDevice,
+    ) -> Result<(), BusError> {
+        let last = len
+            .checked_sub(1)
+            .and_then(|n| base.checked_add(n))
+            .ok_or_else(|| BusError::NoRange { name: name.to_owned(), base, len })?;
+        if let Some(other) = self.entries.iter().find(|e| base <= e.last && e.base <= last) {
+            return Err(BusError::Taken {
+                name: name.to_owned(),
+                base,
+                other: other.name.clone(),
+                other_base: other.base,
+            });
+        }
+        let at = self.entries.partition_point(|e| e.base < base);
+        self.entries.insert(at, Entry { base, last, name: name.to_owned(), device });
+        Ok(())
+    }
+
+    /// Reads for the guest. True where a device answered; ones where none did.
+    pub fn read(&self, addr: u64, data: &mut [u8]) -> bool {
+        if let Some((device, offset)) = self.find(addr, data.len()) {
+            device.lock().unwrap_or_else(PoisonError::into_inner).read(offset, data);
+            return true;
+        }
+        data.fill(0xff);
+        false
+    }
+
+    /// Writes for the guest. True where a device took it; without effect where none did.
+    pub fn write(&self, addr: u64, data: &[u8]) -> bool {
+        if let Some((device, offset)) = self.find(addr, data.len()) {
+            device.lock().unwrap_or_else(PoisonError::into_inner).write(offset, data);
+            return true;
+        }
+        false
+    }
+
+    /// How many accesses no device owned.
+    pub fn unclaimed(&self) -> u64 {
+        self.unclaimed.load(Ordering::Relaxed)
+    }
+
+    fn find(&self, addr: u64, len: usize) -> Option<(&Mutex<dyn BusDevice + 'static>, u64)> {
+        let before = self.entries.partition_point(|e| e.base <= addr);
+        let found = before.checked_sub(1).and_then(|at| self.entries.get(at)).filter(|e| {
+            u64::try_from(len)
+                .ok()
+                .and_then(|len| addr.checked_add(len.saturating_sub(1)))
+                .is_some_and(|last| last <= e.last)
+        });
+        if found.is_none() {
+            self.unclaimed.fetch_add(1, Ordering::Relaxed);
+        }
+        found.map(|e| (&*e.device, addr - e.base))
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(
+                self.entries.iter().map(|e| (format!("{:#x}..={:#x}", e.base, e.last), &e.name)),
+            )
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Remembers the last write, reads as its offset.
+    struct Probe(Arc<Mutex<Option<(u64, Vec<u8>)>>>);
+
+    impl BusDevice for Probe {
+        fn read(&mut self, offset: u64, data: &mut [u8]) {
+            data.fill(offset as u8);
+        }
+        fn write(&mut self, offset: u64, data: &[u8]) {
+            *self.0.lock().unwrap() = Some((offset, data.to_vec()));
+        }
+    }
+
+    type Seen = Arc<Mutex<Option<(u64, Vec<u8>)>>>;
+
+    fn probe() -> (SharedDevice, Seen) {
+        let seen = Seen::default();
+        (Arc::new(Mutex::new(Probe(seen.clone()))), seen)
+    }
+
+    #[test]
+    fn the_owner_answers_with_its_own_offset() {
+        let mut bus = Bus::new();
+        let (a, seen_a) = probe();
+        let (b, seen_b) = probe();
+        bus.insert(0x2000, 0x200, "b", b).unwrap();
+        bus.insert(0x1000, 0x1000, "a", a).unwrap();
+        let mut data = [0; 4];
+        assert!(bus.read(0x2004, &mut data));
+        assert_eq!(data, [4; 4]);
+        assert!(bus.write(0x1ffc, &[1, 2, 3, 4]));
+        assert_eq!(*seen_a.lock().unwrap(), Some((0xffc, vec![1, 2, 3, 4])));
+        assert_eq!(*seen_b.lock().unwrap(), None);
+        assert_eq!(bus.unclaimed(), 0);
+    }
+
+    #[test]
+    fn what_nobody_owns_wholly_reads_as_ones_and_is_counted() {
+        let mut bus = Bus::new();
+        let (a, seen) = probe();
+        bus.insert(0x1000, 0x10, "a", a).unwrap();
+        for addr in [0, 0xfff, 0x100d, 0x1010, u64::MAX, u64::MAX - 3] {
+            let mut data = [0; 4];
+            assert!(!bus.read(addr, &mut data), "{addr:#x}");
+            assert_eq!(data, [0xff; 4]);
+            assert!(!bus.write(addr, &data));
+        }
+        assert_eq!(*seen.lock().unwrap(), None);
+        assert_eq!(bus.unclaimed(), 12);
+    }
+
+    #[test]
+    fn ranges_never_overlap() {
+        let mut bus = Bus::new();
+        bus.insert(0x1000, 0x10, "a", probe().0).unwrap();
+        for (base, len) in [(0x1000, 0x10), (0xff8, 9), (0x100f, 1), (0, 0x10000)] {
+            let error = bus.insert(base, len, "b", probe().0).unwrap_err();
+            assert!(matches!(error, BusError::Taken { .. }), "{base:#x}+{len:#x}: {error}");
+        }
+        for (base, len) in [(0, 0), (u64::MAX, 2)] {
+            let error = bus.insert(base, len, "b", probe().0).unwrap_err();
+            assert!(matches!(error, BusError::NoRange { .. }), "{base:#x}+{len:#x}: {error}");
+        }
+        bus.insert(0x1010, 0x10, "b", probe().0).unwrap();
+        bus.insert(u64::MAX, 1, "top", probe().0).unwrap();
+        assert!(bus.read(u64::MAX, &mut [0]));
+    }
+}

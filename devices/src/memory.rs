@@ -1,0 +1,310 @@
+//! Guest memory: the only door between a device and the guest's bytes.
+//!
+//! A device never holds a pointer into guest RAM. It holds [`GuestRam`], a cheap handle, and either reads small
+//! things at an address (ring entries, descriptors, headers; always once, into an owned value) or collects the
+//! guest's buffers into [`Buffers`], whose ranges were checked when they were added. An engine then moves bytes
+//! between a file and the buffers with no copy in between: the kernel is given iovecs that point into guest RAM.
+//!
+//! Guest RAM is volatile: the guest may change any byte at any time, so no `&[u8]` over it exists.
+#![expect(unsafe_code, reason = "preadv and pwritev take raw pointers to guest RAM")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
+};
+
+/// The most buffers the kernel takes in one call (UIO_MAXIOV).
+const IOV_MAX: usize = 1024;
+
+/// A range of guest-physical addresses that does not lie wholly in guest RAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{len:#x} bytes at {addr:#x} do not lie in guest RAM")]
+pub struct OutOfRam {
+    /// The first guest-physical address.
+    pub addr: u64,
+    /// The length in bytes.
+    pub len: u64,
+}
+
+/// A handle on guest RAM. Cloning is cheap; RAM lives as long as any handle does.
+#[derive(Debug, Clone)]
+pub struct GuestRam(Arc<GuestMemoryMmap>);
+
+impl GuestRam {
+    /// The handle on memory that the machine's owner has mapped.
+    pub fn new(memory: GuestMemoryMmap) -> Self {
+        Self(Arc::new(memory))
+    }
+
+    /// Anonymous RAM at the given ranges of (guest-physical address, bytes).
+    ///
+    /// # Errors
+    ///
+    /// Where the ranges overlap or the host has no memory for them.
+    pub fn anonymous(ranges: &[(u64, usize)]) -> Result<Self, vm_memory::mmap::FromRangesError> {
+        let ranges: Vec<_> = ranges.iter().map(|&(addr, len)| (GuestAddress(addr), len)).collect();
+        Ok(Self::new(GuestMemoryMmap::from_ranges(&ranges)?))
+    }
+
+    /// The memory itself, for whoever maps it into a machine.
+    pub fn memory(&self) -> &GuestMemoryMmap {
+        &self.0
+    }
+
+    /// The ranges of RAM, lowest first: (guest-physical address, bytes).
+    pub fn ranges(&self) -> Vec<(u64, u64)> {
+        self.0.iter().map(|r| (r.start_addr().0, r.len())).collect()
+    }
+
+    /// Whether the `len` bytes at `addr` lie wholly in RAM. No bytes lie there wherever `addr` is.
+    pub fn check(&self, addr: u64, len: u64) -> Result<(), OutOfRam> {
+        let error = OutOfRam { addr, len };
+        if len == 0 {
+            return Ok(());
+        }
+        addr.checked_add(len - 1).ok_or(error)?;
+        let bytes = usize::try_from(len).map_err(|_| error)?;
+        if self.0.check_range(GuestAddress(addr), bytes) { Ok(()) } else { Err(error) }
+    }
+
+    /// Reads `N` bytes at `addr` once, into an owned value.
+    ///
+    /// # Errors
+    ///
+    /// Where they do not lie wholly in RAM.
+    pub fn read<const N: usize>(&self, addr: u64) -> Result<[u8; N], OutOfRam> {
+        let mut bytes = [0; N];
+        self.read_into(addr, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Fills `bytes` from `addr`.
+    ///
+    /// # Errors
+    ///
+    /// Where they do not lie wholly in RAM; `bytes` may be filled in part.
+    pub fn read_into(&self, addr: u64, bytes: &mut [u8]) -> Result<(), OutOfRam> {
+        let len = bytes.len() as u64;
+        self.0.read_slice(bytes, GuestAddress(addr)).map_err(|_| OutOfRam { addr, len })
+    }
+
+    /// Writes `bytes` at `addr`.
+    ///
+    /// # Errors
+    ///
+    /// Where they do not lie wholly in RAM; nothing is written then.
+    pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<(), OutOfRam> {
+        self.check(addr, bytes.len() as u64)?;
+        self.0
+            .write_slice(bytes, GuestAddress(addr))
+            .map_err(|_| OutOfRam { addr, len: bytes.len() as u64 })
+    }
+
+    /// Loads a little-endian u16 that the guest may be writing at this moment (a ring index); what the guest
+    /// wrote before it is seen by all reads after this one.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not in RAM or not aligned to 2 bytes.
+    pub fn load_u16(&self, addr: u64) -> Result<u16, OutOfRam> {
+        self.0
+            .load::<u16>(GuestAddress(addr), Ordering::Acquire)
+            .map(u16::from_le)
+            .map_err(|_| OutOfRam { addr, len: 2 })
+    }
+
+    /// Stores a little-endian u16 that the guest may be reading at this moment; whoever sees it sees all that
+    /// was written before.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not in RAM or not aligned to 2 bytes.
+    pub fn store_u16(&self, addr: u64, value: u16) -> Result<(), OutOfRam> {
+        self.0
+            .store(value.to_le(), GuestAddress(addr), Ordering::Release)
+            .map_err(|_| OutOfRam { addr, len: 2 })
+    }
+}
+
+/// A range of guest RAM, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segment {
+    addr: u64,
+    len: u64,
+}
+
+/// The guest's buffers of one request, in order: ranges of guest RAM, checked when they were added.
+///
+/// It keeps RAM alive, so a request in flight stays valid whatever becomes of the machine.
+#[derive(Debug, Clone)]
+pub struct Buffers {
+    ram: GuestRam,
+    segments: Vec<Segment>,
+    len: u64,
+}
+
+impl Buffers {
+    /// No buffers yet.
+    pub const fn new(ram: GuestRam) -> Self {
+        Self { ram, segments: Vec::new(), len: 0 }
+    }
+
+    /// The one buffer of `len` bytes at `addr`.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not lie wholly in RAM.
+    pub fn single(ram: GuestRam, addr: u64, len: u64) -> Result<Self, OutOfRam> {
+        let mut buffers = Self::new(ram);
+        buffers.push(addr, len)?;
+        Ok(buffers)
+    }
+
+    /// Adds the `len` bytes at `addr`.
+    ///
+    /// # Errors
+    ///
+    /// Where they do not lie wholly in RAM, or the sum of all lengths leaves 64 bits.
+    pub fn push(&mut self, addr: u64, len: u64) -> Result<(), OutOfRam> {
+        self.ram.check(addr, len)?;
+        let total = self.len.checked_add(len).ok_or(OutOfRam { addr, len })?;
+        if len > 0 {
+            self.segments.push(Segment { addr, len });
+            self.len = total;
+        }
+        Ok(())
+    }
+
+    /// All bytes together.
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many ranges there are.
+    pub const fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Cuts the buffers down to their first `len` bytes; without effect where they are no longer than that.
+    pub fn truncate(&mut self, len: u64) {
+        let tail = self.split_off(len);
+        drop(tail);
+    }
+
+    /// Takes off all bytes from `at` on.
+    pub fn split_off(&mut self, at: u64) -> Self {
+        let mut tail = Self::new(self.ram.clone());
+        let mut left = at;
+        let mut keep = Vec::with_capacity(self.segments.len());
+        for Segment { addr, len } in self.segments.drain(..) {
+            let here = len.min(left);
+            left -= here;
+            if here > 0 {
+                keep.push(Segment { addr, len: here });
+            }
+            if here < len {
+                tail.segments.push(Segment { addr: addr + here, len: len - here });
+                tail.len += len - here;
+            }
+        }
+        self.segments = keep;
+        self.len -= tail.len;
+        tail
+    }
+
+    /// Copies the first bytes of the buffers into `bytes`; how many that were.
+    pub fn copy_to(&self, bytes: &mut [u8]) -> usize {
+        let mut done = 0;
+        for slice in self.slices(0) {
+            let rest = bytes.get_mut(done..).unwrap_or_default();
+            done += slice.copy_to(rest);
+        }
+        done
+    }
+
+    /// Copies `bytes` into the first bytes of the buffers; how many that were.
+    pub fn copy_from(&self, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        for slice in self.slices(0) {
+            let rest = bytes.get(done..).unwrap_or_default();
+            let here = rest.len().min(slice.len());
+            slice.copy_from(rest);
+            done += here;
+        }
+        done
+    }
+
+    /// Reads from `file` at `offset` (bytes) into the buffers behind their first `skip` bytes, in one call to
+    /// the kernel; the bytes read, which may be fewer than there is room for.
+    ///
+    /// # Errors
+    ///
+    /// The host's error, as it came.
+    pub fn read_from(&self, file: &File, offset: u64, skip: u64) -> io::Result<u64> {
+        let (iovecs, offset) = self.iovecs(offset, skip)?;
+        // SAFETY: each iovec covers bytes of guest RAM that `self.ram` keeps mapped during the call, and guest
+        // RAM is only ever accessed as volatile memory, so the kernel may write there while the guest or
+        // another device reads or writes. The count is the vector's own, at most IOV_MAX.
+        let n = unsafe {
+            libc::preadv(file.as_raw_fd(), iovecs.as_ptr(), iovecs.len() as libc::c_int, offset)
+        };
+        u64::try_from(n).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Writes the buffers behind their first `skip` bytes to `file` at `offset` (bytes), in one call to the
+    /// kernel; the bytes written, which may be fewer than there are.
+    ///
+    /// With `durable` the bytes written, and what is needed to find them again, are on stable storage when
+    /// the call returns (RWF_DSYNC).
+    ///
+    /// # Errors
+    ///
+    /// The host's error, as it came.
+    pub fn write_to(&self, file: &File, offset: u64, skip: u64, durable: bool) -> io::Result<u64> {
+        let (iovecs, offset) = self.iovecs(offset, skip)?;
+        let flags = if durable { libc::RWF_DSYNC } else { 0 };
+        let count = iovecs.len() as libc::c_int;
+        // SAFETY: as in `read_from`; the kernel only reads the bytes.
+        let n = unsafe { libc::pwritev2(file.as_raw_fd(), iovecs.as_ptr(), count, offset, flags) };
+        u64::try_from(n).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// The host's view of the bytes behind the first `skip`: valid while `self` is.
+    fn slices(&self, skip: u64) -> impl Iterator<Item = VolatileSlice<'_>> {
+        let mut skip = skip;
+        self.segments
+            .iter()
+            .filter_map(move |&Segment { addr, len }| {
+                let past = len.min(skip);
+                skip -= past;
+                // The lengths were checked against RAM, whose sizes are the host's `usize`.
+                usize::try_from(len - past).ok().filter(|&n| n > 0).map(|n| (addr + past, n))
+            })
+            .flat_map(|(addr, len)| self.ram.0.get_slices(GuestAddress(addr), len))
+            .filter_map(Result::ok)
+    }
+
+    fn iovecs(&self, offset: u64, skip: u64) -> io::Result<(Vec<libc::iovec>, libc::off_t)> {
+        let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let mut iovecs = Vec::with_capacity(self.segments.len().min(IOV_MAX));
+        iovecs.extend(self.slices(skip).take(IOV_MAX).map(|slice| libc::iovec {
+            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+            iov_len: slice.len(),
+        }));
+        Ok((iovecs, offset))
+    }
+}
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -1,0 +1,1 @@
+//! Standard virtio over MMIO.
