@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How often one rule is shown before it is only counted.
 const SHOWN_PER_RULE: u64 = 3;
@@ -18,10 +18,19 @@ const SHOWN_PER_DEVICE: u64 = 40;
 /// The text names the place where the rule stands, such as "svirtb 2.1.1" or "virtio 1.2, 4.2.2.2".
 pub type Rule = &'static str;
 
-/// One device's complaints about its driver.
+/// One device's complaints about its driver. Clones share one count and one budget, so that the parts of a
+/// device (its transport, its worker) speak as one.
+#[derive(Debug, Clone)]
+pub struct Complaints(Arc<Shared>);
+
 #[derive(Debug)]
-pub struct Complaints {
+struct Shared {
     device: Arc<str>,
+    tally: Mutex<Tally>,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
     counts: BTreeMap<Rule, u64>,
     shown: u64,
     last: Option<String>,
@@ -30,62 +39,72 @@ pub struct Complaints {
 impl Complaints {
     /// No complaints yet, for the device that the log calls `device`.
     pub fn new(device: Arc<str>) -> Self {
-        Self { device, counts: BTreeMap::new(), shown: 0, last: None }
+        Self(Arc::new(Shared { device, tally: Mutex::default() }))
     }
 
     /// The name the log uses for the device.
     pub fn device(&self) -> &Arc<str> {
-        &self.device
+        &self.0.device
     }
 
     /// Counts one breach of `rule`, and says `what` happened (what was seen, and what became of it) unless
     /// enough was said already.
-    pub fn say(&mut self, rule: Rule, what: fmt::Arguments<'_>) {
-        let count = self.counts.entry(rule).or_insert(0);
+    pub fn say(&self, rule: Rule, what: fmt::Arguments<'_>) {
+        let mut tally = self.0.tally();
+        let count = tally.counts.entry(rule).or_insert(0);
         *count = count.saturating_add(1);
-        if *count > SHOWN_PER_RULE || self.shown >= SHOWN_PER_DEVICE {
+        let count = *count;
+        if count > SHOWN_PER_RULE || tally.shown >= SHOWN_PER_DEVICE {
             return;
         }
-        self.shown += 1;
-        let line = format!("{}: {what} [{rule}]", self.device);
-        let more = if *count == SHOWN_PER_RULE {
-            " (further ones of this kind are only counted)"
-        } else if self.shown == SHOWN_PER_DEVICE {
+        tally.shown += 1;
+        let line = format!("{}: {what} [{rule}]", self.0.device);
+        let more = if tally.shown == SHOWN_PER_DEVICE {
             " (this device says no more; all is counted)"
+        } else if count == SHOWN_PER_RULE {
+            " (further ones of this kind are only counted)"
         } else {
             ""
         };
         tracing::warn!("{line}{more}");
-        self.last = Some(line);
+        tally.last = Some(line);
     }
 
     /// How often `rule` was broken.
     pub fn count(&self, rule: Rule) -> u64 {
-        self.counts.get(rule).copied().unwrap_or(0)
+        self.0.tally().counts.get(rule).copied().unwrap_or(0)
     }
 
     /// The last line shown, without its note on further ones.
-    pub fn last(&self) -> Option<&str> {
-        self.last.as_deref()
+    pub fn last(&self) -> Option<String> {
+        self.0.tally().last.clone()
     }
 
     /// One line on what was counted but not shown; none where all was shown.
     pub fn summary(&self) -> Option<String> {
-        let total = self.counts.values().fold(0u64, |sum, n| sum.saturating_add(*n));
-        let hidden = total.saturating_sub(self.shown);
+        self.0.summary()
+    }
+}
+
+impl Shared {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn summary(&self) -> Option<String> {
+        let tally = self.tally();
+        let total = tally.counts.values().fold(0u64, |sum, n| sum.saturating_add(*n));
+        let hidden = total.saturating_sub(tally.shown);
         (hidden > 0).then(|| {
             let rules: Vec<_> =
-                self.counts.iter().map(|(rule, n)| format!("{n} x [{rule}]")).collect();
-            format!(
-                "{}: {hidden} complaints were not shown; in all {}",
-                self.device,
-                rules.join(", ")
-            )
+                tally.counts.iter().map(|(rule, n)| format!("{n} x [{rule}]")).collect();
+            let rules = rules.join(", ");
+            format!("{}: {hidden} complaints were not shown; in all {rules}", self.device)
         })
     }
 }
 
-impl Drop for Complaints {
+impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(summary) = self.summary() {
             tracing::warn!("{summary}");
@@ -99,11 +118,11 @@ mod tests {
 
     #[test]
     fn a_rule_is_shown_three_times_and_counted_for_ever() {
-        let mut c = Complaints::new("disk".into());
+        let c = Complaints::new("disk".into());
         for n in 0..1_000_000 {
             c.say("a rule", format_args!("saw {n}"));
         }
-        assert_eq!(c.last(), Some("disk: saw 2 [a rule]"));
+        assert_eq!(c.last().unwrap(), "disk: saw 2 [a rule]");
         assert_eq!(c.count("a rule"), 1_000_000);
         assert_eq!(
             c.summary().unwrap(),
@@ -115,16 +134,16 @@ mod tests {
     fn many_rules_share_one_budget() {
         let rules: Vec<Rule> =
             (0..100).map(|n| &*Box::leak(format!("rule {n}").into_boxed_str())).collect();
-        let mut c = Complaints::new("disk".into());
+        let c = Complaints::new("disk".into());
         for rule in &rules {
             c.say(rule, format_args!("broken"));
         }
-        assert_eq!(c.last(), Some("disk: broken [rule 39]"));
+        assert_eq!(c.last().unwrap(), "disk: broken [rule 39]");
     }
 
     #[test]
     fn nothing_hidden_nothing_summed_up() {
-        let mut c = Complaints::new("disk".into());
+        let c = Complaints::new("disk".into());
         assert_eq!(c.summary(), None);
         c.say("a rule", format_args!("broken"));
         assert_eq!(c.summary(), None);
