@@ -251,13 +251,11 @@ impl Buffers {
     ///
     /// The host's error, as it came.
     pub fn read_from(&self, file: &File, offset: u64, skip: u64) -> io::Result<u64> {
-        let (iovecs, offset) = self.iovecs(offset, skip)?;
+        let (iovecs, count, offset) = self.iovecs(offset, skip)?;
         // SAFETY: each iovec covers bytes of guest RAM that `self.ram` keeps mapped during the call, and guest
         // RAM is only ever accessed as volatile memory, so the kernel may write there while the guest or
-        // another device reads or writes. The count is the vector's own, at most IOV_MAX.
-        let n = unsafe {
-            libc::preadv(file.as_raw_fd(), iovecs.as_ptr(), iovecs.len() as libc::c_int, offset)
-        };
+        // another device reads or writes. The count is the vector's own.
+        let n = unsafe { libc::preadv(file.as_raw_fd(), iovecs.as_ptr(), count, offset) };
         u64::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
@@ -271,9 +269,8 @@ impl Buffers {
     ///
     /// The host's error, as it came.
     pub fn write_to(&self, file: &File, offset: u64, skip: u64, durable: bool) -> io::Result<u64> {
-        let (iovecs, offset) = self.iovecs(offset, skip)?;
+        let (iovecs, count, offset) = self.iovecs(offset, skip)?;
         let flags = if durable { libc::RWF_DSYNC } else { 0 };
-        let count = iovecs.len() as libc::c_int;
         // SAFETY: as in `read_from`; the kernel only reads the bytes.
         let n = unsafe { libc::pwritev2(file.as_raw_fd(), iovecs.as_ptr(), count, offset, flags) };
         u64::try_from(n).map_err(|_| io::Error::last_os_error())
@@ -294,14 +291,20 @@ impl Buffers {
             .filter_map(Result::ok)
     }
 
-    fn iovecs(&self, offset: u64, skip: u64) -> io::Result<(Vec<libc::iovec>, libc::off_t)> {
+    /// What preadv and pwritev2 take: iovecs, as many as one call takes, their count, and the offset.
+    fn iovecs(
+        &self,
+        offset: u64,
+        skip: u64,
+    ) -> io::Result<(Vec<libc::iovec>, libc::c_int, libc::off_t)> {
         let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut iovecs = Vec::with_capacity(self.segments.len().min(IOV_MAX));
         iovecs.extend(self.slices(skip).take(IOV_MAX).map(|slice| libc::iovec {
             iov_base: slice.ptr_guard_mut().as_ptr().cast(),
             iov_len: slice.len(),
         }));
-        Ok((iovecs, offset))
+        let count = libc::c_int::try_from(iovecs.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok((iovecs, count, offset))
     }
 }
 

@@ -17,9 +17,14 @@ use std::os::fd::AsRawFd;
 ///
 /// The host's error where the file cannot be locked at all.
 pub(super) fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "libc's constants are wider than the field they are for"
+    )]
+    let kind = if shared { libc::F_RDLCK } else { libc::F_WRLCK } as libc::c_short;
     let lock = libc::flock {
-        l_type: if shared { libc::F_RDLCK } else { libc::F_WRLCK } as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
+        l_type: kind,
+        l_whence: 0, // SEEK_SET
         l_start: 0,
         l_len: 0, // to the end, wherever it is
         l_pid: 0, // must be 0 for this kind of lock

@@ -1,1 +1,24 @@
-//! Standard virtio over MMIO.
+//! Standard virtio: devices behind virtio-mmio registers, on the split virtqueue.
+//!
+//! ```text
+//!  register access ──▶ registers::Register ──▶ mmio::Mmio (status, features, queue set-up)
+//!                                                 │ activate: hands the queues over
+//!                                                 ▼
+//!  doorbell ────────▶ VirtioDevice::service ──▶ queue::SplitQueue ──▶ chain::Chain ──▶ the device's request
+//!                                                 │
+//!  interrupt ◀── interrupt::Notifier ◀────────────┘
+//! ```
+//!
+//! The transport owns the set-up, the device owns the live queues; no queue is shared. A reset takes the
+//! queues away from the device, and the transport begins anew.
+
+pub mod blk;
+pub mod chain;
+pub mod device;
+pub mod interrupt;
+mod meaning;
+pub mod mmio;
+pub mod queue;
+pub mod registers;
+mod rules;
+pub mod spec;

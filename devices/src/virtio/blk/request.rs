@@ -1,0 +1,166 @@
+//! What a descriptor chain asks for (virtio 1.2, 5.2.6): a chain goes in, an owned request comes out, and guest
+//! memory is not looked at again.
+
+use crate::block::SECTOR_SIZE;
+use crate::complaints::Rule;
+use crate::memory::{Buffers, GuestRam, OutOfRam};
+use crate::virtio::chain::{Chain, Flaw};
+use crate::virtio::rules;
+use crate::virtio::spec::blk;
+
+/// The most bytes of data that one request may have, so that no request keeps the device for long. Far beyond
+/// what any driver asks for at once.
+pub(super) const DATA_MAX: u64 = 128 << 20;
+
+/// A request, and where its answer goes.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// By what the chain is given back.
+    pub(super) head: u16,
+    /// The status byte's guest-physical address, in RAM.
+    pub(super) status: u64,
+    /// What is asked for, or why that cannot be done.
+    pub(super) ask: Result<Ask, Refusal>,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Fill the buffers, whole sectors, from the disk.
+    Read { sector: u64, data: Buffers },
+    /// Store the buffers, whole sectors, on the disk.
+    Write { sector: u64, data: Buffers },
+    /// Bring all that was written to stable storage.
+    Flush,
+    /// The disk's id, as text.
+    GetId { data: Buffers },
+}
+
+/// Why a request is answered with an error at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The chain is at fault.
+    #[error(transparent)]
+    Flaw(#[from] Flaw),
+    /// No room for the header.
+    #[error(
+        "its part that the device reads has {len} bytes; the header alone has 16 (type, reserved, sector)"
+    )]
+    NoHeader { len: u64 },
+    /// A read into buffers that may only be read.
+    #[error(
+        "a read of sector {sector} has {len} bytes of data without the WRITE flag, which the device may not fill"
+    )]
+    ReadIntoReadable { sector: u64, len: u64 },
+    /// A write from buffers that may only be written.
+    #[error(
+        "a write of sector {sector} has {len} bytes of data with the WRITE flag, which the device may not read"
+    )]
+    WriteFromWritable { sector: u64, len: u64 },
+    /// Not whole sectors.
+    #[error("{len} bytes of data are not whole sectors of 512")]
+    Ragged { len: u64 },
+    /// Too much at once.
+    #[error("{len} bytes of data are more than the {DATA_MAX} of one request")]
+    TooLarge { len: u64 },
+    /// Not a request that this device knows.
+    #[error("type {kind} is no request that the device offers")]
+    Unknown { kind: u32 },
+}
+
+impl Refusal {
+    /// The rule that was broken.
+    pub(super) const fn rule(&self) -> Rule {
+        match self {
+            Self::Flaw(Flaw::OutOfOrder) => rules::FRAMING,
+            Self::Flaw(Flaw::NotInRam(_)) => rules::CHAIN,
+            Self::NoHeader { .. }
+            | Self::ReadIntoReadable { .. }
+            | Self::WriteFromWritable { .. } => rules::BLK_LAYOUT,
+            Self::Ragged { .. } => rules::BLK_DATA,
+            Self::TooLarge { .. } => rules::BLK_SIZE,
+            Self::Unknown { .. } => rules::BLK_TYPE,
+        }
+    }
+
+    /// What the driver is told.
+    pub(super) const fn status(&self) -> u8 {
+        match self {
+            Self::Unknown { .. } => blk::S_UNSUPP,
+            Self::Flaw(_)
+            | Self::NoHeader { .. }
+            | Self::ReadIntoReadable { .. }
+            | Self::WriteFromWritable { .. }
+            | Self::Ragged { .. }
+            | Self::TooLarge { .. } => blk::S_IOERR,
+        }
+    }
+}
+
+/// Why a chain cannot be answered at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoStatus {
+    /// There is nothing the device may write.
+    #[error(
+        "the chain has no byte that the device may write, so no status can be given (WRITE flag missing?)"
+    )]
+    NoRoom,
+    /// The last byte is not in RAM.
+    #[error("the status byte is not in RAM: {0}")]
+    NotInRam(#[from] OutOfRam),
+}
+
+impl Request {
+    /// What `chain` asks for. Header and status may be split over descriptors, or share them with data
+    /// (2.7.4.1: the device assumes nothing of the layout).
+    ///
+    /// # Errors
+    ///
+    /// Where there is no place for an answer.
+    pub(super) fn parse(chain: Chain, ram: &GuestRam) -> Result<Self, NoStatus> {
+        let status = chain.last_writable.ok_or(NoStatus::NoRoom)?;
+        ram.check(status, 1)?;
+        Ok(Self { head: chain.head, status, ask: ask(chain) })
+    }
+}
+
+fn ask(chain: Chain) -> Result<Ask, Refusal> {
+    let Chain { mut readable, mut writable, flaw, .. } = chain;
+    if let Some(flaw) = flaw {
+        return Err(flaw.into());
+    }
+    let len = readable.len();
+    if len < blk::HEADER_SIZE as u64 {
+        return Err(Refusal::NoHeader { len });
+    }
+    let mut header = [0; blk::HEADER_SIZE];
+    let outgoing = readable.split_off(blk::HEADER_SIZE as u64);
+    readable.copy_to(&mut header);
+    let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
+    let (kind, sector) = (u32::from_le_bytes([t0, t1, t2, t3]), u64::from_le_bytes(sector));
+    // The last byte is the status's.
+    writable.truncate(writable.len().saturating_sub(1));
+    let incoming = writable;
+    match kind {
+        blk::T_IN if !outgoing.is_empty() => {
+            Err(Refusal::ReadIntoReadable { sector, len: outgoing.len() })
+        }
+        blk::T_IN => Ok(Ask::Read { sector, data: sectors(incoming)? }),
+        blk::T_OUT if !incoming.is_empty() => {
+            Err(Refusal::WriteFromWritable { sector, len: incoming.len() })
+        }
+        blk::T_OUT => Ok(Ask::Write { sector, data: sectors(outgoing)? }),
+        blk::T_FLUSH => Ok(Ask::Flush),
+        blk::T_GET_ID => Ok(Ask::GetId { data: incoming }),
+        kind => Err(Refusal::Unknown { kind }),
+    }
+}
+
+/// The data of a read or a write, if it is whole sectors and not too many.
+fn sectors(data: Buffers) -> Result<Buffers, Refusal> {
+    let len = data.len();
+    if !len.is_multiple_of(SECTOR_SIZE) {
+        return Err(Refusal::Ragged { len });
+    }
+    if len > DATA_MAX { Err(Refusal::TooLarge { len }) } else { Ok(data) }
+}

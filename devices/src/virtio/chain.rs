@@ -1,0 +1,245 @@
+//! Descriptor chains: what the driver strung together, walked once, with every bound checked.
+//!
+//! A chain is walked into a [`Chain`], which owns what it found: nothing is read from the descriptor table a
+//! second time. Two kinds of mistakes are kept apart:
+//!
+//! - the ring itself is broken (a [`ChainError`]): where the chain ends cannot be known, so it cannot be
+//!   answered, and only a reset helps;
+//! - the chain has an end, but something in it is wrong (a [`Flaw`]): the driver can be told through the
+//!   status byte.
+
+use super::queue::SplitQueue;
+use super::spec::ring::{DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE};
+use crate::memory::{Buffers, GuestRam, OutOfRam};
+
+/// One descriptor (2.7.5), as it stood when it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Descriptor {
+    addr: u64,
+    len: u32,
+    flags: u16,
+    next: u16,
+}
+
+impl Descriptor {
+    fn read(ram: &GuestRam, addr: u64) -> Result<Self, OutOfRam> {
+        let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = ram.read(addr)?;
+        Ok(Self {
+            addr: u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
+            len: u32::from_le_bytes([l0, l1, l2, l3]),
+            flags: u16::from_le_bytes([f0, f1]),
+            next: u16::from_le_bytes([n0, n1]),
+        })
+    }
+
+    const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Why the end of a chain cannot be found. The queue is of no more use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// The available ring names a descriptor that is not there.
+    #[error("the available ring names descriptor {head}, but the table has {size}")]
+    HeadOutOfTable {
+        /// What the ring names.
+        head: u16,
+        /// The entries of the table.
+        size: u16,
+    },
+    /// `next` names a descriptor that is not there.
+    #[error("descriptor {index} goes on to descriptor {next}, but the table has {size}")]
+    NextOutOfTable {
+        /// The descriptor.
+        index: u32,
+        /// Its `next`.
+        next: u16,
+        /// The entries of the table.
+        size: u32,
+    },
+    /// The chain has more descriptors than the queue has entries: it goes round in a circle, or is too long.
+    #[error(
+        "the chain at descriptor {head} has more than {size} descriptors: it is a circle, or too long"
+    )]
+    TooLong {
+        /// Where the chain begins.
+        head: u16,
+        /// The entries of the queue.
+        size: u16,
+    },
+    /// An indirect descriptor without the feature.
+    #[error("descriptor {index} is indirect, but INDIRECT_DESC was not negotiated")]
+    IndirectNotNegotiated {
+        /// The descriptor.
+        index: u32,
+    },
+    /// An indirect descriptor in an indirect table, or with NEXT or WRITE.
+    #[error("descriptor {index} is indirect where it must not be: {why}")]
+    IndirectMisplaced {
+        /// The descriptor.
+        index: u32,
+        /// What the specification forbids.
+        why: &'static str,
+    },
+    /// An indirect table that is no table.
+    #[error(
+        "descriptor {index}: an indirect table of {len} bytes is not a whole number of descriptors"
+    )]
+    IndirectLength {
+        /// The descriptor.
+        index: u32,
+        /// The table's bytes.
+        len: u32,
+    },
+    /// An indirect table that is not in RAM.
+    #[error("descriptor {index}: the indirect table is not in RAM: {source}")]
+    IndirectNotInRam {
+        /// The descriptor.
+        index: u32,
+        /// Where it would be.
+        source: OutOfRam,
+    },
+}
+
+/// What is wrong in a chain whose end is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// A buffer is not in RAM.
+    #[error("a buffer is not in RAM: {0}")]
+    NotInRam(#[from] OutOfRam),
+    /// A buffer to be read stands behind one to be written (2.7.4.2).
+    #[error(
+        "a descriptor to be read by the device follows one to be written (its WRITE flag is missing?)"
+    )]
+    OutOfOrder,
+}
+
+/// A chain of descriptors, as the driver made it.
+#[derive(Debug)]
+pub struct Chain {
+    /// The index of its first descriptor, by which it is given back.
+    pub head: u16,
+    /// What the device may read, in order. Incomplete where there is a flaw.
+    pub readable: Buffers,
+    /// What the device may write, in order. Incomplete where there is a flaw.
+    pub writable: Buffers,
+    /// The guest-physical address of the last byte that the device may write. It need not be in RAM.
+    pub last_writable: Option<u64>,
+    /// The first thing that is wrong with it.
+    pub flaw: Option<Flaw>,
+}
+
+impl Chain {
+    /// Walks the chain at `head` of `queue`. With `indirect` it may go through an indirect table (2.7.5.3).
+    ///
+    /// # Errors
+    ///
+    /// Where its end cannot be found.
+    pub fn walk(queue: &SplitQueue, head: u16, indirect: bool) -> Result<Self, ChainError> {
+        let size = queue.size();
+        if head >= size {
+            return Err(ChainError::HeadOutOfTable { head, size });
+        }
+        let ram = queue.ram();
+        let mut chain = Self {
+            head,
+            readable: Buffers::new(ram.clone()),
+            writable: Buffers::new(ram.clone()),
+            last_writable: None,
+            flaw: None,
+        };
+        let mut table = Table { addr: queue.desc(), entries: u32::from(size), nested: false };
+        let mut index = u32::from(head);
+        let mut left = size;
+        loop {
+            let descriptor = match table.read(ram, index) {
+                Ok(descriptor) => descriptor,
+                Err(source) => return Err(ChainError::IndirectNotInRam { index, source }),
+            };
+            if descriptor.has(DESC_INDIRECT) {
+                // At most once: an indirect table cannot hold another.
+                table = table.enter(ram, index, descriptor, indirect)?;
+                index = 0;
+                continue;
+            }
+            // No chain may be longer than its queue, be it in an indirect table (2.7.5.3.1): this ends circles.
+            left = left.checked_sub(1).ok_or(ChainError::TooLong { head, size })?;
+            chain.add(descriptor);
+            if !descriptor.has(DESC_NEXT) {
+                return Ok(chain);
+            }
+            let next = u32::from(descriptor.next);
+            if next >= table.entries {
+                let (next, size) = (descriptor.next, table.entries);
+                return Err(ChainError::NextOutOfTable { index, next, size });
+            }
+            index = next;
+        }
+    }
+
+    fn add(&mut self, descriptor: Descriptor) {
+        let Descriptor { addr, len, .. } = descriptor;
+        let len = u64::from(len);
+        let pushed = if descriptor.has(DESC_WRITE) {
+            if len > 0 {
+                // Where this wraps, the buffer is not in RAM, and neither is its last byte.
+                self.last_writable = addr.checked_add(len - 1);
+            }
+            self.writable.push(addr, len)
+        } else {
+            if !self.writable.is_empty() {
+                self.flaw.get_or_insert(Flaw::OutOfOrder);
+            }
+            self.readable.push(addr, len)
+        };
+        if let Err(error) = pushed {
+            self.flaw.get_or_insert(Flaw::NotInRam(error));
+        }
+    }
+}
+
+/// A table of descriptors: the queue's, or an indirect one.
+struct Table {
+    addr: u64,
+    entries: u32,
+    nested: bool,
+}
+
+impl Table {
+    fn read(&self, ram: &GuestRam, index: u32) -> Result<Descriptor, OutOfRam> {
+        // Both tables were checked to lie in RAM, and index to lie in the table.
+        Descriptor::read(ram, self.addr + u64::from(index) * u64::from(DESC_SIZE))
+    }
+
+    /// The table that `descriptor`, found at `index` of this one, points to.
+    fn enter(
+        &self,
+        ram: &GuestRam,
+        index: u32,
+        descriptor: Descriptor,
+        negotiated: bool,
+    ) -> Result<Self, ChainError> {
+        let Descriptor { addr, len, .. } = descriptor;
+        let misplaced = |why| Err(ChainError::IndirectMisplaced { index, why });
+        if !negotiated {
+            return Err(ChainError::IndirectNotNegotiated { index });
+        }
+        if self.nested {
+            return misplaced("it stands in an indirect table");
+        }
+        if descriptor.has(DESC_NEXT) {
+            return misplaced("it has the NEXT flag, too");
+        }
+        if len == 0 || !len.is_multiple_of(DESC_SIZE) {
+            return Err(ChainError::IndirectLength { index, len });
+        }
+        ram.check(addr, u64::from(len))
+            .map_err(|source| ChainError::IndirectNotInRam { index, source })?;
+        Ok(Self { addr, entries: len / DESC_SIZE, nested: true })
+    }
+}
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

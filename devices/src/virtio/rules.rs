@@ -1,0 +1,34 @@
+//! The rules of the specification that drivers break, as they stand behind a complaint.
+
+use crate::complaints::Rule;
+
+pub(super) const WIDTH: Rule = "virtio 1.2, 4.2.2.2: access widths";
+pub(super) const NO_REGISTER: Rule = "virtio 1.2, 4.2.2: table of registers";
+pub(super) const DIRECTION: Rule = "virtio 1.2, 4.2.2: direction of registers";
+pub(super) const LEGACY: Rule = "virtio 1.2, 4.2.4: legacy interface";
+pub(super) const CONFIG_WRITE: Rule = "virtio 1.2, 2.5: configuration space";
+pub(super) const INTERRUPT_ACK: Rule = "virtio 1.2, 4.2.2.2: InterruptACK";
+pub(super) const STATUS_BITS: Rule = "virtio 1.2, 2.1: device status field";
+pub(super) const STATUS_CLEARED: Rule = "virtio 1.2, 2.1.1: the driver must not clear a status bit";
+pub(super) const STATUS_ORDER: Rule = "virtio 1.2, 3.1.1: order of initialization";
+pub(super) const FEATURES_SUBSET: Rule = "virtio 1.2, 2.2.1: accept only features that are offered";
+pub(super) const FEATURES_SETTLED: Rule = "virtio 1.2, 3.1.1: no new features after FEATURES_OK";
+pub(super) const VERSION_1: Rule = "virtio 1.2, 6.1: a driver must accept VERSION_1";
+pub(super) const NO_QUEUE: Rule = "virtio 1.2, 4.2.3.2: queues are set up before DRIVER_OK";
+pub(super) const QUEUE_SEL: Rule = "virtio 1.2, 4.2.3.2: QueueNumMax 0 means no such queue";
+pub(super) const QUEUE_EARLY: Rule = "virtio 1.2, 3.1.1: queues are set up after FEATURES_OK";
+pub(super) const QUEUE_LIVE: Rule = "virtio 1.2, 4.2.2.2: a queue in use is not set up again";
+pub(super) const QUEUE_LAYOUT: Rule = "virtio 1.2, 2.7: size, alignment and place of a queue";
+pub(super) const QUEUE_RESET: Rule = "virtio 1.2, 2.6.1: queue reset";
+pub(super) const NOTIFY: Rule = "virtio 1.2, 4.2.3.3: notify only a queue in use";
+pub(super) const AVAIL_INDEX: Rule = "virtio 1.2, 2.7.13.3: the available index";
+pub(super) const CHAIN: Rule = "virtio 1.2, 2.7.5: descriptor chains";
+pub(super) const FRAMING: Rule =
+    "virtio 1.2, 2.7.4.2: what the device reads stands before what it writes";
+pub(super) const BLK_LAYOUT: Rule = "virtio 1.2, 5.2.6: layout of a request";
+pub(super) const BLK_DATA: Rule = "virtio 1.2, 5.2.6.1: data in whole sectors";
+pub(super) const BLK_RANGE: Rule = "virtio 1.2, 5.2.6.1: sectors on the disk";
+pub(super) const BLK_READ_ONLY: Rule = "virtio 1.2, 5.2.6.2: a read-only disk is not written";
+pub(super) const BLK_TYPE: Rule = "virtio 1.2, 5.2.6: types of requests";
+pub(super) const BLK_SIZE: Rule = "cafevm: the bytes of one request";
+pub(super) const HOST: Rule = "host";
