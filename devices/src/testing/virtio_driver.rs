@@ -1,0 +1,286 @@
+//! A driver at the level of registers and rings: it can do everything right, and anything wrong.
+
+use std::sync::Arc;
+
+use super::CountingLine;
+use crate::bus::BusDevice;
+use crate::memory::GuestRam;
+use crate::trace::Tracer;
+use crate::virtio::device::VirtioDevice;
+use crate::virtio::mmio::Mmio;
+use crate::virtio::spec::ring::{DESC_NEXT, DESC_WRITE};
+use crate::virtio::spec::{blk, feature, status};
+
+/// Offsets of the registers (virtio 1.2, 4.2.2), for tests that write them out.
+pub mod reg {
+    #![expect(missing_docs, reason = "the names are the specification's")]
+    pub const MAGIC_VALUE: u64 = 0x00;
+    pub const VERSION: u64 = 0x04;
+    pub const DEVICE_ID: u64 = 0x08;
+    pub const VENDOR_ID: u64 = 0x0c;
+    pub const DEVICE_FEATURES: u64 = 0x10;
+    pub const DEVICE_FEATURES_SEL: u64 = 0x14;
+    pub const DRIVER_FEATURES: u64 = 0x20;
+    pub const DRIVER_FEATURES_SEL: u64 = 0x24;
+    pub const QUEUE_SEL: u64 = 0x30;
+    pub const QUEUE_NUM_MAX: u64 = 0x34;
+    pub const QUEUE_NUM: u64 = 0x38;
+    pub const QUEUE_READY: u64 = 0x44;
+    pub const QUEUE_NOTIFY: u64 = 0x50;
+    pub const INTERRUPT_STATUS: u64 = 0x60;
+    pub const INTERRUPT_ACK: u64 = 0x64;
+    pub const STATUS: u64 = 0x70;
+    pub const QUEUE_DESC: u64 = 0x80;
+    pub const QUEUE_DRIVER: u64 = 0x90;
+    pub const QUEUE_DEVICE: u64 = 0xa0;
+    pub const CONFIG_GENERATION: u64 = 0xfc;
+    pub const CONFIG: u64 = 0x100;
+}
+
+/// Where the driver keeps its descriptor table.
+pub const DESC: u64 = 0x1000;
+/// Where the driver keeps its available ring.
+pub const AVAIL: u64 = 0x3000;
+/// Where the driver keeps its used ring.
+pub const USED: u64 = 0x5000;
+/// Where the driver keeps the header of a request made by [`VirtioDriver::request`].
+pub const HEADER: u64 = 0x8000;
+/// Where the driver keeps its status byte, with nothing but zeros around it.
+pub const STATUS_BYTE: u64 = 0x9000;
+/// Where the driver keeps data.
+pub const DATA: u64 = 0x1_0000;
+/// The bytes of RAM: from 0, with nothing behind.
+pub const RAM_SIZE: usize = 1 << 20;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// The head of the chain given back.
+    pub head: u32,
+    /// The bytes that the device says it wrote.
+    pub len: u32,
+    /// The status byte, which was 0xff before.
+    pub status: u8,
+}
+
+/// A driver and its RAM, in front of one device.
+pub struct VirtioDriver {
+    /// The device's registers.
+    pub mmio: Mmio,
+    /// Guest RAM.
+    pub ram: GuestRam,
+    /// The device's interrupt line.
+    pub line: CountingLine,
+    size: u16,
+    avail_idx: u16,
+    used_idx: u16,
+}
+
+impl VirtioDriver {
+    /// A driver that has done nothing yet.
+    ///
+    /// # Panics
+    ///
+    /// Where the host has no memory.
+    pub fn new(device: impl VirtioDevice + 'static) -> Self {
+        Self::watched(device, Tracer::none())
+    }
+
+    /// The same, with the register accesses shown to `tracer`.
+    ///
+    /// # Panics
+    ///
+    /// Where the host has no memory.
+    #[expect(clippy::expect_used, reason = "for tests")]
+    pub fn watched(device: impl VirtioDevice + 'static, tracer: Tracer) -> Self {
+        let ram = GuestRam::anonymous(&[(0, RAM_SIZE)]).expect("RAM for a test");
+        let line = CountingLine::default();
+        let mmio = Mmio::new(Box::new(device), ram.clone(), Arc::new(line.clone()), tracer);
+        Self { mmio, ram, line, size: 0, avail_idx: 0, used_idx: 0 }
+    }
+
+    /// Reads a register.
+    pub fn get(&mut self, offset: u64) -> u32 {
+        let mut data = [0xee; 4];
+        self.mmio.read(offset, &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    /// Writes a register.
+    pub fn set(&mut self, offset: u64, value: u32) {
+        self.mmio.write(offset, &value.to_le_bytes());
+    }
+
+    /// Writes a pair of registers.
+    pub fn set_pair(&mut self, offset: u64, value: u64) {
+        self.set(offset, (value & 0xffff_ffff) as u32);
+        self.set(offset + 4, (value >> 32) as u32);
+    }
+
+    /// All features offered.
+    pub fn offered(&mut self) -> u64 {
+        self.set(reg::DEVICE_FEATURES_SEL, 1);
+        let high = u64::from(self.get(reg::DEVICE_FEATURES));
+        self.set(reg::DEVICE_FEATURES_SEL, 0);
+        high << 32 | u64::from(self.get(reg::DEVICE_FEATURES))
+    }
+
+    /// The initialization of 3.1.1 up to FEATURES_OK; whether that bit stayed.
+    pub fn negotiate(&mut self, features: u64) -> bool {
+        self.set(reg::STATUS, 0);
+        (self.avail_idx, self.used_idx) = (0, 0);
+        self.set(reg::STATUS, status::ACKNOWLEDGE);
+        self.set(reg::STATUS, status::ACKNOWLEDGE | status::DRIVER);
+        self.set(reg::DRIVER_FEATURES_SEL, 0);
+        self.set(reg::DRIVER_FEATURES, (features & 0xffff_ffff) as u32);
+        self.set(reg::DRIVER_FEATURES_SEL, 1);
+        self.set(reg::DRIVER_FEATURES, (features >> 32) as u32);
+        let asked = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;
+        self.set(reg::STATUS, asked);
+        self.get(reg::STATUS) == asked
+    }
+
+    /// Sets queue 0 up with `size` entries, at the usual place; whether the device took it.
+    pub fn set_up_queue(&mut self, size: u32) -> bool {
+        self.size = u16::try_from(size).unwrap_or(1).max(1);
+        for area in [DESC, AVAIL, USED] {
+            // As a driver allocates it: zeroed.
+            for at in (area..area + 0x1200).step_by(8) {
+                self.write(at, &[0; 8]);
+            }
+        }
+        self.set(reg::QUEUE_SEL, 0);
+        self.set(reg::QUEUE_NUM, size);
+        self.set_pair(reg::QUEUE_DESC, DESC);
+        self.set_pair(reg::QUEUE_DRIVER, AVAIL);
+        self.set_pair(reg::QUEUE_DEVICE, USED);
+        self.set(reg::QUEUE_READY, 1);
+        self.get(reg::QUEUE_READY) == 1
+    }
+
+    /// Sets DRIVER_OK on top of what is set.
+    pub fn go_live(&mut self) {
+        let now = self.get(reg::STATUS);
+        self.set(reg::STATUS, now | status::DRIVER_OK);
+    }
+
+    /// The whole initialization, with VERSION_1 and `features`, and a queue of `size` entries.
+    ///
+    /// # Panics
+    ///
+    /// Where the device refuses any of it.
+    #[must_use]
+    pub fn live(mut self, features: u64, size: u32) -> Self {
+        self.restart(features, size);
+        self
+    }
+
+    /// A reset, and the whole initialization again.
+    ///
+    /// # Panics
+    ///
+    /// Where the device refuses any of it.
+    pub fn restart(&mut self, features: u64, size: u32) {
+        assert!(self.negotiate(features | feature::VERSION_1), "the features were refused");
+        assert!(self.set_up_queue(size), "the queue was refused");
+        self.go_live();
+    }
+
+    /// Writes guest RAM.
+    ///
+    /// # Panics
+    ///
+    /// Where it is not RAM.
+    #[expect(clippy::expect_used, reason = "for tests")]
+    pub fn write(&self, addr: u64, bytes: &[u8]) {
+        self.ram.write(addr, bytes).expect("a test's address lies in RAM");
+    }
+
+    /// Reads guest RAM.
+    ///
+    /// # Panics
+    ///
+    /// Where it is not RAM.
+    #[expect(clippy::expect_used, reason = "for tests")]
+    pub fn bytes(&self, addr: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.ram.read_into(addr, &mut bytes).expect("a test's address lies in RAM");
+        bytes
+    }
+
+    /// Writes the descriptor at guest-physical address `at`.
+    pub fn write_desc(&self, at: u64, addr: u64, len: u32, flags: u16, next: u16) {
+        self.write(at, &addr.to_le_bytes());
+        self.write(at + 8, &len.to_le_bytes());
+        self.write(at + 12, &flags.to_le_bytes());
+        self.write(at + 14, &next.to_le_bytes());
+    }
+
+    /// Writes descriptor `index` of the queue.
+    pub fn desc(&self, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
+        self.write_desc(DESC + 16 * u64::from(index), addr, len, flags, next);
+    }
+
+    /// Makes descriptors from `first` on into a chain of (address, bytes, whether the device writes).
+    pub fn chain(&self, first: u16, parts: &[(u64, u32, bool)]) {
+        for (index, &(addr, len, write)) in (first..).zip(parts) {
+            let last = usize::from(index - first) + 1 == parts.len();
+            let flags = if last { 0 } else { DESC_NEXT } | if write { DESC_WRITE } else { 0 };
+            self.desc(index, addr, len, flags, if last { 0 } else { index + 1 });
+        }
+    }
+
+    /// Writes the header of a request.
+    pub fn header(&self, addr: u64, kind: u32, sector: u64) {
+        self.write(addr, &kind.to_le_bytes());
+        self.write(addr + 4, &[0; 4]);
+        self.write(addr + 8, &sector.to_le_bytes());
+    }
+
+    /// Puts a chain into the available ring.
+    pub fn offer(&mut self, head: u16) {
+        let slot = u64::from(self.avail_idx % self.size);
+        self.write(AVAIL + 4 + 2 * slot, &head.to_le_bytes());
+        self.avail_idx = self.avail_idx.wrapping_add(1);
+        self.write(AVAIL + 2, &self.avail_idx.to_le_bytes());
+    }
+
+    /// Rings the doorbell.
+    pub fn kick(&mut self) {
+        self.set(reg::QUEUE_NOTIFY, 0);
+    }
+
+    /// The next chain that the device gave back, with its length.
+    pub fn pop(&mut self) -> Option<(u32, u32)> {
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |v, b| v << 8 | u32::from(*b));
+        let idx = word(&self.bytes(USED + 2, 2));
+        if idx == u32::from(self.used_idx) {
+            return None;
+        }
+        let slot = u64::from(self.used_idx % self.size);
+        self.used_idx = self.used_idx.wrapping_add(1);
+        let element = self.bytes(USED + 4 + 8 * slot, 8);
+        let (id, len) = element.split_at(4);
+        Some((word(id), word(len)))
+    }
+
+    /// Offers the chain of `parts`, rings the doorbell and gives the outcome, where there is one. The status
+    /// byte is where [`STATUS_BYTE`] says.
+    pub fn submit(&mut self, parts: &[(u64, u32, bool)]) -> Option<Used> {
+        self.write(STATUS_BYTE, &[0xff]);
+        self.chain(0, parts);
+        self.offer(0);
+        self.kick();
+        let (head, len) = self.pop()?;
+        let status = self.bytes(STATUS_BYTE, 1).first().copied().unwrap_or(0xff);
+        Some(Used { head, len, status })
+    }
+
+    /// One request in the usual three descriptors (two where `len` is 0): header, data at [`DATA`], status.
+    pub fn request(&mut self, kind: u32, sector: u64, len: u32) -> Option<Used> {
+        self.header(HEADER, kind, sector);
+        let data = (DATA, len, kind != blk::T_OUT);
+        let (header, status) = ((HEADER, 16, false), (STATUS_BYTE, 1, true));
+        if len == 0 { self.submit(&[header, status]) } else { self.submit(&[header, data, status]) }
+    }
+}
