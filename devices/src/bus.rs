@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     /// Remembers the last write, reads as its offset.
-    struct Probe(Arc<Mutex<Option<(u64, Vec<u8>)>>>);
+    struct Probe(Seen);
 
     impl BusDevice for Probe {
         fn read(&mut self, offset: u64, data: &mut [u8]) {

@@ -32,6 +32,15 @@
 //! [`complaints::Complaints`]. `Result`s are for the host's side: an image that cannot be opened, RAM that
 //! cannot be had.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::type_complexity,
+        reason = "tests make small numbers"
+    )
+)]
+
 pub mod block;
 pub mod bus;
 pub mod complaints;
