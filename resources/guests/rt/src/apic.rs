@@ -1,0 +1,105 @@
+//! The local APIC of each processor and the IOAPIC they share.
+//! Intel SDM volume 3, chapter 10 (APIC), and the 82093AA data sheet (IOAPIC).
+
+use crate::mmio::Mmio;
+use crate::traps::{FIRST_LINE, SPURIOUS, TIMER};
+
+const LOCAL: Mmio = window(0xfee0_0000, 0x400);
+const IO: Mmio = window(0xfec0_0000, 0x20);
+
+const ID: u64 = 0x20;
+const TASK_PRIORITY: u64 = 0x80;
+const EOI: u64 = 0xb0;
+const SPURIOUS_VECTOR: u64 = 0xf0;
+const COMMAND_LOW: u64 = 0x300;
+const COMMAND_HIGH: u64 = 0x310;
+const LVT_TIMER: u64 = 0x320;
+const LVT_LINT0: u64 = 0x350;
+const TIMER_INITIAL: u64 = 0x380;
+const TIMER_CURRENT: u64 = 0x390;
+const TIMER_DIVIDE: u64 = 0x3e0;
+
+/// Local vector table: no interrupt from this source.
+const MASKED: u32 = 1 << 16;
+/// Spurious-vector register: the APIC is on.
+const SOFTWARE_ENABLE: u32 = 1 << 8;
+
+/// IOAPIC: which register the window shows, and the window.
+const SELECT: u64 = 0x00;
+const WINDOW: u64 = 0x10;
+/// The first redirection entry, two registers each.
+const REDIRECTION: u32 = 0x10;
+
+const fn window(base: u64, len: u64) -> Mmio {
+    match Mmio::new(base, len) {
+        Some(window) => window,
+        None => panic!("an APIC outside the hole"),
+    }
+}
+
+/// Switches this processor's APIC on; lets every priority in, and nothing from the old interrupt controllers.
+pub fn enable_local() {
+    LOCAL.write32(SPURIOUS_VECTOR, SOFTWARE_ENABLE | u32::from(SPURIOUS));
+    LOCAL.write32(TASK_PRIORITY, 0);
+    LOCAL.write32(LVT_LINT0, MASKED);
+}
+
+/// The APIC id of this processor.
+pub fn local_id() -> u8 {
+    (LOCAL.read32(ID) >> 24) as u8
+}
+
+/// Tells the local APIC that the interrupt in service has been served.
+#[inline]
+pub fn end_of_interrupt() {
+    LOCAL.write32(EOI, 0);
+}
+
+/// Sends what comes on IOAPIC `line` to processor `id`: edge-triggered, active high, fixed delivery.
+pub fn route(line: u8, id: u8) {
+    let entry = REDIRECTION + 2 * u32::from(line);
+    // The high half first: writing the low half unmasks.
+    io_write(entry + 1, u32::from(id) << 24);
+    io_write(entry, u32::from(FIRST_LINE + line));
+}
+
+fn io_write(register: u32, value: u32) {
+    IO.write32(SELECT, register);
+    IO.write32(WINDOW, value);
+}
+
+/// Starts the timer of this processor: `ticks` ticks down to zero, once. With `interrupt` it then interrupts.
+///
+/// A tick is 128 bus cycles. KVM's bus runs at 1 GHz, so there a tick is 128 ns; a guest uses the timer only for
+/// limits on waiting, so that another rate does no harm but to make them longer or shorter.
+pub fn start_timer(ticks: u32, interrupt: bool) {
+    const DIVIDE_BY_128: u32 = 0b1010;
+    LOCAL.write32(TIMER_DIVIDE, DIVIDE_BY_128);
+    LOCAL.write32(LVT_TIMER, u32::from(TIMER) | if interrupt { 0 } else { MASKED });
+    LOCAL.write32(TIMER_INITIAL, ticks);
+}
+
+/// Ticks left of what [`start_timer`] started; zero once it has run out.
+pub fn timer_left() -> u32 {
+    LOCAL.read32(TIMER_CURRENT)
+}
+
+/// Sends INIT to processor `id`: it waits for a start-up IPI. SDM 10.4.7 and 10.6.1.
+pub fn send_init(id: u8) {
+    const INIT: u32 = 0b101 << 8;
+    const ASSERT: u32 = 1 << 14;
+    command(id, INIT | ASSERT);
+}
+
+/// Sends a start-up IPI to processor `id`: it begins in real mode at `page * 4096`.
+pub fn send_startup(id: u8, page: u8) {
+    const STARTUP: u32 = 0b110 << 8;
+    const ASSERT: u32 = 1 << 14;
+    command(id, STARTUP | ASSERT | u32::from(page));
+}
+
+fn command(id: u8, low: u32) {
+    LOCAL.write32(COMMAND_HIGH, u32::from(id) << 24);
+    // Writing the low half sends.
+    LOCAL.write32(COMMAND_LOW, low);
+}

@@ -1,0 +1,81 @@
+//! A second processor.
+#![allow(unsafe_code)]
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use crate::wait::{self, Wait};
+use crate::{apic, exit, interrupts};
+
+/// Where a processor starts in real mode: a page below 640 KiB that nothing uses once the boot information is read.
+const TRAMPOLINE_PAGE: u8 = 0x08;
+const STACK_SIZE: usize = 32 * 1024;
+/// How long a processor may take to arrive, in milliseconds.
+const LIMIT: u32 = 5_000;
+
+unsafe extern "C" {
+    static ap_trampoline: u8;
+    static ap_trampoline_end: u8;
+}
+
+#[repr(C, align(16))]
+struct Stack(UnsafeCell<[u8; STACK_SIZE]>);
+
+// SAFETY: used as a stack by one processor, and by nothing else.
+unsafe impl Sync for Stack {}
+
+static STACK: Stack = Stack(UnsafeCell::new([0; STACK_SIZE]));
+
+/// Read by the trampoline in boot.s.
+// SAFETY: the name is used in boot.s and nowhere else.
+#[unsafe(no_mangle)]
+static rt_ap_stack_top: AtomicU32 = AtomicU32::new(0);
+
+/// What the processor runs, as an address (0: none).
+static ENTRY: AtomicUsize = AtomicUsize::new(0);
+/// How many processors have arrived in long mode.
+static ARRIVED: AtomicU32 = AtomicU32::new(0);
+
+/// Starts the processor with APIC id `id` in `entry`, and waits until it is there. False where it does not come.
+///
+/// There is one stack for it, so that this works once. [`interrupts::init`] has been called here; the new processor
+/// calls it for itself.
+///
+/// # Panics
+///
+/// Where it is called a second time.
+pub fn start(id: u8, entry: fn()) -> bool {
+    let before = ENTRY.swap(entry as usize, Ordering::AcqRel);
+    assert!(before == 0, "there is one stack for one more processor");
+    let top = STACK.0.get() as usize + STACK_SIZE;
+    rt_ap_stack_top.store(top as u32, Ordering::Release);
+    let code = &raw const ap_trampoline;
+    // SAFETY: both symbols bound one piece of code in boot.s, shorter than a page; the page is RAM on every PC, and
+    // free (TRAMPOLINE_PAGE).
+    unsafe {
+        let len = (&raw const ap_trampoline_end).offset_from_unsigned(code);
+        core::ptr::with_exposed_provenance_mut::<u8>(usize::from(TRAMPOLINE_PAGE) << 12)
+            .copy_from_nonoverlapping(code, len);
+    }
+    // INIT, 10 ms, start-up, and once more where that one was not heard: SDM 8.4.4.1.
+    apic::send_init(id);
+    wait::pause(10);
+    for _ in 0..2 {
+        apic::send_startup(id, TRAMPOLINE_PAGE);
+        if Wait::Poll.until(LIMIT / 2, || ARRIVED.load(Ordering::Acquire) > 0) {
+            return true;
+        }
+    }
+    false
+}
+
+/// What a new processor does: it says that it is there, runs its function, and stops.
+pub(crate) fn run_entry() -> ! {
+    ARRIVED.fetch_add(1, Ordering::AcqRel);
+    let address = ENTRY.load(Ordering::Acquire);
+    // SAFETY: `start` stored it, from a `fn()`, before it woke us.
+    let entry = unsafe { core::mem::transmute::<usize, fn()>(address) };
+    entry();
+    interrupts::disable();
+    exit::stop()
+}

@@ -1,0 +1,71 @@
+//! The built-in guest: a block shell on the serial console, over virtio or svirtb.
+//!
+//! Kernel command line:
+//!
+//! | word | means |
+//! |---|---|
+//! | `sh="write 1 text; read 1; exit"` | commands to run first, separated by `;`; then the prompt, if none was `exit` |
+//! | `poll=1` | the virtio disks are polled; else they interrupt, and the processor halts while it waits |
+//! | `entry=28`, `entry=32` | bytes from one svirtb ring entry to the next: as the text has it (the default), or as a C compiler pads it |
+//! | `virtio_mmio.device=SIZE@BASE:LINE` | a virtio disk; the loader adds these |
+//!
+//! | file | what |
+//! |---|---|
+//! | `line.rs` | the line editor |
+//! | `arguments.rs` | a command's words |
+//! | `commands.rs` | the commands, and the table that `help` prints |
+//! | `disks.rs` | the disks of the machine, and the one in use |
+//! | `status.rs` | registers in words |
+//! | `dump.rs`, `crc32.rs` | bytes for the eye, bytes for a comparison |
+#![no_std]
+#![no_main]
+
+mod arguments;
+mod commands;
+mod crc32;
+mod disks;
+mod dump;
+mod line;
+mod status;
+
+use core::ops::ControlFlow;
+
+use disks::Disks;
+use line::{Editor, Line};
+use rt::{command_line, console, interrupts, print, println};
+
+const PROMPT: &str = "cafevm> ";
+
+rt::entry!(main);
+
+fn main() -> u32 {
+    interrupts::init();
+    console::listen();
+    println!("cafevm shell: a block shell on the bare machine. 'help' lists its commands.");
+    let mut disks = Disks::find();
+    disks.introduce();
+    match run(&mut disks) {
+        ControlFlow::Break(code) => code,
+        ControlFlow::Continue(()) => 0,
+    }
+}
+
+/// The script, then the prompt. Ends with an exit code only.
+fn run(disks: &mut Disks) -> ControlFlow<u32> {
+    for command in command_line::value("sh").unwrap_or_default().split(';') {
+        let command = command.trim_ascii();
+        if !command.is_empty() {
+            println!("{PROMPT}{command}");
+            commands::run(disks, command)?;
+        }
+    }
+    let mut editor = Editor::new();
+    loop {
+        print!("{PROMPT}");
+        match editor.read_line() {
+            Line::Text(text) => commands::run(disks, text.trim_ascii())?,
+            Line::TooLong(max) => println!("that line has more than {max} characters: cut, and not run"),
+            Line::NotText => println!("that line is not UTF-8: not run"),
+        }
+    }
+}

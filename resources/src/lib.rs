@@ -1,0 +1,31 @@
+//! The guest programs that the binary and the tests carry: ELF files for x86-64 with a PVH note, linked at 2 MiB.
+//!
+//! Their sources are the workspace in `resources/guests`; `build.rs` builds it. What each program reads from its
+//! command line and prints is in its own file there.
+
+/// The built-in guest: a block shell on the serial console (`guests/shell`).
+pub static SHELL: &[u8] = include_bytes!(env!("GUEST_SHELL"));
+
+/// The guest programs that tests boot (`guests/test-guests`).
+///
+/// Each prints one line `ok SCENARIO` or `FAIL SCENARIO: what was seen` for a scenario, and ends the machine by
+/// port 0xf4 with 0 where all passed and 1 where one failed.
+#[cfg(feature = "test-guests")]
+pub mod test_guests {
+    /// What the loader hands over, and each way for a guest to end.
+    pub static BOOT: &[u8] = include_bytes!(env!("GUEST_BOOT"));
+    /// A svirtb driver that behaves as the KeV course's.
+    pub static KEV: &[u8] = include_bytes!(env!("GUEST_KEV"));
+    /// Several disks of both kinds at once.
+    pub static MULTI: &[u8] = include_bytes!(env!("GUEST_MULTI"));
+    /// rCore's published driver crate, `virtio-drivers`.
+    pub static RCORE: &[u8] = include_bytes!(env!("GUEST_RCORE"));
+    /// Two vCPUs with a disk each, or one between them.
+    pub static SMP: &[u8] = include_bytes!(env!("GUEST_SMP"));
+    /// A virtio driver that behaves as SOS's.
+    pub static SOS: &[u8] = include_bytes!(env!("GUEST_SOS"));
+    /// svirtb: the handshake, the ring, and every way to break them.
+    pub static SVIRTB: &[u8] = include_bytes!(env!("GUEST_SVIRTB"));
+    /// A virtio driver that behaves as xv6's.
+    pub static XV6: &[u8] = include_bytes!(env!("GUEST_XV6"));
+}
