@@ -3,6 +3,10 @@
 
 mod fault;
 mod irq;
+mod svirtb_driver;
+pub mod virtio_driver;
 
 pub use fault::{Fault, FaultEngine, Faults};
 pub use irq::CountingLine;
+pub use svirtb_driver::{SvirtbDriver, SvirtbEntry, SvirtbRefused, SvirtbRing};
+pub use virtio_driver::VirtioDriver;

@@ -1,0 +1,154 @@
+//! One entry of the ring: what it asks for, and everything that can be wrong with it.
+
+use crate::block::{BlockError, SECTOR_SIZE};
+use crate::complaints::Rule;
+use crate::memory::{GuestRam, OutOfRam};
+
+/// The bytes of an entry that carry meaning; a C compiler adds 4 more (section 2.2.1).
+pub(super) const ENTRY_BYTES: usize = 28;
+
+/// An entry as the driver wrote it, read once (section 2.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The buffer's guest-physical address.
+    pub(super) addr: u64,
+    /// The buffer's length in bytes; 0 is a no-op that succeeds.
+    pub(super) size: u64,
+    /// The first sector, of 512 bytes.
+    pub(super) sector: u64,
+    /// 0 reads, 1 writes.
+    pub(super) cmd: u32,
+}
+
+/// A command that the specification knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Command {
+    /// From the disk to the buffer.
+    Read,
+    /// From the buffer to the disk.
+    Write,
+}
+
+/// What is to be moved for an entry that was found right: all of it lies in RAM and on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) command: Command,
+    /// The first byte on the disk.
+    pub(super) offset: u64,
+    /// The bytes to move: the entry's size, or less where the disk ends within the entry.
+    pub(super) bytes: u64,
+}
+
+impl Entry {
+    /// Takes the little-endian fields apart.
+    pub(super) fn decode(bytes: [u8; ENTRY_BYTES]) -> Self {
+        let le64 = |at: usize| {
+            let field = bytes.iter().skip(at).take(8);
+            field.rev().fold(0, |value, byte| (value << 8) | u64::from(*byte))
+        };
+        let [.., c0, c1, c2, c3] = bytes;
+        Self {
+            addr: le64(0),
+            size: le64(8),
+            sector: le64(16),
+            cmd: u32::from_le_bytes([c0, c1, c2, c3]),
+        }
+    }
+
+    /// The command; none where the specification knows no such value.
+    pub(super) const fn command(&self) -> Option<Command> {
+        match self.cmd {
+            0 => Some(Command::Read),
+            1 => Some(Command::Write),
+            _ => None,
+        }
+    }
+
+    /// What traces and messages call the command.
+    pub(super) const fn operation(&self) -> &'static str {
+        match self.command() {
+            Some(Command::Read) => "read",
+            Some(Command::Write) => "write",
+            None => "unknown command",
+        }
+    }
+
+    /// Checks the entry against `ram` and a disk of `disk_size` bytes. Nothing is moved.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, in the order of the fields' checks below.
+    pub(super) fn plan(
+        &self,
+        ram: &GuestRam,
+        disk_size: u64,
+        read_only: bool,
+    ) -> Result<Plan, EntryError> {
+        let Self { addr, size, sector, cmd } = *self;
+        let command = self.command().ok_or(EntryError::UnknownCommand { cmd })?;
+        if size == 0 {
+            return Ok(Plan { command, offset: 0, bytes: 0 });
+        }
+        ram.check(addr, size).map_err(EntryError::Buffer)?;
+        let offset =
+            sector.checked_mul(SECTOR_SIZE).ok_or(EntryError::SectorOverflow { sector })?;
+        let on_disk = disk_size.saturating_sub(offset);
+        match command {
+            Command::Read => {}
+            Command::Write if read_only => return Err(EntryError::ReadOnly),
+            Command::Write if on_disk == 0 => {
+                return Err(EntryError::PastEnd { disk_size });
+            }
+            Command::Write => {}
+        }
+        Ok(Plan { command, offset, bytes: size.min(on_disk) })
+    }
+}
+
+/// Why the device stops at an entry.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EntryError {
+    /// The entry cannot be read.
+    #[error("the entry itself does not lie in guest RAM: {0}")]
+    Unreadable(OutOfRam),
+    /// A command other than 0 and 1.
+    #[error("cmd is {cmd:#x}; 0 is read and 1 is write")]
+    UnknownCommand { cmd: u32 },
+    /// Some byte of the buffer is not RAM, or its address wraps.
+    #[error("the buffer {:#x} + {:#x} does not lie in guest RAM", .0.addr, .0.len)]
+    Buffer(OutOfRam),
+    /// The sector's first byte has no 64-bit offset.
+    #[error("sector {sector:#x} times 512 bytes does not fit in 64 bits")]
+    SectorOverflow { sector: u64 },
+    /// A write to a disk that may only be read.
+    #[error("the disk is read-only (readonly=on)")]
+    ReadOnly,
+    /// A write that has no byte on the disk.
+    #[error("the write begins past the end of the disk, which has {disk_size} bytes")]
+    PastEnd { disk_size: u64 },
+    /// The image's host failed.
+    #[error("{0}")]
+    Host(BlockError),
+    /// The host could not bring a batch's writes to stable storage.
+    #[error("the writes from this entry on may not be on stable storage: {0}")]
+    Flush(BlockError),
+    /// The machine is being stopped.
+    #[error("not served, because the machine is being stopped")]
+    Stopped,
+}
+
+impl EntryError {
+    /// The rule under which the error is counted.
+    pub(super) const fn rule(&self) -> Rule {
+        match self {
+            Self::Unreadable(_) => "svirtb 2.2, every entry of the ring lies in guest memory",
+            Self::UnknownCommand { .. } => "svirtb 2.2.1, cmd is 0 or 1",
+            Self::Buffer(_) => "svirtb 2.2.1, addr and size are a buffer in guest memory",
+            Self::SectorOverflow { .. } => "svirtb 2.2.1, sector is a sector of the disk",
+            Self::ReadOnly => "svirtb 2.2.1, cmd 1 needs a disk that may be written",
+            Self::PastEnd { .. } => "svirtb 2.2.1, a write begins on the disk",
+            Self::Host(_) | Self::Flush(_) => "the host serves the image",
+            Self::Stopped => "a machine being stopped serves no more entries",
+        }
+    }
+}

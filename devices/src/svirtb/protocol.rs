@@ -1,0 +1,187 @@
+//! The protocol's state: the registers, and what a write to one of them does in each state.
+//!
+//! Nothing here touches the disk. A write is either accepted, and has an [`Effect`], or it broke a rule, which
+//! is a [`Breach`]; what a breach does to the state is decided here too.
+
+use super::registers::{Register, Status};
+use super::ring::{EntrySize, Ring};
+use super::server::BatchEnd;
+use super::words::{Breach, Effect};
+use crate::memory::GuestRam;
+
+/// Where the handshake stands. A ring exists in READY, and only there.
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Magic,
+    DriverOk,
+    Ready(Ring),
+    /// The error state, which the driver sees as RESET.
+    Error,
+}
+
+impl State {
+    const fn status(&self) -> Status {
+        match self {
+            Self::Magic => Status::Magic,
+            Self::DriverOk => Status::DriverOk,
+            Self::Ready(_) => Status::Ready,
+            Self::Error => Status::Reset,
+        }
+    }
+}
+
+/// What a write to the status register asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// To MAGIC, all other registers 0.
+    BeginAnew,
+    /// To DRIVER_OK.
+    Configure,
+    /// To READY where the ring is valid, otherwise to the error state.
+    TakeRing,
+    /// To the error state, or on in it.
+    Fail,
+}
+
+/// The state machine of the status register (sections 2.1 and 3): what is written, none for an unknown value,
+/// in which state.
+const fn step(now: Status, written: Option<Status>) -> Step {
+    use Status::{DriverOk, Magic, Ready, Reset};
+    match (now, written) {
+        (Magic | DriverOk | Ready | Reset, Some(Reset)) => Step::BeginAnew,
+        (Magic, Some(DriverOk)) => Step::Configure,
+        (DriverOk, Some(Ready)) => Step::TakeRing,
+        (Magic, Some(Magic | Ready) | None)
+        | (DriverOk, Some(Magic | DriverOk) | None)
+        | (Ready, Some(Magic | DriverOk | Ready) | None)
+        | (Reset, Some(Magic | DriverOk | Ready) | None) => Step::Fail,
+    }
+}
+
+/// The registers and the state behind them. A write of RESET replaces it by its default as a whole.
+#[derive(Debug, Default)]
+pub(super) struct Protocol {
+    state: State,
+    queue_size: u32,
+    queue_addr_hi: u32,
+    queue_addr_lo: u32,
+    queue_head: u32,
+    queue_tail: u32,
+}
+
+impl Protocol {
+    /// The register's value: what was last written to it by whoever may.
+    pub(super) const fn read(&self, register: Register) -> u32 {
+        match register {
+            Register::Status => self.state.status().value(),
+            Register::QueueSize => self.queue_size,
+            Register::QueueAddrHi => self.queue_addr_hi,
+            Register::QueueAddrLo => self.queue_addr_lo,
+            Register::QueueHead => self.queue_head,
+            Register::QueueTail => self.queue_tail,
+        }
+    }
+
+    /// Takes the driver's write. The entries that a doorbell hands over are served by [`Protocol::serve`].
+    ///
+    /// # Errors
+    ///
+    /// The rule that was broken. The write was ignored or the error state entered, as [`Breach`] says.
+    pub(super) fn write(
+        &mut self,
+        register: Register,
+        value: u32,
+        ram: &GuestRam,
+        entry_size: EntrySize,
+    ) -> Result<Effect, Breach> {
+        match register {
+            Register::Status => self.write_status(value, ram, entry_size),
+            Register::QueueSize | Register::QueueAddrHi | Register::QueueAddrLo => {
+                self.configure(register, value)
+            }
+            Register::QueueHead => self.doorbell(value),
+            Register::QueueTail => Err(Breach::TailWritten),
+        }
+    }
+
+    /// Lets `serve` consume the entries from tail to head, where there are any, and publishes its end.
+    pub(super) fn serve(&mut self, serve: impl FnOnce(&mut Ring, u32, u32) -> BatchEnd) {
+        let Self { state, queue_head, queue_tail, .. } = self;
+        let State::Ready(ring) = state else { return };
+        if queue_head == queue_tail {
+            return;
+        }
+        let BatchEnd { tail, failed } = serve(ring, *queue_tail, *queue_head);
+        *queue_tail = tail;
+        if failed {
+            *state = State::Error;
+        }
+    }
+
+    fn write_status(
+        &mut self,
+        value: u32,
+        ram: &GuestRam,
+        entry_size: EntrySize,
+    ) -> Result<Effect, Breach> {
+        let (now, written) = (self.state.status(), Status::decode(value));
+        let (next, result) = match step(now, written) {
+            Step::BeginAnew => {
+                *self = Self::default();
+                return Ok(Effect::BegunAnew { before: now });
+            }
+            Step::Configure => (State::DriverOk, Ok(Effect::Configuring)),
+            Step::TakeRing => {
+                let base = (u64::from(self.queue_addr_hi) << 32) | u64::from(self.queue_addr_lo);
+                match Ring::new(ram, entry_size, base, self.queue_size) {
+                    Ok(ring) => {
+                        // Head and tail are 0, as READY wants: nothing sets them before it.
+                        let size = ring.size();
+                        (State::Ready(ring), Ok(Effect::RingAccepted { base, size }))
+                    }
+                    Err(error) => (State::Error, Err(Breach::Ring(error))),
+                }
+            }
+            Step::Fail => (State::Error, Err(Breach::Status { now, value })),
+        };
+        self.state = next;
+        result
+    }
+
+    /// Queue size and address are taken in DRIVER_OK only (section 2.1.1).
+    fn configure(&mut self, register: Register, value: u32) -> Result<Effect, Breach> {
+        match self.state {
+            State::DriverOk => {}
+            State::Magic | State::Ready(_) | State::Error => {
+                return Err(Breach::Configuration { register, now: self.state.status() });
+            }
+        }
+        match register {
+            Register::QueueSize => self.queue_size = value,
+            Register::QueueAddrHi => self.queue_addr_hi = value,
+            Register::QueueAddrLo => self.queue_addr_lo = value,
+            // These never come here.
+            Register::Status | Register::QueueHead | Register::QueueTail => {}
+        }
+        Ok(Effect::Configured { register, value })
+    }
+
+    fn doorbell(&mut self, head: u32) -> Result<Effect, Breach> {
+        match &self.state {
+            State::Ready(ring) => {
+                let size = ring.size();
+                // The register is the driver's, so it keeps what he wrote also where that is wrong.
+                self.queue_head = head;
+                if head < size {
+                    return Ok(Effect::HandedOver { tail: self.queue_tail, head, size });
+                }
+                self.state = State::Error;
+                Err(Breach::HeadTooLarge { head, size })
+            }
+            State::Magic | State::DriverOk | State::Error => {
+                Err(Breach::Doorbell { now: self.state.status() })
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Serving a doorbell: the entries from tail to head, in order, to the end or to the first bad one.
+//!
+//! **Durability.** svirtb has no flush, so what tail claims is on stable storage: after its last entry a batch
+//! that wrote is flushed once, before tail is published. Where that fails, tail stands at the batch's first
+//! write, from which on nothing is certain.
+//!
+//! **Bound.** The guest waits in its register write for as long as its entries take, and how long that is, is
+//! its own affair: 4096 entries of 1 MiB are legal, and no limit would tell them from spite. But the machine's
+//! owner never waits that long: [`Stop`] ends the batch between two entries and between two pieces of one, so
+//! after at most [`PIECE`] bytes of I/O and the flush.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::entry::{Command, Entry, EntryError, Plan};
+use super::ring::{Ring, Settled};
+use crate::block::{BlockError, Disk, Operation};
+use crate::complaints::{Complaints, Rule};
+use crate::memory::{Buffers, GuestRam};
+use crate::trace::{Event, Tracer};
+
+/// The most bytes in one request to the disk. Larger entries are served in pieces of this size.
+const PIECE: u64 = 1 << 20;
+/// How often a settled stride is logged: a guest may make the handshake again and again.
+const STRIDES_TOLD: u32 = 8;
+/// The rule of the complaint about a write that was stored in part.
+pub(super) const STRADDLES: Rule = "svirtb 2.2.1, a write ends on the disk";
+
+/// Ends the doorbell that is being served, and refuses all later ones. Clones share it.
+///
+/// For the machine's owner, on any thread: it takes no lock, where the device itself is locked by the vCPU
+/// that rang.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Stops. The entry being served is given up, the status becomes RESET. There is no way back.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    ///
+    /// Where it is stopped.
+    fn check(&self) -> Result<(), EntryError> {
+        if self.0.load(Ordering::Relaxed) { Err(EntryError::Stopped) } else { Ok(()) }
+    }
+}
+
+/// Where a batch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BatchEnd {
+    /// The index after the last entry that is finished and on stable storage.
+    pub(super) tail: u32,
+    /// Whether that is not the head, because something went wrong.
+    pub(super) failed: bool,
+}
+
+/// What stands behind the ring, and outlives every reset of the protocol.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) disk: Disk,
+    pub(super) ram: GuestRam,
+    pub(super) tracer: Tracer,
+    pub(super) complaints: Complaints,
+    pub(super) stop: Stop,
+    strides_told: u32,
+    straddling_writes: u64,
+}
+
+impl Server {
+    pub(super) fn new(disk: Disk, ram: GuestRam, tracer: Tracer, complaints: Complaints) -> Self {
+        Self {
+            disk,
+            ram,
+            tracer,
+            complaints,
+            stop: Stop::default(),
+            strides_told: 0,
+            straddling_writes: 0,
+        }
+    }
+
+    /// How many writes were stored in part, because the disk ended within them.
+    pub(super) const fn straddling_writes(&self) -> u64 {
+        self.straddling_writes
+    }
+
+    /// Serves the entries of `ring` from `tail` up to `head`.
+    pub(super) fn serve(&mut self, ring: &mut Ring, tail: u32, head: u32) -> BatchEnd {
+        let mut first_write = None;
+        let mut at = tail;
+        while at != head {
+            match self.entry(ring, at) {
+                Ok(plan) if plan.command == Command::Write && plan.bytes > 0 => {
+                    first_write.get_or_insert(at);
+                }
+                Ok(_) => {}
+                Err(()) => break,
+            }
+            at = ring.after(at);
+        }
+        if let Some(first) = first_write
+            && let Err(error) = self.flush()
+        {
+            self.flush_failed(first, &EntryError::Flush(error));
+            at = first;
+        }
+        BatchEnd { tail: at, failed: at != head }
+    }
+
+    /// Serves one entry; what was done for it. Where it cannot be served, that is told already.
+    fn entry(&mut self, ring: &mut Ring, index: u32) -> Result<Plan, ()> {
+        let (settled, fetched) = ring.fetch(&self.ram, index);
+        if let Some(settled) = settled {
+            self.tell_stride(settled);
+        }
+        let (entry, result) = match fetched {
+            Ok(entry) => (Some(entry), self.perform(&entry)),
+            Err(error) => (None, Err(EntryError::Unreadable(error))),
+        };
+        self.tracer.emit(|| traced(&self.complaints, index, entry, &result));
+        match (result, entry) {
+            (Ok(plan), Some(entry)) if plan.command == Command::Write => {
+                if plan.bytes < entry.size {
+                    self.straddled(index, &entry, plan.bytes);
+                }
+                Ok(plan)
+            }
+            (Ok(plan), _) => Ok(plan),
+            (Err(error), entry) => {
+                let entry = Described { ring, index, entry };
+                self.complain(index, &entry, &error);
+                Err(())
+            }
+        }
+    }
+
+    /// Moves an entry's bytes, in pieces.
+    ///
+    /// # Errors
+    ///
+    /// Why the entry is not finished. Nothing was moved, except where the host failed or the machine was
+    /// stopped on the way.
+    fn perform(&mut self, entry: &Entry) -> Result<Plan, EntryError> {
+        self.stop.check()?;
+        let plan = entry.plan(&self.ram, self.disk.size(), self.disk.read_only())?;
+        let operation = match plan.command {
+            Command::Read => Operation::Read,
+            Command::Write => Operation::Write { durable: false },
+        };
+        // What lies in RAM and on the disk does not wrap.
+        let mut rest = Buffers::single(self.ram.clone(), entry.addr, plan.bytes)
+            .map_err(EntryError::Buffer)?;
+        let mut offset = plan.offset;
+        while !rest.is_empty() {
+            self.stop.check()?;
+            let behind = rest.split_off(PIECE);
+            let bytes = rest.len();
+            self.disk.run(operation, offset, rest).map_err(EntryError::Host)?;
+            offset = offset.saturating_add(bytes);
+            rest = behind;
+        }
+        Ok(plan)
+    }
+
+    fn flush(&mut self) -> Result<(), BlockError> {
+        self.disk.run(Operation::Flush, 0, Buffers::new(self.ram.clone()))
+    }
+
+    fn flush_failed(&mut self, first: u32, error: &EntryError) {
+        self.tracer.emit(|| Event::Request {
+            device: Arc::clone(self.complaints.device()),
+            index: first,
+            operation: "flush",
+            sector: 0,
+            bytes: 0,
+            outcome: error.to_string(),
+        });
+        self.complain(first, &format_args!("entry {first}"), error);
+    }
+
+    fn complain(&mut self, tail: u32, entry: &dyn fmt::Display, error: &EntryError) {
+        self.complaints.say(
+            error.rule(),
+            format_args!("{entry}: {error}; queue_tail stands at {tail}, the status is now RESET"),
+        );
+    }
+
+    /// A write that the disk's end cut: warned of once, and counted.
+    fn straddled(&mut self, index: u32, entry: &Entry, stored: u64) {
+        self.straddling_writes = self.straddling_writes.saturating_add(1);
+        if self.straddling_writes == 1 {
+            let (size, sector, disk) = (entry.size, entry.sector, self.disk.size());
+            self.complaints.say(
+                STRADDLES,
+                format_args!(
+                    "entry {index}: only the first {stored} of {size} bytes at sector {sector} are \
+                     stored, because the disk ends at byte {disk} (the entry succeeds; further ones \
+                     are only counted)"
+                ),
+            );
+        }
+    }
+
+    fn tell_stride(&mut self, settled: Settled) {
+        if self.strides_told < STRIDES_TOLD {
+            self.strides_told += 1;
+            let last = if self.strides_told == STRIDES_TOLD { " (not told again)" } else { "" };
+            tracing::info!("{}: {settled}{last}", self.complaints.device());
+        }
+    }
+}
+
+/// An entry in a message. Where the distance between entries matters, it is said: most nonsense in entries
+/// comes from a driver that means another one.
+struct Described<'a> {
+    ring: &'a Ring,
+    index: u32,
+    entry: Option<Entry>,
+}
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "entry {}", self.index)?;
+        if let Some(entry) = &self.entry {
+            let Entry { size, sector, .. } = entry;
+            write!(f, " ({}, {size} bytes, sector {sector})", entry.operation())?;
+        }
+        match self.ring.stride() {
+            Some(stride) if self.index > 0 => {
+                write!(f, ", with entries {} bytes apart", stride.bytes())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn traced(
+    complaints: &Complaints,
+    index: u32,
+    entry: Option<Entry>,
+    result: &Result<Plan, EntryError>,
+) -> Event {
+    let (operation, sector, bytes) = match &entry {
+        Some(entry) => (entry.operation(), entry.sector, entry.size),
+        None => ("unreadable", 0, 0),
+    };
+    let outcome = match result {
+        Ok(plan) if plan.bytes == bytes => "ok".to_owned(),
+        Ok(plan) => format!("ok, {} of {bytes} bytes (end of the disk)", plan.bytes),
+        Err(error) => error.to_string(),
+    };
+    Event::Request {
+        device: Arc::clone(complaints.device()),
+        index,
+        operation,
+        sector,
+        bytes,
+        outcome,
+    }
+}

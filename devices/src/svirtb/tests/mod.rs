@@ -1,0 +1,145 @@
+//! The guest's side, played by [`SvirtbDriver`], against a disk that a test can watch and disturb.
+
+mod entries;
+mod errors;
+mod hostile;
+mod model;
+mod registers;
+mod script;
+mod strides;
+mod watched;
+
+use std::sync::{Arc, Mutex};
+
+use super::{Device, EntrySize, Register, Status};
+use crate::block::Disk;
+use crate::bus::BusDevice;
+use crate::memory::GuestRam;
+use crate::testing::{Fault, FaultEngine, Faults, SvirtbDriver, SvirtbEntry, SvirtbRing};
+use crate::trace::{Event, Observer, Tracer};
+use watched::WatchedImage;
+
+/// RAM in all tests: 64 KiB at 0 and 64 KiB at 1 MiB, nothing in between.
+const RAM: [(u64, usize); 2] = [(0, 64 << 10), (1 << 20, 64 << 10)];
+/// The end of the upper range of RAM.
+const RAM_END: u64 = (1 << 20) + (64 << 10);
+/// Where the tests' ring lies unless they say otherwise.
+const RING: SvirtbRing = SvirtbRing { base: 0x1000, size: 16, stride: 32 };
+/// A buffer that overlaps nothing else.
+const BUFFER: u64 = 0x8000;
+
+/// Remembers everything a device tells.
+#[derive(Default)]
+struct Recorder(Mutex<Vec<Event>>);
+
+impl Observer for Recorder {
+    fn event(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+/// A guest at a svirtb device, and the host behind it.
+struct Machine {
+    driver: SvirtbDriver<Device>,
+    image: WatchedImage,
+    faults: Faults,
+    recorder: Arc<Recorder>,
+}
+
+impl Machine {
+    /// A machine whose device has just been made.
+    fn off(image: &[u8], read_only: bool, entry_size: EntrySize, ring: SvirtbRing) -> Self {
+        Self::with_ram(&RAM, image, read_only, entry_size, ring)
+    }
+
+    fn with_ram(
+        ram: &[(u64, usize)],
+        image: &[u8],
+        read_only: bool,
+        entry_size: EntrySize,
+        ring: SvirtbRing,
+    ) -> Self {
+        let ram = GuestRam::anonymous(ram).unwrap();
+        let size = image.len() as u64;
+        let image = WatchedImage::new(image);
+        let engine = FaultEngine::new(Box::new(image.engine()));
+        let faults = engine.faults();
+        let recorder = Arc::new(Recorder::default());
+        let disk = Disk::new(Box::new(engine), "a test's disk".into(), size, read_only);
+        let device = Device::new(disk, ram.clone(), entry_size, Tracer::to(recorder.clone()));
+        Self { driver: SvirtbDriver::new(device, ram, ring), image, faults, recorder }
+    }
+
+    /// A machine past the handshake, with a writable disk.
+    fn ready(image: &[u8]) -> Self {
+        let mut machine = Self::off(image, false, EntrySize::Auto, RING);
+        machine.driver.handshake().unwrap();
+        machine
+    }
+
+    /// Brings the device from MAGIC to `status`; RESET by an unknown status.
+    fn bring_to(&mut self, status: Status) {
+        match status {
+            Status::Magic => {}
+            Status::DriverOk => self.driver.set(Register::Status, 0),
+            Status::Ready => self.driver.handshake().unwrap(),
+            Status::Reset => self.driver.set(Register::Status, 99),
+        }
+        assert_eq!(self.driver.status(), status.value());
+    }
+
+    /// All registers, in the order of their offsets.
+    fn registers(&mut self) -> [u32; 6] {
+        Register::ALL.map(|register| self.driver.get(register))
+    }
+
+    /// Queues the entries, rings once; status and tail afterwards.
+    fn batch(&mut self, entries: &[SvirtbEntry]) -> (u32, u32) {
+        for entry in entries {
+            self.driver.queue(*entry).unwrap();
+        }
+        self.driver.ring();
+        (self.driver.status(), self.driver.tail())
+    }
+
+    fn fill(&self, addr: u64, len: usize, byte: u8) {
+        self.driver.ram().write(addr, &vec![byte; len]).unwrap();
+    }
+
+    fn bytes(&self, addr: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.driver.ram().read_into(addr, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// The last complaint, without the device's name in front.
+    fn complaint(&mut self) -> String {
+        let last = self.driver.device().complaints().last().expect("no complaint");
+        last.strip_prefix("svirtb: ").expect("the device's name").to_owned()
+    }
+
+    fn no_complaint(&mut self) {
+        assert_eq!(self.driver.device().complaints().last(), None);
+    }
+
+    /// Takes the events recorded since the last call.
+    fn events(&self) -> Vec<Event> {
+        std::mem::take(&mut self.recorder.0.lock().unwrap())
+    }
+
+    /// Takes the outcomes of the entries traced since the last call: "index operation: outcome".
+    fn outcomes(&self) -> Vec<String> {
+        let told = |event| match event {
+            Event::Request { index, operation, outcome, .. } => {
+                Some(format!("{index} {operation}: {outcome}"))
+            }
+            Event::Register { .. } => None,
+        };
+        self.events().into_iter().filter_map(told).collect()
+    }
+}
+
+/// `sectors` sectors, each filled with its number, from 1 on.
+fn numbered(sectors: u8) -> Vec<u8> {
+    (1..=sectors).flat_map(|n| [n; 512]).collect()
+}

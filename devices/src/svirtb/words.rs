@@ -1,0 +1,208 @@
+//! What became of a register access, in words that a driver's author understands.
+
+use std::fmt;
+
+use super::registers::{AccessError, Register, Status};
+use super::ring::RingError;
+use crate::complaints::Rule;
+
+/// What an accepted write did. Displayed, it is the meaning of the write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// All registers are as at the start.
+    BegunAnew { before: Status },
+    /// The driver may describe its ring now.
+    Configuring,
+    /// One of the three registers that describe the ring was set.
+    Configured { register: Register, value: u32 },
+    /// The ring is valid, the device listens.
+    RingAccepted { base: u64, size: u32 },
+    /// The doorbell: the entries from tail to head are to be served, none where they are equal.
+    HandedOver { tail: u32, head: u32, size: u32 },
+}
+
+/// A rule that the driver broke with one access. Displayed, it says what was seen and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Breach {
+    /// It means no register: read as zeros, or ignored.
+    Access(AccessError),
+    /// The tail is the device's: ignored.
+    TailWritten,
+    /// The ring is described in DRIVER_OK only: ignored.
+    Configuration { register: Register, now: Status },
+    /// The doorbell is heard in READY only: ignored.
+    Doorbell { now: Status },
+    /// There is no such index: the error state.
+    HeadTooLarge { head: u32, size: u32 },
+    /// The status may not be set to this value now: the error state.
+    Status { now: Status, value: u32 },
+    /// READY, but the ring is not valid: the error state.
+    Ring(RingError),
+}
+
+impl Breach {
+    /// The rule under which the breach is counted.
+    pub(super) const fn rule(&self) -> Rule {
+        match self {
+            Self::Access(_) => "svirtb 4, six registers of 32 bits",
+            Self::TailWritten => "svirtb 2, the driver does not write queue_tail",
+            Self::Configuration { .. } => "svirtb 2.1.1, the ring is described in DRIVER_OK",
+            Self::Doorbell { .. } => "svirtb 3, no doorbell before READY",
+            Self::HeadTooLarge { .. } => "svirtb 2.2, queue_head is an index of the ring",
+            Self::Status { now: Status::Reset, .. } => {
+                "svirtb 2.1, after an error the driver writes RESET"
+            }
+            Self::Status { .. } => "svirtb 3, the order of initialization",
+            Self::Ring(_) => "svirtb 2.1.2, READY needs a valid ring",
+        }
+    }
+}
+
+/// Where the device is when it is not where the driver thinks.
+struct Now(Status);
+
+impl fmt::Display for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Status::Reset => f.write_str("the error state (RESET); write RESET to begin anew"),
+            Status::Magic | Status::DriverOk | Status::Ready => f.write_str(self.0.name()),
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::BegunAnew { before } => {
+                write!(f, "RESET: from {} back to MAGIC, all other registers are 0", before.name())
+            }
+            Self::Configuring => f.write_str("DRIVER_OK: the driver may describe its ring now"),
+            Self::Configured { register, value } => f.write_str(&meaning_of_value(register, value)),
+            Self::RingAccepted { base, size } => {
+                write!(f, "READY: the ring of {size} entries at {base:#x} is accepted")
+            }
+            Self::HandedOver { tail, head, .. } if tail == head => {
+                write!(f, "doorbell: no entry is new, queue_tail is {tail} already")
+            }
+            Self::HandedOver { tail, head, size } => {
+                let (count, last) = span(tail, head, size);
+                match count {
+                    1 => write!(f, "doorbell: entry {last} is handed over"),
+                    _ => write!(f, "doorbell: {count} entries, {tail} to {last}, are handed over"),
+                }
+            }
+        }
+    }
+}
+
+/// How many entries lie from `tail` up to `head` in a ring of `size`, and which is the last.
+const fn span(tail: u32, head: u32, size: u32) -> (u32, u32) {
+    let count = match head.checked_sub(tail) {
+        Some(count) => count,
+        None => size.saturating_sub(tail).saturating_add(head),
+    };
+    let last = match head.checked_sub(1) {
+        Some(last) => last,
+        None => size.saturating_sub(1),
+    };
+    (count, last)
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Access(error) => {
+                write!(f, "{error} (it reads as zeros, and a write is ignored)")
+            }
+            Self::TailWritten => f.write_str("a write to queue_tail is ignored"),
+            Self::Configuration { register, now } => {
+                let register = register.name();
+                write!(f, "a write to {register} is ignored: the status is {}", Now(now))
+            }
+            Self::Doorbell { now } => {
+                write!(f, "a write to queue_head is ignored: the status is {}", Now(now))
+            }
+            Self::HeadTooLarge { head, size } => {
+                let most = size.saturating_sub(1);
+                write!(
+                    f,
+                    "queue_head {head} is no index of a ring of {size} entries (at most {most}); \
+                     the status is now RESET"
+                )
+            }
+            Self::Status { now: now @ Status::Reset, value } => {
+                write!(f, "status {} is ignored: the device is in {}", Named(value), Now(now))
+            }
+            Self::Status { now, value } => {
+                let expected = match now {
+                    Status::Magic => "DRIVER_OK",
+                    Status::DriverOk => "READY",
+                    Status::Ready | Status::Reset => "RESET",
+                };
+                write!(
+                    f,
+                    "status {} may not be written when it is {} ({expected} may); \
+                     the status is now RESET",
+                    Named(value),
+                    now.name()
+                )
+            }
+            Self::Ring(RingError::NoEntries) => {
+                f.write_str("READY is refused, queue_size is 0; the status is now RESET")
+            }
+            Self::Ring(RingError::OutOfRam { base, size, stride }) => write!(
+                f,
+                "READY is refused, the ring of {size} entries of {stride} bytes at {base:#x} \
+                 does not lie in guest RAM; the status is now RESET"
+            ),
+        }
+    }
+}
+
+/// A value of the status register by its name, where it has one.
+struct Named(u32);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Status::decode(self.0) {
+            Some(status) => f.write_str(status.name()),
+            None => write!(f, "{:#x}, which is unknown,", self.0),
+        }
+    }
+}
+
+/// What a register's value means, whoever reads it.
+pub(super) fn meaning_of_value(register: Register, value: u32) -> String {
+    match register {
+        Register::Status => match Status::decode(value) {
+            Some(Status::Magic) => "MAGIC: a svirtb device is here".into(),
+            Some(Status::DriverOk) => "DRIVER_OK: the device waits for the ring".into(),
+            Some(Status::Ready) => "READY: the device is live".into(),
+            Some(Status::Reset) => "RESET: an error; the driver has to write RESET".into(),
+            None => format!("{}", Named(value)),
+        },
+        Register::QueueSize => format!("the ring has {value} entries"),
+        Register::QueueAddrHi => format!("the ring's address, upper half: {value:#x}"),
+        Register::QueueAddrLo => format!("the ring's address, lower half: {value:#x}"),
+        Register::QueueHead => format!("the driver has queued all entries before {value}"),
+        Register::QueueTail => format!("the device has finished all entries before {value}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_counts_around_the_end_of_the_ring() {
+        for ((tail, head, size), expected) in [
+            ((0, 1, 4), (1, 0)),
+            ((0, 3, 4), (3, 2)),
+            ((3, 0, 4), (1, 3)),
+            ((3, 2, 4), (3, 1)),
+            ((u32::MAX - 1, 1, u32::MAX), (2, 0)),
+        ] {
+            assert_eq!(span(tail, head, size), expected, "{tail}..{head} of {size}");
+        }
+    }
+}
