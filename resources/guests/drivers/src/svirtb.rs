@@ -78,15 +78,26 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::NotThere(status) => {
-                write!(f, "its status reads {status:#x}, not the magic {MAGIC:#x}: no fresh svirtb device")
+                write!(
+                    f,
+                    "its status reads {status:#x}, not the magic {MAGIC:#x}: no fresh svirtb device"
+                )
             }
-            Error::NoDriverOk(status) => write!(f, "its status reads {status} after DRIVER_OK (0) was written"),
+            Error::NoDriverOk(status) => {
+                write!(f, "its status reads {status} after DRIVER_OK (0) was written")
+            }
             Error::NotReady(status) => {
-                write!(f, "it did not take the ring: its status reads {status} after READY (1) was written")
+                write!(
+                    f,
+                    "it did not take the ring: its status reads {status} after READY (1) was written"
+                )
             }
             Error::Closed => f.write_str("it is not set up: the handshake was not done, or failed"),
             Error::Stopped(entry) => {
-                write!(f, "it stopped at ring entry {entry} with status RESET, its error state (the host's log says why)")
+                write!(
+                    f,
+                    "it stopped at ring entry {entry} with status RESET, its error state (the host's log says why)"
+                )
             }
             Error::Unfinished(tail, head) => {
                 write!(f, "the doorbell returned with the tail at {tail}, not at {head}")
@@ -114,7 +125,11 @@ impl Device {
     /// Writes RESET: the device forgets everything.
     pub fn reset(&mut self, story: &mut dyn Story) {
         self.live = false;
-        Talk::new(self.window, story).write(STATUS, RESET, "start over: the device forgets everything");
+        Talk::new(self.window, story).write(
+            STATUS,
+            RESET,
+            "start over: the device forgets everything",
+        );
     }
 
     /// The six steps of section 3, after a reset where the device is not fresh.
@@ -125,7 +140,8 @@ impl Device {
     pub fn handshake(&mut self, story: &mut dyn Story) -> Result<(), Error> {
         self.live = false;
         let mut talk = Talk::new(self.window, story);
-        let mut status = talk.read(STATUS, "is a fresh device there? its status is the magic, \"virt\"");
+        let mut status =
+            talk.read(STATUS, "is a fresh device there? its status is the magic, \"virt\"");
         if status != MAGIC {
             talk.write(STATUS, RESET, "it was in use: start over");
             status = talk.read(STATUS, "and now?");
@@ -139,7 +155,11 @@ impl Device {
             status => return Err(Error::NoDriverOk(status)),
         }
         let address = self.ring.address();
-        talk.write(QUEUE_ADDR_HI, low_half(address >> 32), "where the ring is: bits 63..32 of its address");
+        talk.write(
+            QUEUE_ADDR_HI,
+            low_half(address >> 32),
+            "where the ring is: bits 63..32 of its address",
+        );
         talk.write(QUEUE_ADDR_LO, low_half(address), "bits 31..0");
         talk.write(QUEUE_SIZE, self.ring.entries(), "how many entries it has");
         talk.write(STATUS, READY, "READY: the ring is described");

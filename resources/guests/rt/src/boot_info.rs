@@ -139,7 +139,11 @@ pub(crate) unsafe fn read(address: u64) {
     // SAFETY: the caller's promise; the structure lies in low memory, which is mapped. The same for every pointer in
     // it, read below.
     let start = unsafe { pointer::<StartInfo>(address).read_unaligned() };
-    assert!(start.magic == MAGIC, "no PVH start information at {address:#x}: magic {:#x}", start.magic);
+    assert!(
+        start.magic == MAGIC,
+        "no PVH start information at {address:#x}: magic {:#x}",
+        start.magic
+    );
     // SAFETY: READ is false: nobody else has a reference.
     let info = unsafe { &mut *INFO.0.get() };
     info.version = start.version;
@@ -158,7 +162,8 @@ pub(crate) unsafe fn read(address: u64) {
     info.module_count = MODULES_MAX.min(start.modules as usize);
     for (index, module) in info.modules[..info.module_count].iter_mut().enumerate() {
         // SAFETY: within the list's stated length.
-        let entry = unsafe { pointer::<ModuleEntry>(start.module_list).add(index).read_unaligned() };
+        let entry =
+            unsafe { pointer::<ModuleEntry>(start.module_list).add(index).read_unaligned() };
         *module = Module { address: entry.address, size: entry.size };
     }
     if start.version >= WITH_MEMORY_MAP && start.memory_map != 0 {

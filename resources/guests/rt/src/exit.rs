@@ -1,4 +1,7 @@
 //! How a guest ends the machine.
+#![allow(unsafe_code)]
+
+use core::arch::asm;
 
 use crate::{interrupts, port};
 
@@ -36,4 +39,21 @@ pub fn stop() -> ! {
         interrupts::disable();
         interrupts::halt();
     }
+}
+
+/// Brings the processor into shutdown: an exception with no table to look it up in. The machine crashes.
+pub fn triple_fault() -> ! {
+    let empty_table = [0_u16; 5];
+    // SAFETY: this is the last thing that the machine does; nothing can run after it.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) &empty_table, options(noreturn)) }
+}
+
+/// Meets a page fault: reads right above what boot.s maps.
+pub fn page_fault() -> ! {
+    const ABOVE_WHAT_IS_MAPPED: u64 = 1 << 32;
+    // SAFETY: the read cannot succeed, and the run-time ends the guest at the exception.
+    unsafe {
+        asm!("mov rax, [{}]", in(reg) ABOVE_WHAT_IS_MAPPED, out("rax") _, options(nostack, readonly));
+    };
+    stop()
 }

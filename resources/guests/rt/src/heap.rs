@@ -45,6 +45,11 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         let start = pointer as usize - self.bytes.get() as usize;
-        let _ = self.used.compare_exchange(start + layout.size(), start, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.used.compare_exchange(
+            start + layout.size(),
+            start,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
     }
 }

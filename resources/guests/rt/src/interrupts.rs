@@ -18,14 +18,14 @@ static HANDLERS: [(AtomicUsize, AtomicUsize); LINES as usize] =
 /// How often each line was raised.
 static COUNTS: [AtomicU32; LINES as usize] = [const { AtomicU32::new(0) }; LINES as usize];
 
-/// Sets up this processor's local APIC and silences the PC's old controllers. Interrupts stay off until
-/// [`enable`] or a wait.
+/// Sets up this processor's local APIC, silences the PC's old controllers, and lets interrupts in.
 pub fn init() {
     const PIC_MASTER_MASK: u16 = 0x21;
     const PIC_SLAVE_MASK: u16 = 0xa1;
     port::write8(PIC_MASTER_MASK, 0xff);
     port::write8(PIC_SLAVE_MASK, 0xff);
     apic::enable_local();
+    enable();
 }
 
 /// From now on `handler(argument)` is called on this processor whenever `line` is raised. The line is taken as

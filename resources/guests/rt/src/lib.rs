@@ -14,7 +14,7 @@
 //! | the serial console | `console.rs` |
 //! | registers of devices, memory shared with them | `mmio.rs`, `port.rs`, `dma.rs` |
 //! | waiting with a limit | `wait.rs` |
-//! | a second processor | `smp.rs` |
+//! | a second processor, and what the two share | `smp.rs`, `lock.rs` |
 //! | how a guest ends the machine | `exit.rs` |
 //!
 //! A guest is: `rt::entry!(main);` and `fn main() -> u32`, whose value is its exit code.
@@ -31,6 +31,7 @@ pub mod dma;
 pub mod exit;
 pub mod heap;
 pub mod interrupts;
+pub mod lock;
 pub mod mmio;
 pub mod port;
 pub mod smp;

@@ -66,7 +66,10 @@ impl Mmio {
 
     #[inline]
     fn at(self, offset: u64, width: u64) -> u64 {
-        assert!(offset < self.len && self.len - offset >= width, "register access outside its window");
+        assert!(
+            offset < self.len && self.len - offset >= width,
+            "register access outside its window"
+        );
         self.base + offset
     }
 }

@@ -6,11 +6,15 @@ use rt::text::Text;
 /// Why a command could not be done, in one line.
 pub(crate) type Complaint = Text<200>;
 
+/// A formatted [`Complaint`].
+macro_rules! complaint {
+    ($($text:tt)*) => { $crate::arguments::Complaint::format(format_args!($($text)*)) };
+}
 /// `Err` with a formatted [`Complaint`].
 macro_rules! complain {
-    ($($text:tt)*) => { Err($crate::arguments::Complaint::format(format_args!($($text)*))) };
+    ($($text:tt)*) => { Err($crate::arguments::complaint!($($text)*)) };
 }
-pub(crate) use complain;
+pub(crate) use {complain, complaint};
 
 /// The words after a command's name, taken one by one.
 pub(crate) struct Arguments<'a> {
@@ -31,7 +35,11 @@ impl<'a> Arguments<'a> {
 
     /// The next word, if there is one.
     pub(crate) fn word(&mut self) -> Option<&'a str> {
-        let end = self.rest.bytes().position(|byte| byte.is_ascii_whitespace()).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .bytes()
+            .position(|byte| byte.is_ascii_whitespace())
+            .unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest.trim_ascii_start();
         (!word.is_empty()).then_some(word)
@@ -51,7 +59,9 @@ impl<'a> Arguments<'a> {
             None => Ok(None),
             Some(word) => match parse_number(word) {
                 Some(number) => Ok(Some(number)),
-                None => complain!("{name} is '{word:.40}', no number (decimal, or hexadecimal after 0x)"),
+                None => complain!(
+                    "{name} is '{word:.40}', no number (decimal, or hexadecimal after 0x)"
+                ),
             },
         }
     }

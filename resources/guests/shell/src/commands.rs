@@ -5,7 +5,7 @@ use core::ops::ControlFlow;
 use rt::dma::Dma;
 use rt::{console, exit, println};
 
-use crate::arguments::{Arguments, Complaint, complain};
+use crate::arguments::{Arguments, Complaint, complain, complaint};
 use crate::crc32::Crc32;
 use crate::disks::{Disk, Disks, Name, SECTOR};
 use crate::dump::Dump;
@@ -29,20 +29,60 @@ const COMMANDS: [Command; 11] = [
         about: "choose the disk that the other commands use",
         run: dev,
     },
-    Command { name: "status", usage: "status", about: "read every register, and say what it means", run: show },
-    Command { name: "read", usage: "read SECTOR [COUNT]", about: "print sectors, as hexdump -C does", run: read },
+    Command {
+        name: "status",
+        usage: "status",
+        about: "read every register, and say what it means",
+        run: show,
+    },
+    Command {
+        name: "read",
+        usage: "read SECTOR [COUNT]",
+        about: "print sectors, as hexdump -C does",
+        run: read,
+    },
     Command {
         name: "write",
         usage: "write SECTOR TEXT",
         about: "write one sector: the text, then zeros",
         run: write,
     },
-    Command { name: "fill", usage: "fill SECTOR BYTE COUNT", about: "write one byte all over sectors", run: fill },
-    Command { name: "sum", usage: "sum SECTOR COUNT", about: "CRC-32 of sectors, as in zlib and gzip", run: sum },
-    Command { name: "flush", usage: "flush", about: "put what was written on stable storage", run: flush },
-    Command { name: "reset", usage: "reset", about: "reset the disk and show the handshake", run: reset },
-    Command { name: "exit", usage: "exit [CODE]", about: "end the machine with CODE, or 0", run: exit },
-    Command { name: "reboot", usage: "reboot", about: "reset the machine, as a PC does: port 0x64", run: reboot },
+    Command {
+        name: "fill",
+        usage: "fill SECTOR BYTE COUNT",
+        about: "write one byte all over sectors",
+        run: fill,
+    },
+    Command {
+        name: "sum",
+        usage: "sum SECTOR COUNT",
+        about: "CRC-32 of sectors, as in zlib and gzip",
+        run: sum,
+    },
+    Command {
+        name: "flush",
+        usage: "flush",
+        about: "put what was written on stable storage",
+        run: flush,
+    },
+    Command {
+        name: "reset",
+        usage: "reset",
+        about: "reset the disk and show the handshake",
+        run: reset,
+    },
+    Command {
+        name: "exit",
+        usage: "exit [CODE]",
+        about: "end the machine with CODE, or 0",
+        run: exit,
+    },
+    Command {
+        name: "reboot",
+        usage: "reboot",
+        about: "reset the machine, as a PC does: port 0x64",
+        run: reboot,
+    },
 ];
 
 /// Runs one command line: prints what it gives or, in one line, why it cannot be done.
@@ -71,7 +111,9 @@ fn help(_: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
     for command in &COMMANDS {
         println!("  {:<28} {}", command.usage, command.about);
     }
-    println!("Numbers are decimal, or hexadecimal after 0x; a sector has {SECTOR} bytes. Ctrl-C stops a long answer.");
+    println!(
+        "Numbers are decimal, or hexadecimal after 0x; a sector has {SECTOR} bytes. Ctrl-C stops a long answer."
+    );
     GO_ON
 }
 
@@ -82,7 +124,11 @@ fn dev(disks: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
             let number = arguments.optional_number("N")?.unwrap_or(0);
             Name::Virtio(usize::try_from(number).unwrap_or(usize::MAX))
         }
-        Some(other) => return complain!("'{other:.40}' is no kind of disk; usage: dev svirtb | dev virtio [N]"),
+        Some(other) => {
+            return complain!(
+                "'{other:.40}' is no kind of disk; usage: dev svirtb | dev virtio [N]"
+            );
+        }
         None => return arguments.usage(),
     };
     arguments.end()?;
@@ -95,7 +141,11 @@ fn show(disks: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
     arguments.end()?;
     match disks.current()? {
         (name, Disk::Virtio(disk), _) => {
-            println!("{name}: virtio-mmio registers at {:#x}, interrupt line {}", disk.window().base(), disk.line());
+            println!(
+                "{name}: virtio-mmio registers at {:#x}, interrupt line {}",
+                disk.window().base(),
+                disk.line()
+            );
             status::virtio(disk);
         }
         (name, Disk::Svirtb(device), _) => {
@@ -170,14 +220,18 @@ fn for_each_stretch(
         let missing = there as u64 <= last_byte_wanted;
         if missing && at == sector {
             let first = at + (there as u64).div_ceil(SECTOR);
-            return complain!("{name}: sector {first} is past its end: the device left the buffer untouched");
+            return complain!(
+                "{name}: sector {first} is past its end: the device left the buffer untouched"
+            );
         }
         if there > 0 && !take(part, there) {
             return Ok(false);
         }
         if missing {
             let bytes = at * SECTOR + there as u64;
-            return complain!("{name}: it ends after {bytes} bytes: the device left the rest of the buffer untouched");
+            return complain!(
+                "{name}: it ends after {bytes} bytes: the device left the rest of the buffer untouched"
+            );
         }
         at += sectors;
     }
@@ -201,7 +255,10 @@ fn check_range(name: Name, disk: &Disk<'_>, sector: u64, count: u64) -> Result<u
         _ if limit == 0 => complain!("{name} has no sectors"),
         _ => {
             let first = sector.max(limit);
-            complain!("sector {first} is past the end of {name}, which has sectors 0 to {}", limit - 1)
+            complain!(
+                "sector {first} is past the end of {name}, which has sectors 0 to {}",
+                limit - 1
+            )
         }
     }
 }
@@ -233,7 +290,9 @@ fn fill(disks: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
     let byte = arguments.number("BYTE")?;
     let count = arguments.number("COUNT")?;
     arguments.end()?;
-    let Ok(byte) = u8::try_from(byte) else { return complain!("BYTE is {byte}, and 255 is the most") };
+    let Ok(byte) = u8::try_from(byte) else {
+        return complain!("BYTE is {byte}, and 255 is the most");
+    };
     let (name, disk, buffer) = disks.current()?;
     let end = check_range(name, &disk, sector, count)?;
     stretch(buffer, count).fill(byte);
@@ -254,10 +313,12 @@ fn fill(disks: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
 
 fn store(name: Name, disk: Disk<'_>, sector: u64, part: Dma) -> Result<(), Complaint> {
     match disk {
-        Disk::Virtio(disk) => disk.write(sector, part).or_else(|error| complain!("{name}: {error}")),
-        Disk::Svirtb(device) => {
-            device.write(sector, part).or_else(|error| complain!("{name}: {error}; 'reset' starts over"))
+        Disk::Virtio(disk) => {
+            disk.write(sector, part).map_err(|error| complaint!("{name}: {error}"))
         }
+        Disk::Svirtb(device) => device
+            .write(sector, part)
+            .map_err(|error| complaint!("{name}: {error}; 'reset' starts over")),
     }
 }
 
@@ -266,11 +327,17 @@ fn flush(disks: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
     match disks.current()? {
         (name, Disk::Virtio(disk), _) => match disk.flush() {
             Ok(()) if disk.config().has_flush() => println!("{name} is flushed"),
-            Ok(()) => println!("{name} offers no FLUSH: it keeps nothing back, so there is nothing to do"),
+            Ok(()) => {
+                println!(
+                    "{name} offers no FLUSH: it keeps nothing back, so there is nothing to do"
+                );
+            }
             Err(error) => return complain!("{name}: {error}"),
         },
         (name, Disk::Svirtb(_), _) => {
-            println!("{name} has no flush: what was written is in the image when the doorbell returns");
+            println!(
+                "{name} has no flush: what was written is in the image when the doorbell returns"
+            );
         }
     }
     GO_ON

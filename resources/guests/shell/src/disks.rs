@@ -8,7 +8,7 @@ use rt::dma::Dma;
 use rt::wait::Wait;
 use rt::{command_line, print, println};
 
-use crate::arguments::{Complaint, complain};
+use crate::arguments::{Complaint, complain, complaint};
 
 /// As many as there are interrupt lines, and then some.
 const VIRTIO_MAX: usize = 32;
@@ -57,7 +57,8 @@ impl Disks {
     /// Looks for disks, goes through the handshake of each virtio disk, and chooses one: the first over virtio, or
     /// else the one over svirtb.
     pub(crate) fn find() -> Disks {
-        let wait = if command_line::number("poll") == Some(1) { Wait::Poll } else { Wait::Interrupt };
+        let wait =
+            if command_line::number("poll") == Some(1) { Wait::Poll } else { Wait::Interrupt };
         let mut virtio = [const { None }; VIRTIO_MAX];
         let mut found = command_line::virtio_slots().filter_map(|slot| {
             let mut disk = virtio::Disk::new(slot, wait)?;
@@ -70,15 +71,18 @@ impl Disks {
         for place in &mut virtio {
             *place = found.next();
         }
-        let stride = if command_line::number("entry") == Some(32) { Stride::Padded } else { Stride::Packed };
+        let stride =
+            if command_line::number("entry") == Some(32) { Stride::Padded } else { Stride::Packed };
         let svirtb = svirtb::present().then(|| svirtb::Device::new(SVIRTB_RING, stride));
-        let mut disks = Disks { virtio, svirtb, current: None, buffer: Dma::new(BUFFER_SIZE, 4096) };
+        let mut disks =
+            Disks { virtio, svirtb, current: None, buffer: Dma::new(BUFFER_SIZE, 4096) };
         disks.current = match (&disks.virtio[0], &disks.svirtb) {
             (Some(_), _) => Some(Name::Virtio(0)),
             (None, Some(_)) => Some(Name::Svirtb),
             (None, None) => None,
         };
-        if let Some(svirtb) = disks.svirtb.as_mut().filter(|_| disks.current == Some(Name::Svirtb)) {
+        if let Some(svirtb) = disks.svirtb.as_mut().filter(|_| disks.current == Some(Name::Svirtb))
+        {
             // Where it fails, the first command says so.
             let _ = svirtb.handshake(&mut Quiet);
         }
@@ -89,9 +93,17 @@ impl Disks {
     pub(crate) fn introduce(&self) {
         for (number, disk) in self.virtio.iter().flatten().enumerate() {
             let config = disk.config();
-            print!("  virtio {number} at {:#x}, interrupt line {}: ", disk.window().base(), disk.line());
+            print!(
+                "  virtio {number} at {:#x}, interrupt line {}: ",
+                disk.window().base(),
+                disk.line()
+            );
             if disk.is_live() {
-                println!("{}{}", Size(config.capacity), if config.is_read_only() { ", read-only" } else { "" });
+                println!(
+                    "{}{}",
+                    Size(config.capacity),
+                    if config.is_read_only() { ", read-only" } else { "" }
+                );
             } else {
                 println!("its handshake failed; 'reset' tries again and shows it");
             }
@@ -134,12 +146,17 @@ impl Disks {
     /// Takes another disk into use, after its handshake where that has not been done.
     pub(crate) fn choose(&mut self, name: Name) -> Result<(), Complaint> {
         match name {
-            Name::Svirtb if self.svirtb.is_none() => return complain!("no svirtb disk on this machine"),
+            Name::Svirtb if self.svirtb.is_none() => {
+                return complain!("no svirtb disk on this machine");
+            }
             Name::Virtio(number) if number >= self.virtio_count() => {
                 return match self.virtio_count() {
                     0 => complain!("no virtio disk on this machine"),
                     1 => complain!("no virtio {number} on this machine: there is virtio 0 only"),
-                    count => complain!("no virtio {number} on this machine: there are virtio 0 to {}", count - 1),
+                    count => complain!(
+                        "no virtio {number} on this machine: there are virtio 0 to {}",
+                        count - 1
+                    ),
                 };
             }
             Name::Svirtb | Name::Virtio(_) => self.current = Some(name),
@@ -155,12 +172,14 @@ impl Disks {
     pub(crate) fn handshake(&mut self, story: &mut dyn Story) -> Result<(), Complaint> {
         let (name, disk, _) = self.current()?;
         match disk {
-            Disk::Virtio(disk) => disk.handshake(story).or_else(|error| complain!("{name}: {error}")),
+            Disk::Virtio(disk) => {
+                disk.handshake(story).map_err(|error| complaint!("{name}: {error}"))
+            }
             Disk::Svirtb(device) => {
                 if device.is_live() {
                     device.reset(story);
                 }
-                device.handshake(story).or_else(|error| complain!("{name}: {error}"))
+                device.handshake(story).map_err(|error| complaint!("{name}: {error}"))
             }
         }
     }
@@ -168,10 +187,16 @@ impl Disks {
     /// What is known of the disk in use, in a few words.
     pub(crate) fn describe(&mut self) -> Result<(), Complaint> {
         match self.current()? {
-            (name, Disk::Virtio(disk), _) => println!("in use: {name}, {}", Size(disk.config().capacity)),
+            (name, Disk::Virtio(disk), _) => {
+                println!("in use: {name}, {}", Size(disk.config().capacity));
+            }
             (name, Disk::Svirtb(device), _) => {
                 let ring = device.ring();
-                println!("in use: {name}, a ring of {} entries, {} bytes each", ring.entries(), ring.stride().bytes());
+                println!(
+                    "in use: {name}, a ring of {} entries, {} bytes each",
+                    ring.entries(),
+                    ring.stride().bytes()
+                );
             }
         }
         Ok(())

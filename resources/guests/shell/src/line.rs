@@ -42,7 +42,13 @@ pub(crate) struct Editor {
 impl Editor {
     /// An editor with nothing typed yet.
     pub(crate) fn new() -> Editor {
-        Editor { bytes: [0; MAX], len: 0, too_long: false, after_return: false, sequence: Sequence::None }
+        Editor {
+            bytes: [0; MAX],
+            len: 0,
+            too_long: false,
+            after_return: false,
+            sequence: Sequence::None,
+        }
     }
 
     /// The next line; sleeps until it is complete. Ctrl-C gives an empty one.

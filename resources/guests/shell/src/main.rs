@@ -64,7 +64,9 @@ fn run(disks: &mut Disks) -> ControlFlow<u32> {
         print!("{PROMPT}");
         match editor.read_line() {
             Line::Text(text) => commands::run(disks, text.trim_ascii())?,
-            Line::TooLong(max) => println!("that line has more than {max} characters: cut, and not run"),
+            Line::TooLong(max) => {
+                println!("that line has more than {max} characters: cut, and not run");
+            }
             Line::NotText => println!("that line is not UTF-8: not run"),
         }
     }

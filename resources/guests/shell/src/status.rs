@@ -68,8 +68,10 @@ impl fmt::Display for Words {
 
 /// Prints every register that can be read of a virtio disk, and what the driver knows.
 pub(crate) fn virtio(disk: &virtio::Disk) {
-    const CAUSES: &[(u32, &str)] =
-        &[(interrupt::USED_BUFFER, "a request has ended"), (interrupt::CONFIG_CHANGE, "the configuration has changed")];
+    const CAUSES: &[(u32, &str)] = &[
+        (interrupt::USED_BUFFER, "a request has ended"),
+        (interrupt::CONFIG_CHANGE, "the configuration has changed"),
+    ];
     let window = disk.window();
     show(window, spec::MAGIC_VALUE, |value| match value {
         spec::MAGIC => Words::Text("\"virt\""),
@@ -104,7 +106,9 @@ pub(crate) fn virtio(disk: &virtio::Disk) {
         0 => Words::Text("reset: no driver yet"),
         _ => Words::Bits(value, &status::NAMES),
     });
-    show(window, spec::CONFIG_GENERATION, |value| Words::Number(value, "is the state of the configuration"));
+    show(window, spec::CONFIG_GENERATION, |value| {
+        Words::Number(value, "is the state of the configuration")
+    });
     show(window, spec::CAPACITY_LOW, |value| Words::Number(value, "sectors of 512 bytes"));
     show(window, spec::CAPACITY_HIGH, |value| Words::Number(value, "times 2^32 sectors more"));
     // The rest of the configuration means something only with its feature.
@@ -138,14 +142,20 @@ pub(crate) fn svirtb(device: &svirtb::Device) {
     for register in svirtb::REGISTERS {
         show(window, register, |value| match (register, value) {
             (svirtb::STATUS, svirtb::MAGIC) => Words::Text("\"virt\": fresh, no driver yet"),
-            (svirtb::STATUS, svirtb::DRIVER_OK) => Words::Text("DRIVER_OK: waits to hear where the ring is"),
+            (svirtb::STATUS, svirtb::DRIVER_OK) => {
+                Words::Text("DRIVER_OK: waits to hear where the ring is")
+            }
             (svirtb::STATUS, svirtb::READY) => Words::Text("READY: live"),
-            (svirtb::STATUS, svirtb::RESET) => Words::Text("RESET: the error state, until the driver resets it"),
+            (svirtb::STATUS, svirtb::RESET) => {
+                Words::Text("RESET: the error state, until the driver resets it")
+            }
             (svirtb::STATUS, _) => Words::Text("unknown"),
             (svirtb::QUEUE_SIZE, _) => Words::Number(value, "entries in the ring"),
             (svirtb::QUEUE_ADDR_HI, _) => Words::Text("ring address, bits 63..32"),
             (svirtb::QUEUE_ADDR_LO, _) => Words::Text("ring address, bits 31..0"),
-            (svirtb::QUEUE_HEAD, _) => Words::Number(value, "is where the driver puts its next entry"),
+            (svirtb::QUEUE_HEAD, _) => {
+                Words::Number(value, "is where the driver puts its next entry")
+            }
             (_, _) => Words::Number(value, "is the entry that the device does next"),
         });
     }

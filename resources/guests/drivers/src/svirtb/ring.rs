@@ -62,7 +62,10 @@ impl Ring {
     ///
     /// Where it is too small for that.
     pub fn reshaped(self, entries: u32, stride: Stride) -> Ring {
-        assert!(entries as usize * stride.bytes() <= self.memory.len(), "the ring's memory is too small");
+        assert!(
+            entries as usize * stride.bytes() <= self.memory.len(),
+            "the ring's memory is too small"
+        );
         Ring { entries, stride, ..self }
     }
 

@@ -66,7 +66,8 @@ impl Disk {
     pub fn new(slot: VirtioSlot, wait: Wait) -> Option<Disk> {
         let window = Mmio::new(slot.base, slot.size)?;
         // Without a line there is no choice but to poll.
-        let events = if wait == Wait::Interrupt { interrupt::watch(slot.line, window) } else { None };
+        let events =
+            if wait == Wait::Interrupt { interrupt::watch(slot.line, window) } else { None };
         Some(Disk {
             window,
             line: slot.line,
@@ -100,8 +101,15 @@ impl Disk {
                 Ok(())
             }
             Err(error) => {
-                if !matches!(error, Error::NotVirtio(_) | Error::Version(_) | Error::NotABlockDevice(_)) {
-                    talk.write(spec::STATUS, status::FAILED, "FAILED: the driver gives the device up");
+                if !matches!(
+                    error,
+                    Error::NotVirtio(_) | Error::Version(_) | Error::NotABlockDevice(_)
+                ) {
+                    talk.write(
+                        spec::STATUS,
+                        status::FAILED,
+                        "FAILED: the driver gives the device up",
+                    );
                 }
                 Err(error)
             }
@@ -244,7 +252,10 @@ impl Disk {
         self.status.write(0, NO_STATUS_YET);
         let next = if data.is_some() { DATA } else { STATUS };
         let header = self.header.address();
-        self.queue.describe(HEADER, Descriptor { addr: header, len: HEADER_SIZE, flags: descriptor::NEXT, next });
+        self.queue.describe(
+            HEADER,
+            Descriptor { addr: header, len: HEADER_SIZE, flags: descriptor::NEXT, next },
+        );
         if let Some((buffer, direction)) = data {
             self.queue.describe(
                 DATA,
@@ -257,7 +268,10 @@ impl Disk {
             );
         }
         let status = self.status.address();
-        self.queue.describe(STATUS, Descriptor { addr: status, len: 1, flags: descriptor::WRITE, next: 0 });
+        self.queue.describe(
+            STATUS,
+            Descriptor { addr: status, len: 1, flags: descriptor::WRITE, next: 0 },
+        );
         self.requests += 1;
         if self.queue.give(HEADER) {
             spec::QUEUE_NOTIFY.write(self.window, 0);
@@ -332,12 +346,22 @@ fn set_up(talk: &mut Talk<'_>, queue: &mut Queue, wait: Wait) -> Result<Config, 
     }
     let accepted = offered & (feature::VERSION_1 | feature::FLUSH | feature::RO);
     talk.write(spec::DRIVER_FEATURES_SEL, 0, "now the driver's features 31..0");
-    talk.write(spec::DRIVER_FEATURES, low_half(accepted), "what it takes of them: FLUSH and RO, where offered");
+    talk.write(
+        spec::DRIVER_FEATURES,
+        low_half(accepted),
+        "what it takes of them: FLUSH and RO, where offered",
+    );
     talk.write(spec::DRIVER_FEATURES_SEL, 1, "features 63..32");
-    talk.write(spec::DRIVER_FEATURES, low_half(accepted >> 32), "VERSION_1: both follow version 1 or later");
+    talk.write(
+        spec::DRIVER_FEATURES,
+        low_half(accepted >> 32),
+        "VERSION_1: both follow version 1 or later",
+    );
     bits |= status::FEATURES_OK;
     talk.write(spec::STATUS, bits, "FEATURES_OK: the driver has chosen");
-    if talk.read(spec::STATUS, "still FEATURES_OK? then the device agrees") & status::FEATURES_OK == 0 {
+    if talk.read(spec::STATUS, "still FEATURES_OK? then the device agrees") & status::FEATURES_OK
+        == 0
+    {
         return Err(Error::FeaturesRefused(accepted));
     }
 
@@ -353,9 +377,24 @@ fn set_up(talk: &mut Talk<'_>, queue: &mut Queue, wait: Wait) -> Result<Config, 
     queue.want_interrupts(wait == Wait::Interrupt);
     talk.write(spec::QUEUE_NUM, u32::from(queue.size()), "how many it has");
     let [table, available, used] = queue.addresses();
-    talk.write_pair(spec::QUEUE_DESC_LOW, spec::QUEUE_DESC_HIGH, table, "where its descriptor table is");
-    talk.write_pair(spec::QUEUE_DRIVER_LOW, spec::QUEUE_DRIVER_HIGH, available, "where its available ring is");
-    talk.write_pair(spec::QUEUE_DEVICE_LOW, spec::QUEUE_DEVICE_HIGH, used, "where its used ring is");
+    talk.write_pair(
+        spec::QUEUE_DESC_LOW,
+        spec::QUEUE_DESC_HIGH,
+        table,
+        "where its descriptor table is",
+    );
+    talk.write_pair(
+        spec::QUEUE_DRIVER_LOW,
+        spec::QUEUE_DRIVER_HIGH,
+        available,
+        "where its available ring is",
+    );
+    talk.write_pair(
+        spec::QUEUE_DEVICE_LOW,
+        spec::QUEUE_DEVICE_HIGH,
+        used,
+        "where its used ring is",
+    );
     talk.write(spec::QUEUE_READY, 1, "the queue may be used");
 
     let capacity = read_capacity(talk);

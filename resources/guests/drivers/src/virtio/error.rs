@@ -46,10 +46,16 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Error::NotVirtio(magic) => {
-                write!(f, "its magic value reads {magic:#x}, not {MAGIC:#x}: no virtio-mmio device is there")
+                write!(
+                    f,
+                    "its magic value reads {magic:#x}, not {MAGIC:#x}: no virtio-mmio device is there"
+                )
             }
             Error::Version(version) => {
-                write!(f, "it speaks version {version} of virtio-mmio; this driver speaks version {VERSION}")
+                write!(
+                    f,
+                    "it speaks version {version} of virtio-mmio; this driver speaks version {VERSION}"
+                )
             }
             Error::NotABlockDevice(0) => f.write_str("its slot is empty (DeviceID 0)"),
             Error::NotABlockDevice(id) => {
@@ -59,7 +65,10 @@ impl fmt::Display for Error {
                 write!(f, "it does not offer VERSION_1 (features {features:#x}): a legacy device")
             }
             Error::FeaturesRefused(features) => {
-                write!(f, "it took FEATURES_OK back: it does not agree to the features {features:#x}")
+                write!(
+                    f,
+                    "it took FEATURES_OK back: it does not agree to the features {features:#x}"
+                )
             }
             Error::QueueInUse => f.write_str("its queue 0 reads as in use right after a reset"),
             Error::QueueTooSmall(max) => {
@@ -70,17 +79,27 @@ impl fmt::Display for Error {
                 write!(f, "sector {sector} is past its end: it has no sectors")
             }
             Error::OutOfRange { sector, capacity } => {
-                write!(f, "sector {sector} is past its end: it has {capacity} sectors, 0 to {}", capacity - 1)
+                write!(
+                    f,
+                    "sector {sector} is past its end: it has {capacity} sectors, 0 to {}",
+                    capacity - 1
+                )
             }
             Error::ReadOnly => f.write_str("it is read-only"),
             Error::NoAnswer(limit) => write!(f, "it did not answer within {} s", limit / 1000),
-            Error::NeedsReset => f.write_str("it says DEVICE_NEEDS_RESET (the host's log says why)"),
+            Error::NeedsReset => {
+                f.write_str("it says DEVICE_NEEDS_RESET (the host's log says why)")
+            }
             Error::Confused(id) => {
                 write!(f, "its used ring names chain {id}, which is not the one under way")
             }
             Error::Status(request::IOERR) => f.write_str("it answered IOERR (status 1)"),
-            Error::Status(request::UNSUPP) => f.write_str("it answered UNSUPP (status 2): no such request"),
-            Error::Status(status) => write!(f, "it answered with status {status}, which has no meaning"),
+            Error::Status(request::UNSUPP) => {
+                f.write_str("it answered UNSUPP (status 2): no such request")
+            }
+            Error::Status(status) => {
+                write!(f, "it answered with status {status}, which has no meaning")
+            }
         }
     }
 }

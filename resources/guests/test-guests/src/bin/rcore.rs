@@ -1,0 +1,244 @@
+//! rCore's published driver crate, `virtio-drivers`, with its own virtio-mmio transport: polled, and by interrupt.
+//!
+//! The disk is the first on the command line; it holds [`scenario::pattern`] with seed 1 and has 64 sectors at least.
+//! `t=rw` (default): afterwards sectors 20 to 23 are all 0x20, sector 24 all 0x24. `t=readonly`: nothing is changed.
+//! The guest prints `capacity N sectors`, `readonly true|false` and `id TEXT`.
+#![no_std]
+#![no_main]
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use rt::command_line::{self, VirtioSlot};
+use rt::dma::Dma;
+use rt::heap::Heap;
+use rt::wait::{DEVICE_LIMIT, Wait};
+use rt::{interrupts, println};
+use scenario::pattern::{self, SEED};
+use scenario::{Failure, Outcome, Report, ensure, fail};
+use virtio_drivers::device::blk::{BlkReq, BlkResp, RespStatus, SECTOR_SIZE, VirtIOBlk};
+use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
+use virtio_drivers::transport::{DeviceType, InterruptStatus, Transport};
+use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
+
+#[global_allocator]
+static HEAP: Heap = Heap::new();
+
+static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
+
+/// Requests under way at once: the crate's queue has 16 entries, and a request takes 3, or 1 where the device offers
+/// indirect descriptors.
+const AT_ONCE: usize = 4;
+
+rt::entry!(main);
+
+type Blk = VirtIOBlk<Identity, MmioTransport<'static>>;
+
+/// Memory is mapped one to one.
+struct Identity;
+
+// SAFETY: `dma_alloc` gives pages that nobody else has and that `Dma` has zeroed (its memory is never given back);
+// addresses are the same for the device and for us.
+unsafe impl Hal for Identity {
+    fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
+        let memory = Dma::new(pages * PAGE_SIZE, PAGE_SIZE);
+        let pointer = core::ptr::with_exposed_provenance_mut(memory.address() as usize);
+        (memory.address(), NonNull::new(pointer).expect("the arena is not at 0"))
+    }
+
+    unsafe fn dma_dealloc(_: PhysAddr, _: NonNull<u8>, _: usize) -> i32 {
+        0
+    }
+
+    unsafe fn mmio_phys_to_virt(address: PhysAddr, _: usize) -> NonNull<u8> {
+        NonNull::new(core::ptr::with_exposed_provenance_mut(address as usize))
+            .expect("no device is at 0")
+    }
+
+    unsafe fn share(buffer: NonNull<[u8]>, _: BufferDirection) -> PhysAddr {
+        buffer.cast::<u8>().as_ptr().expose_provenance() as PhysAddr
+    }
+
+    unsafe fn unshare(_: PhysAddr, _: NonNull<[u8]>, _: BufferDirection) {}
+}
+
+fn told<T>(what: &str, result: virtio_drivers::Result<T>) -> Result<T, Failure> {
+    result.map_err(|error| Failure::format(format_args!("{what}: {error}")))
+}
+
+fn open(slot: VirtioSlot) -> Result<Blk, Failure> {
+    let header = core::ptr::with_exposed_provenance_mut::<VirtIOHeader>(slot.base as usize);
+    let Some(header) = NonNull::new(header) else { fail!("no device is at 0") };
+    // SAFETY: the command line says that a virtio-mmio window of this size is there; nobody else drives it now.
+    let transport = match unsafe { MmioTransport::new(header, slot.size as usize) } {
+        Ok(transport) => transport,
+        Err(error) => fail!("transport at {:#x}: {error}", slot.base),
+    };
+    ensure!(transport.device_type() == DeviceType::Block, "it is a {:?}", transport.device_type());
+    told("new", VirtIOBlk::new(transport))
+}
+
+fn interrupted(_: u64) {
+    INTERRUPTS.fetch_add(1, Ordering::AcqRel);
+}
+
+/// Fails where `bytes` are not what the disk holds from `sector` on.
+fn check(bytes: &[u8], sector: usize) -> Outcome {
+    for (index, eight) in bytes.chunks_exact(8).enumerate() {
+        let offset = (sector * SECTOR_SIZE + 8 * index) as u64;
+        let wanted = pattern::word(SEED, offset).to_le_bytes();
+        ensure!(eight == wanted, "the word at byte {offset} is {eight:x?}, not {wanted:x?}");
+    }
+    Ok(())
+}
+
+fn check_all(bytes: &[u8], byte: u8) -> Outcome {
+    match bytes.iter().position(|seen| *seen != byte) {
+        Some(at) => fail!("byte {at} is {:#x}, not {byte:#x}", bytes[at]),
+        None => Ok(()),
+    }
+}
+
+fn main() -> u32 {
+    let mut report = Report::new();
+    interrupts::init();
+    let Some(slot) = command_line::virtio_slots().next() else {
+        report.run("find-a-disk", || fail!("no virtio_mmio.device= on the command line"));
+        return report.code();
+    };
+    let read_only = command_line::value("t") == Some("readonly");
+    let mut opened = None;
+    report.run("init", || {
+        let mut disk = open(slot)?;
+        println!("capacity {} sectors", disk.capacity());
+        println!("readonly {}", disk.readonly());
+        let mut id = [0; 20];
+        let len = told("device_id", disk.device_id(&mut id))?;
+        println!("id {}", core::str::from_utf8(&id[..len]).unwrap_or("not UTF-8"));
+        ensure!(disk.readonly() == read_only, "readonly() is {}", disk.readonly());
+        opened = Some(disk);
+        Ok(())
+    });
+    let Some(mut disk) = opened else { return report.code() };
+    report.run("polled-reads", || polled_reads(&mut disk));
+    if read_only {
+        report.run("a-write-is-refused", || {
+            let refused = disk.write_blocks(3, &[0x55; SECTOR_SIZE]);
+            ensure!(
+                refused == Err(virtio_drivers::Error::IoError),
+                "write_blocks gave {refused:?}"
+            );
+            told("flush", disk.flush())?;
+            let mut bytes = [0; SECTOR_SIZE];
+            told("read_blocks", disk.read_blocks(3, &mut bytes))?;
+            check(&bytes, 3)
+        });
+    } else {
+        report.run("polled-writes", || polled_writes(&mut disk));
+    }
+    report.run("past-the-end", || {
+        let capacity = disk.capacity() as usize;
+        let refused = disk.read_blocks(capacity, &mut [0; SECTOR_SIZE]);
+        ensure!(
+            refused == Err(virtio_drivers::Error::IoError),
+            "read_blocks at the end gave {refused:?}"
+        );
+        Ok(())
+    });
+    interrupts::handle(slot.line, interrupted, 0);
+    report.run("by-interrupt", || by_interrupt(&mut disk));
+    report.run("init-again", || {
+        drop(disk);
+        let mut disk = open(slot)?;
+        polled_reads(&mut disk)
+    });
+    report.code()
+}
+
+fn polled_reads(disk: &mut Blk) -> Outcome {
+    let mut bytes = [0xee; 4 * SECTOR_SIZE];
+    for sector in 0..8 {
+        told("read_blocks", disk.read_blocks(sector, &mut bytes[..SECTOR_SIZE]))?;
+        check(&bytes[..SECTOR_SIZE], sector)?;
+    }
+    told("read_blocks", disk.read_blocks(40, &mut bytes))?;
+    check(&bytes, 40)
+}
+
+fn polled_writes(disk: &mut Blk) -> Outcome {
+    let mut bytes = [0x20; 4 * SECTOR_SIZE];
+    told("write_blocks", disk.write_blocks(20, &bytes))?;
+    told("flush", disk.flush())?;
+    bytes.fill(0xee);
+    told("read_blocks", disk.read_blocks(20, &mut bytes))?;
+    check_all(&bytes, 0x20)
+}
+
+/// Several reads under way, the processor asleep until all are done; the last is a write, where that is allowed.
+fn by_interrupt(disk: &mut Blk) -> Outcome {
+    let mut requests = [const { None }; AT_ONCE];
+    let mut responses: [BlkResp; AT_ONCE] = Default::default();
+    let mut headers: [BlkReq; AT_ONCE] = Default::default();
+    let mut data = [[0xee_u8; SECTOR_SIZE]; AT_ONCE];
+    disk.enable_interrupts();
+    // What the polled requests before have left pending is not ours.
+    disk.ack_interrupt();
+    let before = INTERRUPTS.load(Ordering::Acquire);
+    for (n, token) in requests.iter_mut().enumerate() {
+        // SAFETY: header, data and response are not touched until the request is completed below.
+        let begun = unsafe {
+            disk.read_blocks_nb(30 + n, &mut headers[n], &mut data[n], &mut responses[n])
+        };
+        *token = Some(told("read_blocks_nb", begun)?);
+    }
+    let mut seen = before;
+    while let Some(left) = requests.iter().position(Option::is_some) {
+        let came =
+            Wait::Interrupt.until(DEVICE_LIMIT, || INTERRUPTS.load(Ordering::Acquire) != seen);
+        seen = INTERRUPTS.load(Ordering::Acquire);
+        let pending = disk.ack_interrupt().contains(InterruptStatus::QUEUE_INTERRUPT);
+        ensure!(
+            came,
+            "no interrupt with request {left} under way; pending in the device: {pending}"
+        );
+        while let Some(done) = disk.peek_used() {
+            let Some(n) = requests.iter().position(|token| *token == Some(done)) else {
+                fail!("the used ring names token {done}");
+            };
+            requests[n] = None;
+            // SAFETY: the same header, data and response as were given with this token.
+            let completed = unsafe {
+                disk.complete_read_blocks(done, &headers[n], &mut data[n], &mut responses[n])
+            };
+            told("complete_read_blocks", completed)?;
+            ensure!(responses[n].status() == RespStatus::OK, "status {:?}", responses[n].status());
+            check(&data[n], 30 + n)?;
+        }
+    }
+    if disk.readonly() {
+        return Ok(());
+    }
+    let [header, ..] = &mut headers;
+    let [response, ..] = &mut responses;
+    let bytes = [0x24; SECTOR_SIZE];
+    let seen = INTERRUPTS.load(Ordering::Acquire);
+    // SAFETY: as above.
+    let token =
+        told("write_blocks_nb", unsafe { disk.write_blocks_nb(24, header, &bytes, response) })?;
+    let came = Wait::Interrupt.until(DEVICE_LIMIT, || INTERRUPTS.load(Ordering::Acquire) != seen);
+    ensure!(came, "no interrupt for a write");
+    disk.ack_interrupt();
+    ensure!(
+        disk.peek_used() == Some(token),
+        "the used ring names {:?}, not {token}",
+        disk.peek_used()
+    );
+    // SAFETY: as above.
+    told("complete_write_blocks", unsafe {
+        disk.complete_write_blocks(token, header, &bytes, response)
+    })?;
+    let mut back = [0; SECTOR_SIZE];
+    told("read_blocks", disk.read_blocks(24, &mut back))?;
+    check_all(&back, 0x24)
+}
