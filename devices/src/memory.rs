@@ -190,6 +190,12 @@ impl Buffers {
         self.len == 0
     }
 
+    /// Whether each range begins and ends at a multiple of `align` bytes: in guest-physical addresses, and with
+    /// that on the host, for `align` up to a page.
+    pub fn is_aligned(&self, align: u64) -> bool {
+        self.segments.iter().all(|s| (s.addr | s.len).is_multiple_of(align))
+    }
+
     /// How many ranges there are.
     pub const fn segments(&self) -> usize {
         self.segments.len()

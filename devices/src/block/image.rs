@@ -1,7 +1,9 @@
-//! A disk image: a raw file, opened, measured and locked. What it holds is never looked at.
+//! A disk image: a raw file or a block device of the host, opened, measured and locked. What it holds is never
+//! looked at.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::lock;
@@ -13,6 +15,24 @@ pub enum Access {
     ReadOnly,
     /// Read and write; nobody else may have it open.
     ReadWrite,
+}
+
+/// How an image is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// What the guest may do.
+    pub access: Access,
+    /// Whether to go past the host's page cache (O_DIRECT) wherever the guest's buffers allow it.
+    pub direct: bool,
+    /// Whether flushes reach stable storage. Without, a crash of the host loses what was flushed.
+    pub sync: bool,
+}
+
+impl Opening {
+    /// Through the page cache, with flushes that hold.
+    pub const fn cached(access: Access) -> Self {
+        Self { access, direct: false, sync: true }
+    }
 }
 
 /// Why an image cannot be used. Each message names the file and says what to do.
@@ -31,7 +51,7 @@ pub enum ImageError {
         path: PathBuf,
     },
     /// It is neither a file nor anything else that has a size.
-    #[error("{}: is not a regular file; give the path of an image file", path.display())]
+    #[error("{}: is neither a regular file nor a block device; give the path of an image file", path.display())]
     NotAFile {
         /// The image.
         path: PathBuf,
@@ -62,6 +82,12 @@ pub enum ImageError {
         /// Whether it was to be shared with other readers.
         shared: bool,
     },
+    /// The file system has no O_DIRECT.
+    #[error("{}: its file system cannot go past the page cache (O_DIRECT), as cache=none asks; give cache=writeback", path.display())]
+    NoDirect {
+        /// The image.
+        path: PathBuf,
+    },
     /// The host's error for anything else.
     #[error("{}: cannot {what} the image: {source}", path.display())]
     Host {
@@ -80,7 +106,10 @@ pub struct Image {
     file: File,
     path: PathBuf,
     size: u64,
-    access: Access,
+    opening: Opening,
+    /// The image once more, opened with O_DIRECT, and the alignment in bytes that this asks for.
+    direct: Option<(File, u64)>,
+    is_device: bool,
 }
 
 impl Image {
@@ -89,17 +118,18 @@ impl Image {
     /// # Errors
     ///
     /// Where it is missing, a directory, empty, in use or may not be opened as asked.
-    pub fn open(path: &Path, access: Access) -> Result<Self, ImageError> {
+    pub fn open(path: &Path, opening: Opening) -> Result<Self, ImageError> {
         let path = path.to_owned();
-        let shared = access == Access::ReadOnly;
+        let shared = opening.access == Access::ReadOnly;
         // Asked before it is opened: to open a pipe would wait for its other end.
-        match std::fs::metadata(&path) {
+        let is_device = match std::fs::metadata(&path) {
             Ok(m) if m.is_dir() => return Err(ImageError::Directory { path }),
-            Ok(m) if !m.is_file() => return Err(ImageError::NotAFile { path }),
-            Ok(_) => {}
+            Ok(m) if m.is_file() => false,
+            Ok(m) if m.file_type().is_block_device() => true,
+            Ok(_) => return Err(ImageError::NotAFile { path }),
             Err(source) => return Err(cannot_open(path, source)),
-        }
-        let file = match OpenOptions::new().read(true).write(!shared).open(&path) {
+        };
+        let mut file = match OpenOptions::new().read(true).write(!shared).open(&path) {
             Ok(file) => file,
             Err(e) if !shared && is_denied(&e) && File::open(&path).is_ok() => {
                 return Err(ImageError::NotWritable { path });
@@ -112,19 +142,46 @@ impl Image {
             Err(source) => return Err(ImageError::Host { path, what: "lock", source }),
         }
         // Measured under the lock: nobody who respects it changes the size from here on.
-        let size = match file.metadata() {
-            Ok(m) => m.len(),
+        let size = match file.seek(SeekFrom::End(0)) {
+            Ok(size) => size,
             Err(source) => return Err(ImageError::Host { path, what: "measure", source }),
         };
         if size == 0 {
             return Err(ImageError::Empty { path });
         }
-        Ok(Self { file, path, size, access })
+        let direct = if opening.direct { Some(open_direct(&path, !shared)?) } else { None };
+        Ok(Self { file, path, size, opening, direct, is_device })
     }
 
     /// The opened file.
     pub const fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The image opened past the page cache, where that was asked for, and the alignment in bytes that offsets,
+    /// lengths and addresses must have there. What is not aligned goes by [`Image::file`]; the kernel keeps the
+    /// two in step, and no write to a part of a block ever grows the file, as padding it would.
+    pub fn direct(&self) -> Option<(&File, u64)> {
+        self.direct.as_ref().map(|(file, align)| (file, *align))
+    }
+
+    /// Whether flushes reach stable storage.
+    pub const fn syncs(&self) -> bool {
+        self.opening.sync
+    }
+
+    /// Makes the image `size` bytes long. A block device cannot grow from here: it must have grown already.
+    pub(super) fn grow(&mut self, size: u64) -> io::Result<()> {
+        if !self.is_device {
+            self.file.set_len(size)?;
+        } else if self.file.seek(SeekFrom::End(0))? < size {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the block device is smaller than that; enlarge it first",
+            ));
+        }
+        self.size = size;
+        Ok(())
     }
 
     /// What messages call the image.
@@ -139,8 +196,33 @@ impl Image {
 
     /// Whether it is open for reading only.
     pub fn read_only(&self) -> bool {
-        self.access == Access::ReadOnly
+        self.opening.access == Access::ReadOnly
     }
+}
+
+/// What every file system's O_DIRECT is content with.
+const PAGE: u64 = 4096;
+
+fn open_direct(path: &Path, write: bool) -> Result<(File, u64), ImageError> {
+    let opened = OpenOptions::new().read(true).write(write).custom_flags(libc::O_DIRECT).open(path);
+    let path = path.to_owned();
+    let file = match opened {
+        Ok(file) => file,
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            return Err(ImageError::NoDirect { path });
+        }
+        Err(source) => return Err(cannot_open(path, source)),
+    };
+    // Linux 6.1 and later say what they want; 0 or no answer leaves the page.
+    let asked = rustix::fs::statx(
+        &file,
+        c"",
+        rustix::fs::AtFlags::EMPTY_PATH,
+        rustix::fs::StatxFlags::DIOALIGN,
+    );
+    let align = asked.map_or(0, |s| s.stx_dio_mem_align.max(s.stx_dio_offset_align)).into();
+    let usable = (512..=PAGE).contains(&align) && PAGE.is_multiple_of(align);
+    Ok((file, if usable { align } else { PAGE }))
 }
 
 fn is_denied(error: &io::Error) -> bool {
@@ -159,6 +241,9 @@ fn cannot_open(path: PathBuf, source: io::Error) -> ImageError {
 mod tests {
     use super::*;
 
+    const RW: Opening = Opening::cached(Access::ReadWrite);
+    const RO: Opening = Opening::cached(Access::ReadOnly);
+
     fn image(dir: &tempfile::TempDir, len: u64) -> PathBuf {
         let path = dir.path().join("d.img");
         File::create(&path).unwrap().set_len(len).unwrap();
@@ -169,7 +254,7 @@ mod tests {
     fn an_image_is_measured_to_the_byte() {
         let dir = tempfile::tempdir().unwrap();
         let path = image(&dir, 1300);
-        let opened = Image::open(&path, Access::ReadWrite).unwrap();
+        let opened = Image::open(&path, RW).unwrap();
         assert_eq!((opened.size(), opened.read_only()), (1300, false));
         assert_eq!(opened.name(), path.display().to_string());
     }
@@ -177,7 +262,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_disk_is_named_and_said() {
         let dir = tempfile::tempdir().unwrap();
-        let open = |path: &Path| Image::open(path, Access::ReadWrite).unwrap_err();
+        let open = |path: &Path| Image::open(path, RW).unwrap_err();
         assert!(matches!(open(&dir.path().join("none")), ImageError::Missing { .. }));
         assert!(matches!(open(dir.path()), ImageError::Directory { .. }));
         assert!(matches!(open(Path::new("/dev/null")), ImageError::NotAFile { .. }));
@@ -192,15 +277,14 @@ mod tests {
     fn one_writer_or_many_readers() {
         let dir = tempfile::tempdir().unwrap();
         let path = image(&dir, 512);
-        let in_use = |access| matches!(Image::open(&path, access), Err(ImageError::InUse { .. }));
-        let writer = Image::open(&path, Access::ReadWrite).unwrap();
-        assert!(in_use(Access::ReadWrite));
-        assert!(in_use(Access::ReadOnly));
+        let in_use = |opening| matches!(Image::open(&path, opening), Err(ImageError::InUse { .. }));
+        let writer = Image::open(&path, RW).unwrap();
+        assert!(in_use(RW));
+        assert!(in_use(RO));
         drop(writer);
-        let readers: Vec<_> =
-            (0..3).map(|_| Image::open(&path, Access::ReadOnly).unwrap()).collect();
-        assert!(in_use(Access::ReadWrite));
+        let readers: Vec<_> = (0..3).map(|_| Image::open(&path, RO).unwrap()).collect();
+        assert!(in_use(RW));
         drop(readers);
-        assert!(!in_use(Access::ReadWrite));
+        assert!(!in_use(RW));
     }
 }

@@ -2,7 +2,7 @@
 //! [`Completion`].
 //!
 //! ```text
-//!  svirtb ──┐                                   ┌──▶ sync::SyncEngine (preadv, pwritev2, fdatasync)
+//!  svirtb ──┐                                   ┌──▶ SyncEngine (preadv, pwritev2, fallocate, fdatasync)
 //!           ├──▶ Disk: range, read-only ──▶ Engine
 //!  virtio ──┘                                   └──▶ testing::FaultEngine (fails where a test says so)
 //! ```
@@ -16,41 +16,80 @@ mod lock;
 mod sync;
 
 use std::fmt;
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::memory::Buffers;
 
-pub use image::{Access, Image, ImageError};
+pub use image::{Access, Image, ImageError, Opening};
 pub use sync::SyncEngine;
 
 /// The unit in which both protocols count: 512 bytes (virtio 1.2, 5.2.4; svirtb 2.2.1).
 pub const SECTOR_SIZE: u64 = 512;
 
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is to be done. It owns what it needs: the guest's buffers, which were checked, and with them guest RAM.
+#[derive(Debug, Clone)]
 pub enum Operation {
     /// Fill the buffers from the disk.
-    Read,
+    Read(Buffers),
     /// Store the buffers on the disk.
     Write {
+        /// The buffers.
+        data: Buffers,
         /// Whether the bytes are on stable storage before the request completes (write-through).
         durable: bool,
     },
-    /// Bring everything that was written and completed to stable storage. Takes no buffers.
+    /// Let the host forget these bytes; what is read there afterwards is old bytes or zeros.
+    Discard {
+        /// How many bytes.
+        len: u64,
+    },
+    /// Make these bytes zeros.
+    WriteZeroes {
+        /// How many bytes.
+        len: u64,
+        /// Whether the host may free the space they took.
+        unmap: bool,
+        /// As of a write.
+        durable: bool,
+    },
+    /// Bring everything that was written and completed to stable storage.
     Flush,
 }
 
-/// One request to a disk. It owns what it needs: the checked buffers, and with them guest RAM.
+impl Operation {
+    /// How many bytes of the disk it covers.
+    pub const fn len(&self) -> u64 {
+        match self {
+            Self::Read(data) | Self::Write { data, .. } => data.len(),
+            Self::Discard { len } | Self::WriteZeroes { len, .. } => *len,
+            Self::Flush => 0,
+        }
+    }
+
+    /// Whether it covers none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the disk is another afterwards.
+    const fn changes(&self) -> bool {
+        match self {
+            Self::Write { .. } | Self::Discard { .. } | Self::WriteZeroes { .. } => true,
+            Self::Read(_) | Self::Flush => false,
+        }
+    }
+}
+
+/// One request to a disk.
 #[derive(Debug)]
 pub struct Request {
     /// Whatever the submitter wants to find again in the completion.
     pub tag: u64,
     /// What is to be done.
     pub operation: Operation,
-    /// The first byte on the disk.
+    /// The first byte on the disk; of no meaning for a flush.
     pub offset: u64,
-    /// The guest's buffers; their length is the request's.
-    pub buffers: Buffers,
 }
 
 /// The end of one request.
@@ -58,8 +97,7 @@ pub struct Request {
 pub struct Completion {
     /// The request's tag.
     pub tag: u64,
-    /// The bytes moved between disk and buffers: all of them where `result` is ok, and otherwise those that
-    /// were moved before the error.
+    /// The bytes done: all of them where `result` is ok, and otherwise those before the error.
     pub transferred: u64,
     /// Whether the request succeeded wholly.
     pub result: Result<(), BlockError>,
@@ -87,8 +125,27 @@ pub enum BlockError {
         /// The first byte on the disk that was not transferred.
         offset: u64,
         /// The host's error.
-        source: std::io::Error,
+        source: io::Error,
     },
+}
+
+/// Why a disk cannot be made larger.
+#[derive(Debug, thiserror::Error)]
+pub enum GrowError {
+    /// A disk only grows: a guest's data is not cut off.
+    #[error("{size} bytes are not more than the disk's {now}; a disk in use can only grow")]
+    NotLarger {
+        /// The bytes asked for.
+        size: u64,
+        /// The bytes it has.
+        now: u64,
+    },
+    /// The disk may only be read.
+    #[error("the disk is read-only")]
+    ReadOnly,
+    /// The host could not do it.
+    #[error("the host cannot make the image larger: {0}")]
+    Host(#[from] io::Error),
 }
 
 /// Moves bytes between an image and guest buffers. Requests were checked by [`Disk`].
@@ -102,6 +159,12 @@ pub trait Engine: Send + fmt::Debug {
     fn reap(&mut self, done: &mut Vec<Completion>);
     /// Waits until a completion is there or nothing is in flight.
     fn wait(&mut self);
+    /// Makes the image `size` bytes long, which is more than it has. Only with nothing in flight.
+    ///
+    /// # Errors
+    ///
+    /// The host's error, and what it is if the image cannot grow.
+    fn grow(&mut self, size: u64) -> io::Result<()>;
     /// What becomes readable when completions may be there; none for an engine that finishes inside submit.
     fn wake(&self) -> Option<BorrowedFd<'_>>;
 }
@@ -174,19 +237,31 @@ impl Disk {
         self.engine.wake()
     }
 
+    /// Makes the disk larger. Only with nothing in flight.
+    ///
+    /// # Errors
+    ///
+    /// Where it would not be larger, is read-only, or the host cannot.
+    pub fn grow(&mut self, size: u64) -> Result<(), GrowError> {
+        if self.read_only {
+            return Err(GrowError::ReadOnly);
+        }
+        if size <= self.size {
+            return Err(GrowError::NotLarger { size, now: self.size });
+        }
+        self.engine.grow(size)?;
+        self.size = size;
+        Ok(())
+    }
+
     /// Does one request and waits for it. For callers that have nothing else in flight on this disk.
     ///
     /// # Errors
     ///
     /// Why the request failed.
-    pub fn run(
-        &mut self,
-        operation: Operation,
-        offset: u64,
-        buffers: Buffers,
-    ) -> Result<(), BlockError> {
+    pub fn run(&mut self, operation: Operation, offset: u64) -> Result<(), BlockError> {
         let mut done = Vec::with_capacity(1);
-        self.submit(Request { tag: 0, operation, offset, buffers });
+        self.submit(Request { tag: 0, operation, offset });
         loop {
             self.reap(&mut done);
             match done.pop() {
@@ -197,11 +272,12 @@ impl Disk {
     }
 
     fn check(&self, request: &Request) -> Result<(), BlockError> {
-        let (offset, len) = (request.offset, request.buffers.len());
-        match request.operation {
-            Operation::Flush => return Ok(()),
-            Operation::Write { .. } if self.read_only => return Err(BlockError::ReadOnly),
-            Operation::Write { .. } | Operation::Read => {}
+        let (offset, len) = (request.offset, request.operation.len());
+        if self.read_only && request.operation.changes() {
+            return Err(BlockError::ReadOnly);
+        }
+        if matches!(request.operation, Operation::Flush) {
+            return Ok(());
         }
         match offset.checked_add(len) {
             Some(end) if end <= self.size => Ok(()),

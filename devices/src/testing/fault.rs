@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::block::{BlockError, Completion, Engine, Request};
+use crate::block::{BlockError, Completion, Engine, Operation, Request};
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +57,7 @@ impl Engine for FaultEngine {
             Fault::None => self.inner.submit(request),
             Fault::After(bytes, errno) => {
                 let (tag, offset) = (request.tag, request.offset);
-                request.buffers.truncate(bytes);
-                let transferred = request.buffers.len();
+                let transferred = cut(&mut request.operation, bytes);
                 if transferred > 0 {
                     self.inner.submit(request);
                     let mut done = Vec::new();
@@ -87,7 +86,24 @@ impl Engine for FaultEngine {
         }
     }
 
+    fn grow(&mut self, size: u64) -> io::Result<()> {
+        match self.faults.next() {
+            Fault::None => self.inner.grow(size),
+            Fault::After(_, errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
     fn wake(&self) -> Option<BorrowedFd<'_>> {
         self.inner.wake()
     }
+}
+
+/// Cuts an operation down to its first bytes, as far as it has so many; its length then.
+fn cut(operation: &mut Operation, bytes: u64) -> u64 {
+    match operation {
+        Operation::Read(data) | Operation::Write { data, .. } => data.truncate(bytes),
+        Operation::Discard { len } | Operation::WriteZeroes { len, .. } => *len = bytes.min(*len),
+        Operation::Flush => {}
+    }
+    operation.len()
 }

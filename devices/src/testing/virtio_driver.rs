@@ -5,9 +5,8 @@ use std::sync::Arc;
 use super::CountingLine;
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
-use crate::trace::Tracer;
 use crate::virtio::device::VirtioDevice;
-use crate::virtio::mmio::Mmio;
+use crate::virtio::mmio::{Mmio, Options};
 use crate::virtio::spec::ring::{DESC_NEXT, DESC_WRITE};
 use crate::virtio::spec::{blk, feature, status};
 
@@ -83,19 +82,19 @@ impl VirtioDriver {
     ///
     /// Where the host has no memory.
     pub fn new(device: impl VirtioDevice + 'static) -> Self {
-        Self::watched(device, Tracer::none())
+        Self::with(device, Options::default())
     }
 
-    /// The same, with the register accesses shown to `tracer`.
+    /// The same, through a transport of another kind.
     ///
     /// # Panics
     ///
     /// Where the host has no memory.
     #[expect(clippy::expect_used, reason = "for tests")]
-    pub fn watched(device: impl VirtioDevice + 'static, tracer: Tracer) -> Self {
+    pub fn with(device: impl VirtioDevice + 'static, options: Options) -> Self {
         let ram = GuestRam::anonymous(&[(0, RAM_SIZE)]).expect("RAM for a test");
         let line = CountingLine::default();
-        let mmio = Mmio::new(Box::new(device), ram.clone(), Arc::new(line.clone()), tracer);
+        let mmio = Mmio::new(Box::new(device), ram.clone(), Arc::new(line.clone()), options);
         Self { mmio, ram, line, size: 0, avail_idx: 0, used_idx: 0 }
     }
 

@@ -2,6 +2,7 @@
 
 use super::interrupt::Notifier;
 use super::queue::SplitQueue;
+use crate::block::GrowError;
 use crate::complaints::Complaints;
 
 /// What a device gets when it goes live.
@@ -13,6 +14,15 @@ pub struct Activation {
     pub queues: Vec<Option<SplitQueue>>,
     /// Where to say that buffers were used.
     pub notifier: Notifier,
+}
+
+/// How much of a queue was served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// All. The driver rings for whatever it adds from now on.
+    All,
+    /// As much as one call may. There may be more, for which no doorbell comes.
+    Some,
 }
 
 /// A kind of virtio device, without its transport.
@@ -32,9 +42,17 @@ pub trait VirtioDevice: Send {
     fn write_config(&mut self, offset: u64, data: &[u8]) -> bool;
     /// Goes live (DRIVER_OK). Never called twice without [`VirtioDevice::reset`] in between.
     fn activate(&mut self, activation: Activation);
-    /// Serves a queue: all that is available now, but never more than the queue has entries, so that a
-    /// guest that keeps adding cannot keep the caller here. Without effect where there is no such queue.
-    fn service(&mut self, queue: u16);
+    /// Serves a queue: all that is available, but never more than the queue has entries, so that a guest that
+    /// keeps adding cannot keep the caller here. Without effect where there is no such queue.
+    fn service(&mut self, queue: u16) -> Served;
+    /// Takes one queue into use again after [`VirtioDevice::stop_queue`] (2.6.1).
+    fn start_queue(&mut self, index: u16, queue: SplitQueue);
+    /// Makes the device `bytes` large, as the host's user asks. True where the configuration space changed.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be; nothing has changed then.
+    fn resize(&mut self, bytes: u64) -> Result<bool, GrowError>;
     /// Takes one queue out of use: when this returns, the device touches it no more.
     fn stop_queue(&mut self, queue: u16);
     /// Takes all queues out of use, and forgets what the driver said.

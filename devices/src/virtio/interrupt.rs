@@ -40,10 +40,13 @@ impl Notifier {
         self.interrupt(INTERRUPT_CONFIG);
     }
 
-    /// Says that only a reset helps (2.1.2): the bit in the device status field, and the interrupt.
-    pub fn needs_reset(&self) {
+    /// Says that only a reset helps (2.1.2): the bit in the device status field, and, where the device is live,
+    /// the interrupt.
+    pub fn needs_reset(&self, live: bool) {
         self.0.needs_reset.store(true, Ordering::Release);
-        self.interrupt(INTERRUPT_CONFIG);
+        if live {
+            self.interrupt(INTERRUPT_CONFIG);
+        }
     }
 
     /// InterruptStatus.

@@ -1,11 +1,11 @@
 //! Standard virtio: devices behind virtio-mmio registers, on the split virtqueue.
 //!
 //! ```text
-//!  register access ──▶ registers::Register ──▶ mmio::Mmio (status, features, queue set-up)
-//!                                                 │ activate: hands the queues over
-//!                                                 ▼
+//!  register access ──▶ mmio::Mmio (registers, status, features, queue set-up)
+//!                          │ activate: hands the queues over
+//!                          ▼
 //!  doorbell ────────▶ VirtioDevice::service ──▶ queue::SplitQueue ──▶ chain::Chain ──▶ the device's request
-//!                                                 │
+//!                          │
 //!  interrupt ◀── interrupt::Notifier ◀────────────┘
 //! ```
 //!
@@ -16,9 +16,7 @@ pub mod blk;
 pub mod chain;
 pub mod device;
 pub mod interrupt;
-mod meaning;
 pub mod mmio;
 pub mod queue;
-pub mod registers;
 mod rules;
 pub mod spec;

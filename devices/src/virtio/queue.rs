@@ -19,6 +19,28 @@ pub struct QueueLayout {
     pub used: u64,
 }
 
+/// The three parts of a split virtqueue (2.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Area {
+    /// The descriptor table.
+    Desc,
+    /// The available ring ("driver area").
+    Driver,
+    /// The used ring ("device area").
+    Device,
+}
+
+impl QueueLayout {
+    /// Where one part is.
+    pub const fn area_mut(&mut self, area: Area) -> &mut u64 {
+        match area {
+            Area::Desc => &mut self.desc,
+            Area::Driver => &mut self.avail,
+            Area::Device => &mut self.used,
+        }
+    }
+}
+
 /// Why a queue cannot be used, or can be used no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {

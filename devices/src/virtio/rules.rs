@@ -29,6 +29,7 @@ pub(super) const BLK_LAYOUT: Rule = "virtio 1.2, 5.2.6: layout of a request";
 pub(super) const BLK_DATA: Rule = "virtio 1.2, 5.2.6.1: data in whole sectors";
 pub(super) const BLK_RANGE: Rule = "virtio 1.2, 5.2.6.1: sectors on the disk";
 pub(super) const BLK_READ_ONLY: Rule = "virtio 1.2, 5.2.6.2: a read-only disk is not written";
+pub(super) const BLK_RANGES: Rule = "virtio 1.2, 5.2.6.1: ranges of discard and write zeroes";
 pub(super) const BLK_TYPE: Rule = "virtio 1.2, 5.2.6: types of requests";
 pub(super) const BLK_SIZE: Rule = "cafevm: the bytes of one request";
 pub(super) const HOST: Rule = "host";

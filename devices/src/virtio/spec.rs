@@ -40,23 +40,41 @@ pub mod feature {
     pub const BLK_BLK_SIZE: u64 = 1 << 6;
     /// VIRTIO_BLK_F_FLUSH: the flush command, and with it a write-back cache.
     pub const BLK_FLUSH: u64 = 1 << 9;
+    /// VIRTIO_BLK_F_TOPOLOGY: what block sizes suit the disk.
+    pub const BLK_TOPOLOGY: u64 = 1 << 10;
+    /// VIRTIO_BLK_F_CONFIG_WCE: the driver may switch the write-back cache.
+    pub const BLK_CONFIG_WCE: u64 = 1 << 11;
+    /// VIRTIO_BLK_F_MQ: more than one queue.
+    pub const BLK_MQ: u64 = 1 << 12;
+    /// VIRTIO_BLK_F_DISCARD: the discard command.
+    pub const BLK_DISCARD: u64 = 1 << 13;
+    /// VIRTIO_BLK_F_WRITE_ZEROES: the write-zeroes command.
+    pub const BLK_WRITE_ZEROES: u64 = 1 << 14;
     /// VIRTIO_F_INDIRECT_DESC: descriptors may point to tables of descriptors (2.7.5.3).
     pub const RING_INDIRECT_DESC: u64 = 1 << 28;
     /// VIRTIO_F_EVENT_IDX: notifications are asked for by ring index (2.7.7, 2.7.10).
     pub const RING_EVENT_IDX: u64 = 1 << 29;
     /// VIRTIO_F_VERSION_1: the driver knows virtio 1.0 or later, not only what came before.
     pub const VERSION_1: u64 = 1 << 32;
+    /// VIRTIO_F_RING_RESET: one queue can be reset by itself (2.6.1).
+    pub const RING_RESET: u64 = 1 << 40;
 
     /// Each bit that this crate knows, with its name.
-    pub const NAMES: [(u64, &str); 8] = [
+    pub const NAMES: [(u64, &str); 14] = [
         (BLK_SIZE_MAX, "SIZE_MAX"),
         (BLK_SEG_MAX, "SEG_MAX"),
         (BLK_RO, "RO"),
         (BLK_BLK_SIZE, "BLK_SIZE"),
         (BLK_FLUSH, "FLUSH"),
+        (BLK_TOPOLOGY, "TOPOLOGY"),
+        (BLK_CONFIG_WCE, "CONFIG_WCE"),
+        (BLK_MQ, "MQ"),
+        (BLK_DISCARD, "DISCARD"),
+        (BLK_WRITE_ZEROES, "WRITE_ZEROES"),
         (RING_INDIRECT_DESC, "INDIRECT_DESC"),
         (RING_EVENT_IDX, "EVENT_IDX"),
         (VERSION_1, "VERSION_1"),
+        (RING_RESET, "RING_RESET"),
     ];
 }
 
@@ -66,6 +84,8 @@ pub mod mmio {
     pub const MAGIC: u32 = 0x7472_6976;
     /// Version of the register layout: not legacy.
     pub const VERSION: u32 = 2;
+    /// Version of the register layout from before virtio 1.0 (4.2.4).
+    pub const LEGACY_VERSION: u32 = 1;
     /// VendorID: "QEMU", little-endian. The specification leaves it free; drivers (xv6) ask for this one.
     pub const VENDOR: u32 = 0x554d_4551;
     /// Where the device's configuration space begins, in bytes.
@@ -120,6 +140,15 @@ pub mod blk {
     pub const T_FLUSH: u32 = 4;
     /// Request type: the disk's id.
     pub const T_GET_ID: u32 = 8;
+    /// Request type: discard.
+    pub const T_DISCARD: u32 = 11;
+    /// Request type: write zeroes.
+    pub const T_WRITE_ZEROES: u32 = 13;
+
+    /// The bytes of one range of a discard or a write-zeroes: sector, sectors, flags (5.2.6).
+    pub const RANGE_SIZE: usize = 16;
+    /// Flag of such a range: the space may be freed. Only of a write-zeroes.
+    pub const RANGE_UNMAP: u32 = 1;
 
     /// Status: done.
     pub const S_OK: u8 = 0;

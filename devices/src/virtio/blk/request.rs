@@ -1,6 +1,7 @@
 //! What a descriptor chain asks for (virtio 1.2, 5.2.6): a chain goes in, an owned request comes out, and guest
 //! memory is not looked at again.
 
+use super::config::{DISCARD_SECTORS_MAX, RANGES_MAX, ZEROES_SECTORS_MAX};
 use crate::block::SECTOR_SIZE;
 use crate::complaints::Rule;
 use crate::memory::{Buffers, GuestRam, OutOfRam};
@@ -32,8 +33,32 @@ pub(super) enum Ask {
     Write { sector: u64, data: Buffers },
     /// Bring all that was written to stable storage.
     Flush,
+    /// Let the host forget these.
+    Discard(Vec<Range>),
+    /// Make these zeros.
+    WriteZeroes(Vec<Range>),
     /// The disk's id, as text.
     GetId { data: Buffers },
+}
+
+/// Sectors that a discard or a write-zeroes means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) sector: u64,
+    pub(super) sectors: u32,
+    /// Whether the space may be freed.
+    pub(super) unmap: bool,
+}
+
+impl Range {
+    pub(super) const fn bytes(&self) -> u64 {
+        self.sectors as u64 * SECTOR_SIZE
+    }
+
+    /// The first sector of the first one, and the bytes of all.
+    pub(super) fn sum(ranges: &[Self]) -> (u64, u64) {
+        (ranges.first().map_or(0, |r| r.sector), ranges.iter().map(Self::bytes).sum())
+    }
 }
 
 /// Why a request is answered with an error at once.
@@ -63,6 +88,17 @@ pub(super) enum Refusal {
     /// Too much at once.
     #[error("{len} bytes of data are more than the {DATA_MAX} of one request")]
     TooLarge { len: u64 },
+    /// The data of a discard or a write-zeroes is no list of ranges.
+    #[error("{len} bytes of data are not 1 to {RANGES_MAX} ranges of 16 (sector, sectors, flags)")]
+    Ranges { len: u64 },
+    /// A range is too long.
+    #[error(
+        "a range of {sectors} sectors is longer than the {max} that the configuration space allows"
+    )]
+    RangeTooLong { sectors: u32, max: u32 },
+    /// A range has flags that mean nothing there.
+    #[error("a range has flags {flags:#x}, which are unknown or not allowed there")]
+    RangeFlags { flags: u32 },
     /// Not a request that this device knows.
     #[error("type {kind} is no request that the device offers")]
     Unknown { kind: u32 },
@@ -79,6 +115,9 @@ impl Refusal {
             | Self::WriteFromWritable { .. } => rules::BLK_LAYOUT,
             Self::Ragged { .. } => rules::BLK_DATA,
             Self::TooLarge { .. } => rules::BLK_SIZE,
+            Self::Ranges { .. } | Self::RangeTooLong { .. } | Self::RangeFlags { .. } => {
+                rules::BLK_RANGES
+            }
             Self::Unknown { .. } => rules::BLK_TYPE,
         }
     }
@@ -86,13 +125,15 @@ impl Refusal {
     /// What the driver is told.
     pub(super) const fn status(&self) -> u8 {
         match self {
-            Self::Unknown { .. } => blk::S_UNSUPP,
+            Self::Unknown { .. } | Self::RangeFlags { .. } => blk::S_UNSUPP,
             Self::Flaw(_)
             | Self::NoHeader { .. }
             | Self::ReadIntoReadable { .. }
             | Self::WriteFromWritable { .. }
             | Self::Ragged { .. }
-            | Self::TooLarge { .. } => blk::S_IOERR,
+            | Self::TooLarge { .. }
+            | Self::Ranges { .. }
+            | Self::RangeTooLong { .. } => blk::S_IOERR,
         }
     }
 }
@@ -150,6 +191,10 @@ fn ask(chain: Chain) -> Result<Ask, Refusal> {
             Err(Refusal::WriteFromWritable { sector, len: incoming.len() })
         }
         blk::T_OUT => Ok(Ask::Write { sector, data: sectors(outgoing)? }),
+        blk::T_DISCARD => Ok(Ask::Discard(ranges(&outgoing, DISCARD_SECTORS_MAX, 0)?)),
+        blk::T_WRITE_ZEROES => {
+            Ok(Ask::WriteZeroes(ranges(&outgoing, ZEROES_SECTORS_MAX, blk::RANGE_UNMAP)?))
+        }
         blk::T_FLUSH => Ok(Ask::Flush),
         blk::T_GET_ID => Ok(Ask::GetId { data: incoming }),
         kind => Err(Refusal::Unknown { kind }),
@@ -163,4 +208,31 @@ fn sectors(data: Buffers) -> Result<Buffers, Refusal> {
         return Err(Refusal::Ragged { len });
     }
     if len > DATA_MAX { Err(Refusal::TooLarge { len }) } else { Ok(data) }
+}
+
+/// The ranges of a discard or a write-zeroes, of at most `max` sectors each and with no flags but `allowed`.
+fn ranges(data: &Buffers, max: u32, allowed: u32) -> Result<Vec<Range>, Refusal> {
+    let len = data.len();
+    let count = len / blk::RANGE_SIZE as u64;
+    if !len.is_multiple_of(blk::RANGE_SIZE as u64) || !(1..=u64::from(RANGES_MAX)).contains(&count)
+    {
+        return Err(Refusal::Ranges { len });
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
+    data.copy_to(&mut bytes);
+    let (raw, _) = bytes.as_chunks::<{ blk::RANGE_SIZE }>();
+    let mut ranges = Vec::with_capacity(raw.len());
+    for &[a0, a1, a2, a3, a4, a5, a6, a7, n0, n1, n2, n3, f0, f1, f2, f3] in raw {
+        let sector = u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]);
+        let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
+        let flags = u32::from_le_bytes([f0, f1, f2, f3]);
+        if flags & !allowed != 0 {
+            return Err(Refusal::RangeFlags { flags });
+        }
+        if sectors > max {
+            return Err(Refusal::RangeTooLong { sectors, max });
+        }
+        ranges.push(Range { sector, sectors, unmap: flags & blk::RANGE_UNMAP != 0 });
+    }
+    Ok(ranges)
 }

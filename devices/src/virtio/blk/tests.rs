@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::block::{Access, Image, SyncEngine};
+use crate::block::{Access, Image, Opening, SyncEngine};
 use crate::testing::virtio_driver::{DATA, HEADER, STATUS_BYTE, Used, VirtioDriver, reg};
 use crate::testing::{Fault, FaultEngine, Faults};
 use crate::virtio::spec::{mmio, status};
@@ -16,6 +16,10 @@ const SECTORS: u64 = 8;
 struct Setup {
     _dir: tempfile::TempDir,
     path: PathBuf,
+}
+
+fn named(id: &str) -> Options {
+    Options { id: id.into(), ..Options::default() }
 }
 
 impl Setup {
@@ -36,16 +40,16 @@ impl Setup {
     }
 
     fn driver(&self, access: Access) -> VirtioDriver {
-        let disk = Disk::from_image(Image::open(&self.path, access).unwrap());
-        VirtioDriver::new(Blk::new("virtio0", disk, "the id", Tracer::none()).unwrap())
+        let disk = Disk::from_image(Image::open(&self.path, Opening::cached(access)).unwrap());
+        VirtioDriver::new(Blk::new("virtio0", disk, &named("the id"), Tracer::none()).unwrap())
     }
 
     fn faulty(&self) -> (VirtioDriver, Faults) {
-        let image = Image::open(&self.path, Access::ReadWrite).unwrap();
+        let image = Image::open(&self.path, Opening::cached(Access::ReadWrite)).unwrap();
         let engine = FaultEngine::new(Box::new(SyncEngine::new(image)));
         let (faults, size) = (engine.faults(), Self::contents().len() as u64);
         let disk = Disk::new(Box::new(engine), "d.img".into(), size, false);
-        (VirtioDriver::new(Blk::new("virtio0", disk, "", Tracer::none()).unwrap()), faults)
+        (VirtioDriver::new(Blk::new("virtio0", disk, &named(""), Tracer::none()).unwrap()), faults)
     }
 }
 
@@ -135,9 +139,8 @@ fn a_request_that_cannot_be_done_touches_nothing_and_says_so() {
         (T_IN, 0, 511, S_IOERR),
         (T_OUT, 0, 513, S_IOERR),
         // Types that are not offered, and those that no one knows.
-        (11, 0, 512, S_UNSUPP),
-        (13, 0, 512, S_UNSUPP),
         (2, 0, 512, S_UNSUPP),
+        (14, 0, 512, S_UNSUPP),
         (u32::MAX, 0, 512, S_UNSUPP),
     ] {
         assert_eq!(driver.request(kind, sector, len), used(1, expected), "{kind} {sector} {len}");
@@ -305,8 +308,9 @@ fn host_errors_are_answered_with_what_was_truly_written() {
 #[test]
 fn what_a_log_says_names_the_rule_and_the_request() {
     let setup = Setup::new();
-    let disk = Disk::from_image(Image::open(&setup.path, Access::ReadWrite).unwrap());
-    let device = Blk::new("virtio3", disk, "", Tracer::none()).unwrap();
+    let disk =
+        Disk::from_image(Image::open(&setup.path, Opening::cached(Access::ReadWrite)).unwrap());
+    let device = Blk::new("virtio3", disk, &named(""), Tracer::none()).unwrap();
     let complaints = device.complaints().clone();
     let mut driver = VirtioDriver::new(device).live(0, 8);
     driver.request(T_IN, 9, 512);
@@ -324,11 +328,12 @@ fn what_a_log_says_names_the_rule_and_the_request() {
 #[test]
 fn what_cannot_be_a_device_is_refused() {
     let setup = Setup::new();
-    let disk = || Disk::from_image(Image::open(&setup.path, Access::ReadOnly).unwrap());
-    let error = Blk::new("v", disk(), "123456789012345678901", Tracer::none()).unwrap_err();
+    let disk =
+        || Disk::from_image(Image::open(&setup.path, Opening::cached(Access::ReadOnly)).unwrap());
+    let error = Blk::new("v", disk(), &named("123456789012345678901"), Tracer::none()).unwrap_err();
     assert!(matches!(error, BlkError::IdTooLong { .. }));
-    Blk::new("v", disk(), "12345678901234567890", Tracer::none()).unwrap();
+    Blk::new("v", disk(), &named("12345678901234567890"), Tracer::none()).unwrap();
     fs::write(&setup.path, [0; 511]).unwrap();
-    let error = Blk::new("v", disk(), "", Tracer::none()).unwrap_err();
+    let error = Blk::new("v", disk(), &named(""), Tracer::none()).unwrap_err();
     assert!(matches!(error, BlkError::TooSmall { size: 511, .. }));
 }

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::request::{Ask, Request};
-use crate::block::{self, BlockError, Completion, Disk, Operation, SECTOR_SIZE};
+use super::config::Config;
+use super::flight::{Flight, Flights};
+use super::request::{Ask, Range, Request};
+use crate::block::{self, BlockError, Completion, Disk, GrowError, Operation, SECTOR_SIZE};
 use crate::complaints::{Complaints, Rule};
-use crate::memory::Buffers;
 use crate::trace::{Event, Tracer};
 use crate::virtio::chain::Chain;
-use crate::virtio::device::Activation;
+use crate::virtio::device::{Activation, Served};
 use crate::virtio::interrupt::Notifier;
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
@@ -18,27 +19,12 @@ use crate::virtio::spec::{blk, feature};
 /// What a device has from DRIVER_OK to its reset.
 #[derive(Debug)]
 pub(super) struct Live {
+    features: u64,
     queues: Vec<Option<SplitQueue>>,
     notifier: Notifier,
-    /// Whether a write is on stable storage before it is answered: the driver cannot flush (5.2.6.2).
-    write_through: bool,
-    /// Whether chains may go through indirect tables.
-    indirect: bool,
     /// Set with DEVICE_NEEDS_RESET: no more work until then.
     broken: bool,
-    /// What the disk has not finished yet; a request's tag is its place here.
-    in_flight: Vec<Option<InFlight>>,
-}
-
-/// A request on its way: all that its answer needs.
-#[derive(Debug)]
-struct InFlight {
-    queue: u16,
-    head: u16,
-    status: u64,
-    operation: &'static str,
-    sector: u64,
-    bytes: u64,
+    flights: Flights,
 }
 
 /// What a driver is told about a request.
@@ -50,7 +36,7 @@ struct Answer {
 }
 
 impl Answer {
-    fn ok(written: u64) -> Self {
+    const fn ok(written: u64) -> Self {
         Self { status: blk::S_OK, written, outcome: Cow::Borrowed("ok") }
     }
 }
@@ -58,44 +44,27 @@ impl Answer {
 impl Live {
     pub(super) fn new(activation: Activation) -> Self {
         let Activation { features, queues, notifier } = activation;
-        Self {
-            queues,
-            notifier,
-            write_through: features & feature::BLK_FLUSH == 0,
-            indirect: features & feature::RING_INDIRECT_DESC != 0,
-            broken: false,
-            in_flight: Vec::new(),
+        Self { features, queues, notifier, broken: false, flights: Flights::default() }
+    }
+
+    pub(super) fn start_queue(&mut self, index: u16, queue: SplitQueue) {
+        if let Some(slot) = self.queues.get_mut(usize::from(index)) {
+            *slot = Some(queue);
         }
     }
 
-    /// Lets go of one queue.
-    pub(super) fn forget(&mut self, queue: u16) {
-        if let Some(slot) = self.queues.get_mut(usize::from(queue)) {
+    pub(super) fn stop_queue(&mut self, index: u16) {
+        if let Some(slot) = self.queues.get_mut(usize::from(index)) {
             *slot = None;
         }
     }
 
+    const fn has(&self, feature: u64) -> bool {
+        self.features & feature != 0
+    }
+
     fn queue(&mut self, index: u16) -> Option<&mut SplitQueue> {
         self.queues.get_mut(usize::from(index))?.as_mut()
-    }
-
-    /// Gives a request a tag.
-    fn depart(&mut self, request: InFlight) -> u64 {
-        let free = self.in_flight.iter().position(Option::is_none);
-        let at = free.unwrap_or(self.in_flight.len());
-        match self.in_flight.get_mut(at) {
-            Some(slot) => *slot = Some(request),
-            None => self.in_flight.push(Some(request)),
-        }
-        at as u64
-    }
-
-    fn arrive(&mut self, tag: u64) -> Option<InFlight> {
-        self.in_flight.get_mut(usize::try_from(tag).ok()?)?.take()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.in_flight.iter().all(Option::is_none)
     }
 }
 
@@ -105,8 +74,6 @@ pub(super) struct Service {
     complaints: Complaints,
     tracer: Tracer,
     disk: Disk,
-    /// In sectors.
-    capacity: u64,
     id: [u8; blk::ID_SIZE],
     /// Kept so that it need not be made anew for each doorbell.
     completions: Vec<Completion>,
@@ -117,10 +84,9 @@ impl Service {
         complaints: Complaints,
         tracer: Tracer,
         disk: Disk,
-        capacity: u64,
         id: [u8; blk::ID_SIZE],
     ) -> Self {
-        Self { complaints, tracer, disk, capacity, id, completions: Vec::new() }
+        Self { complaints, tracer, disk, id, completions: Vec::new() }
     }
 
     pub(super) const fn complaints(&self) -> &Complaints {
@@ -131,35 +97,60 @@ impl Service {
         &self.disk
     }
 
+    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), GrowError> {
+        self.disk.grow(bytes)
+    }
+
     /// Takes what the driver made available on a queue, as many requests as the queue has entries at most,
     /// answers all that is finished, and interrupts once if the driver wants that.
-    pub(super) fn serve(&mut self, live: &mut Live, index: u16) {
-        let Some(size) = live.queue(index).map(|queue| queue.size()) else { return };
-        for _ in 0..size {
-            if live.broken || !self.take_one(live, index) {
+    pub(super) fn serve(&mut self, live: &mut Live, config: &Config, index: u16) -> Served {
+        let mut budget = live.queue(index).map_or(0, |queue| queue.size());
+        let mut served = Served::All;
+        while !live.broken {
+            if budget == 0 {
+                served = Served::Some;
                 break;
             }
-            self.answer_finished(live);
+            if self.take_one(live, config, index) {
+                budget -= 1;
+                self.answer_finished(live);
+            } else if live.broken || !live.queue(index).is_some_and(SplitQueue::rearm) {
+                break;
+            }
         }
-        if live.queue(index).is_some_and(SplitQueue::wants_interrupt) {
+        let mut interrupt = false;
+        for queue in live.queues.iter_mut().flatten() {
+            interrupt |= queue.wants_interrupt();
+        }
+        if interrupt {
             live.notifier.used_buffers();
         }
+        served
     }
 
     /// Waits for all that is in flight, and answers nobody: the queues are about to go.
     pub(super) fn drain(&mut self, live: &mut Live) {
-        while !live.is_idle() {
+        while !live.flights.is_empty() {
             self.disk.wait();
             self.disk.reap(&mut self.completions);
-            for completion in self.completions.drain(..) {
-                live.arrive(completion.tag);
+            for Completion { tag, transferred, result } in self.completions.drain(..) {
+                live.flights.arrive(tag, transferred, result);
             }
         }
     }
 
+    /// Brings what was answered to stable storage. A failure has nobody to go to but the log: no request asked.
+    pub(super) fn flush(&mut self, live: &mut Live) {
+        self.drain(live);
+        if let Err(error) = self.disk.run(Operation::Flush, 0) {
+            let name = self.disk.name();
+            self.complaints.say(rules::HOST, format_args!("{name}: a flush failed: {error}"));
+        }
+    }
+
     /// Takes the next request off the queue. False where there is none, or the queue is broken.
-    fn take_one(&mut self, live: &mut Live, index: u16) -> bool {
-        let indirect = live.indirect;
+    fn take_one(&mut self, live: &mut Live, config: &Config, index: u16) -> bool {
+        let indirect = live.has(feature::RING_INDIRECT_DESC);
         let Some(queue) = live.queue(index) else { return false };
         let head = match queue.pop() {
             Ok(Some(head)) => head,
@@ -177,7 +168,7 @@ impl Service {
             }
         };
         match parsed {
-            Ok(request) => self.start(live, index, request),
+            Ok(request) => self.start(live, config, index, request),
             Err(error) => self.break_down(live, index, rules::BLK_LAYOUT, &error),
         }
         true
@@ -190,30 +181,48 @@ impl Service {
             rule,
             format_args!("queue {queue} is broken, and the device needs a reset: {why}"),
         );
-        live.notifier.needs_reset();
+        live.notifier.needs_reset(true);
     }
 
-    fn start(&mut self, live: &mut Live, queue: u16, request: Request) {
+    /// Hands a request to the disk, in one part or more, or answers it at once.
+    fn start(&mut self, live: &mut Live, config: &Config, queue: u16, request: Request) {
         let Request { head, status, ask } = request;
         let flight =
-            |operation, sector, bytes| InFlight { queue, head, status, operation, sector, bytes };
-        let (flight, operation, buffers) = match ask {
+            |operation, sector, bytes| Flight::new(queue, head, status, operation, sector, bytes);
+        // Without FLUSH the driver has no other way to make a write safe (5.2.6.2).
+        let durable = !live.has(feature::BLK_FLUSH) || !config.writeback;
+        match ask {
             Ok(Ask::Read { sector, data }) => {
-                (flight("read", sector, data.len()), Operation::Read, data)
+                let flight = flight("read", sector, data.len());
+                self.submit(live, config, flight, [(sector, Operation::Read(data))]);
             }
             Ok(Ask::Write { sector, data }) => {
-                let durable = live.write_through;
-                (flight("write", sector, data.len()), Operation::Write { durable }, data)
+                let flight = flight("write", sector, data.len());
+                let write = Operation::Write { data, durable };
+                self.submit(live, config, flight, [(sector, write)]);
             }
             Ok(Ask::Flush) => {
-                let Some(queue) = live.queue(queue) else { return };
-                let nothing = Buffers::new(queue.ram().clone());
-                (flight("flush", 0, 0), Operation::Flush, nothing)
+                self.submit(live, config, flight("flush", 0, 0), [(0, Operation::Flush)]);
+            }
+            Ok(Ask::Discard(ranges)) => {
+                let (sector, bytes) = Range::sum(&ranges);
+                let part = |r: Range| (r.sector, Operation::Discard { len: r.bytes() });
+                let parts: Vec<_> = ranges.into_iter().map(part).collect();
+                self.submit(live, config, flight("discard", sector, bytes), parts);
+            }
+            Ok(Ask::WriteZeroes(ranges)) => {
+                let (sector, bytes) = Range::sum(&ranges);
+                let part = |r: Range| {
+                    let (len, unmap) = (r.bytes(), r.unmap);
+                    (r.sector, Operation::WriteZeroes { len, unmap, durable })
+                };
+                let parts: Vec<_> = ranges.into_iter().map(part).collect();
+                self.submit(live, config, flight("write zeroes", sector, bytes), parts);
             }
             Ok(Ask::GetId { data }) => {
                 let written = data.copy_from(&self.id) as u64;
                 let flight = flight("get id", 0, data.len());
-                return self.answer(live, &flight, Answer::ok(written));
+                self.answer(live, &flight, Answer::ok(written));
             }
             Err(refusal) => {
                 self.complaints.say(
@@ -222,49 +231,48 @@ impl Service {
                 );
                 let status = refusal.status();
                 let answer = Answer { status, written: 0, outcome: refusal.to_string().into() };
-                return self.answer(live, &flight("request", 0, 0), answer);
-            }
-        };
-        match self.offset(&flight) {
-            Some(offset) => {
-                let tag = live.depart(flight);
-                self.disk.submit(block::Request { tag, operation, offset, buffers });
-            }
-            None => {
-                let InFlight { operation, sector, bytes, .. } = flight;
-                let outcome = format!(
-                    "a {operation} of {bytes} bytes at sector {sector} reaches past the end of the disk, which has {} sectors",
-                    self.capacity
-                );
-                self.complaints.say(rules::BLK_RANGE, format_args!("{outcome}"));
-                self.answer(
-                    live,
-                    &flight,
-                    Answer { status: blk::S_IOERR, written: 0, outcome: outcome.into() },
-                );
+                self.answer(live, &flight("request", 0, 0), answer);
             }
         }
     }
 
-    /// Where on the disk a request begins, in bytes; none where it leaves the disk. The disk may have a ragged
-    /// end behind its last sector, which is not the guest's.
-    fn offset(&self, flight: &InFlight) -> Option<u64> {
-        let end = flight.sector.checked_add(flight.bytes.div_ceil(SECTOR_SIZE))?;
-        if end > self.capacity {
-            return None;
+    /// Hands parts, (first sector, what to do), to the disk: all of them, or none where one leaves it.
+    fn submit<P>(&mut self, live: &mut Live, config: &Config, mut flight: Flight, parts: P)
+    where
+        P: AsRef<[(u64, Operation)]> + IntoIterator<Item = (u64, Operation)>,
+    {
+        let capacity = config.capacity;
+        let outside =
+            |(sector, part): &&(u64, Operation)| !is_on_disk(*sector, part.len(), capacity);
+        if let Some((sector, part)) = parts.as_ref().iter().find(outside) {
+            let outcome = format!(
+                "a {} of {} bytes at sector {sector} reaches past the end of the disk, which has {capacity} \
+                 sectors",
+                flight.operation,
+                part.len(),
+            );
+            self.complaints.say(rules::BLK_RANGE, format_args!("{outcome}"));
+            let answer = Answer { status: blk::S_IOERR, written: 0, outcome: outcome.into() };
+            return self.answer(live, &flight, answer);
         }
-        flight.sector.checked_mul(SECTOR_SIZE)
+        flight.parts = parts.as_ref().len();
+        let tag = live.flights.depart(flight);
+        for (sector, operation) in parts {
+            // On the disk, so in bytes it fits.
+            let offset = sector.saturating_mul(SECTOR_SIZE);
+            self.disk.submit(block::Request { tag, operation, offset });
+        }
     }
 
     fn answer_finished(&mut self, live: &mut Live) {
         let mut completions = std::mem::take(&mut self.completions);
         self.disk.reap(&mut completions);
         for Completion { tag, transferred, result } in completions.drain(..) {
-            let Some(flight) = live.arrive(tag) else { continue };
-            let written = if flight.operation == "read" { transferred } else { 0 };
-            let answer = match result {
-                Ok(()) => Answer::ok(written),
-                Err(error) => {
+            let Some(mut flight) = live.flights.arrive(tag, transferred, result) else { continue };
+            let written = if flight.operation == "read" { flight.done } else { 0 };
+            let answer = match flight.error.take() {
+                None => Answer::ok(written),
+                Some(error) => {
                     self.say_failed(&flight, &error);
                     Answer { status: blk::S_IOERR, written, outcome: error.to_string().into() }
                 }
@@ -274,8 +282,8 @@ impl Service {
         self.completions = completions;
     }
 
-    fn say_failed(&self, flight: &InFlight, error: &BlockError) {
-        let InFlight { operation, sector, bytes, .. } = flight;
+    fn say_failed(&self, flight: &Flight, error: &BlockError) {
+        let Flight { operation, sector, bytes, .. } = flight;
         let rule = match error {
             BlockError::OutOfRange { .. } => rules::BLK_RANGE,
             BlockError::ReadOnly => rules::BLK_READ_ONLY,
@@ -291,7 +299,7 @@ impl Service {
     }
 
     /// Writes the status byte, gives the chain back, and lets an observer know.
-    fn answer(&self, live: &mut Live, flight: &InFlight, answer: Answer) {
+    fn answer(&self, live: &mut Live, flight: &Flight, answer: Answer) {
         let Answer { status, written, outcome } = answer;
         if let Some(queue) = live.queue(flight.queue) {
             // Its place was checked to be in RAM.
@@ -309,4 +317,10 @@ impl Service {
             outcome: outcome.into_owned(),
         });
     }
+}
+
+/// Whether `len` bytes from `sector` on are on a disk of `capacity` sectors. The image may have a ragged end
+/// behind them, which is not the guest's.
+fn is_on_disk(sector: u64, len: u64, capacity: u64) -> bool {
+    sector.checked_add(len.div_ceil(SECTOR_SIZE)).is_some_and(|end| end <= capacity)
 }

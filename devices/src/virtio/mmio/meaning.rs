@@ -1,17 +1,10 @@
 //! What a register access means, in words, for whoever watches a driver at work.
 
 use super::registers::{Half, Register};
-use super::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_USED};
-use super::spec::{bit_names, feature, status};
+use super::setup::Session;
 use crate::trace::Direction;
-
-/// What the selector registers say at the moment.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Selectors {
-    pub(super) device_features: u32,
-    pub(super) driver_features: u32,
-    pub(super) queue: u32,
-}
+use crate::virtio::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_USED};
+use crate::virtio::spec::{bit_names, feature, status};
 
 /// The meaning of an access: `value` was read, or written, and `now` is the device status field after it.
 pub(super) fn of(
@@ -19,12 +12,15 @@ pub(super) fn of(
     direction: Direction,
     value: u32,
     now: u32,
-    selectors: &Selectors,
+    session: &Session,
 ) -> String {
-    let queue = selectors.queue;
+    let queue = session.queue_sel;
     match (register, direction) {
         (Register::MagicValue, _) => "\"virt\": a virtio device, or room for one".into(),
-        (Register::Version, _) => "the layout of these registers: not legacy".into(),
+        (Register::Version, _) => match value {
+            1 => "the layout of these registers: legacy".into(),
+            _ => "the layout of these registers: not legacy".into(),
+        },
         (Register::DeviceId, _) => match value {
             0 => "no device in this slot".into(),
             2 => "a block device".into(),
@@ -32,10 +28,10 @@ pub(super) fn of(
         },
         (Register::VendorId, _) => "\"QEMU\", which some drivers insist on".into(),
         (Register::DeviceFeatures, _) => {
-            format!("the device offers {}", features(selectors.device_features, value))
+            format!("the device offers {}", features(session.device_features_sel, value))
         }
         (Register::DriverFeatures, _) => {
-            format!("the driver accepts {}", features(selectors.driver_features, value))
+            format!("the driver accepts {}", features(session.driver_features_sel, value))
         }
         (Register::DeviceFeaturesSel | Register::DriverFeaturesSel, _) => match value {
             0 => "features 0 to 31 are meant".into(),
@@ -66,9 +62,15 @@ pub(super) fn of(
         (Register::Status, Direction::Read) => bit_names(value, &status::NAMES),
         (Register::ConfigGeneration, _) => "how often the configuration changed".into(),
         (Register::ShmLen(_), _) => "no shared memory".into(),
-        (Register::Legacy | Register::QueueReset | Register::ShmSel | Register::ShmBase(_), _) => {
-            String::new()
+        (Register::QueueReset, _) => format!("queue {queue} is to be reset by itself"),
+        (Register::GuestPageSize, _) => format!("pages of the driver have {value} bytes"),
+        (Register::QueueAlign, _) => format!("the used ring is aligned to {value} bytes"),
+        (Register::QueuePfn, _) if value == 0 => format!("queue {queue} is not in use"),
+        (Register::QueuePfn, _) => {
+            let at = u64::from(value) * u64::from(session.guest_page_size);
+            format!("queue {queue} lies from {at:#x} on")
         }
+        (Register::ShmSel | Register::ShmBase(_), _) => String::new(),
     }
 }
 

@@ -3,6 +3,8 @@
 use super::*;
 use crate::testing::VirtioDriver;
 use crate::testing::virtio_driver::{AVAIL, DESC, USED, reg};
+use crate::virtio::device::{Activation, Served};
+use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::status;
 
@@ -42,8 +44,16 @@ impl VirtioDevice for Probe {
         let features = activation.features;
         self.log.lock().unwrap().push(format!("activate {features:#x} {sizes:?}"));
     }
-    fn service(&mut self, queue: u16) {
+    fn service(&mut self, queue: u16) -> Served {
         self.log.lock().unwrap().push(format!("service {queue}"));
+        Served::All
+    }
+    fn start_queue(&mut self, index: u16, queue: SplitQueue) {
+        self.log.lock().unwrap().push(format!("start {index} {}", queue.size()));
+    }
+    fn resize(&mut self, bytes: u64) -> Result<bool, GrowError> {
+        self.log.lock().unwrap().push(format!("resize {bytes}"));
+        Ok(bytes > 512)
     }
     fn stop_queue(&mut self, queue: u16) {
         self.log.lock().unwrap().push(format!("stop {queue}"));
@@ -87,7 +97,7 @@ fn a_fresh_device_reads_as_the_specification_says() {
         let value = expected.iter().find(|(at, _)| *at == offset).map_or(0, |(_, v)| *v);
         assert_eq!(d.get(offset), value, "{offset:#x}");
     }
-    assert_eq!(d.offered(), OFFERED | feature::VERSION_1);
+    assert_eq!(d.offered(), OFFERED | feature::VERSION_1 | feature::RING_RESET);
     for sel in [2, 3, u32::MAX] {
         d.set(reg::DEVICE_FEATURES_SEL, sel);
         assert_eq!(d.get(reg::DEVICE_FEATURES), 0);
@@ -96,7 +106,7 @@ fn a_fresh_device_reads_as_the_specification_says() {
 
 #[test]
 fn an_empty_slot_is_a_slot_with_no_device() {
-    let mut slot = EmptySlot;
+    let mut slot = EmptySlot::default();
     for offset in (0..SLOT_SIZE).step_by(4) {
         let mut data = [0xee; 4];
         slot.write(offset, &[0xff; 4]);
@@ -320,7 +330,7 @@ fn wrong_widths_and_directions_have_no_effect() {
         d.set(offset, 4096);
         assert_eq!(d.get(offset), 0);
     }
-    assert_eq!(complaints.count(rules::LEGACY), 3);
+    assert_eq!(complaints.count(rules::LEGACY), 6);
     assert_eq!((d.get(reg::STATUS), told(&log)), (0, vec![]));
 }
 
@@ -346,7 +356,7 @@ fn a_reset_forgets_all_but_the_generation() {
     assert!(d.set_up_queue(8));
     d.go_live();
     d.mmio.notifier.used_buffers();
-    d.mmio.notifier.needs_reset();
+    d.mmio.notifier.needs_reset(true);
     assert_eq!(d.get(reg::STATUS), 15 | 64);
     assert_eq!(d.get(reg::INTERRUPT_STATUS), 3);
     d.set(reg::INTERRUPT_ACK, 1);
@@ -377,7 +387,10 @@ fn an_observer_sees_each_access_by_name() {
     }
     let seen = Log::default();
     let device = Probe { complaints: Complaints::new("probe".into()), log: Log::default() };
-    let mut d = VirtioDriver::watched(device, Tracer::to(Arc::new(Seen(seen.clone()))));
+    let mut d = VirtioDriver::with(
+        device,
+        Options { tracer: Tracer::to(Arc::new(Seen(seen.clone()))), ..Options::default() },
+    );
     d.get(reg::DEVICE_ID);
     d.set(reg::STATUS, 3);
     d.set(reg::DEVICE_FEATURES_SEL, 1);
@@ -389,7 +402,7 @@ fn an_observer_sees_each_access_by_name() {
             "Read DeviceID: a block device",
             "Write Status: the status is now ACKNOWLEDGE | DRIVER",
             "Write DeviceFeaturesSel: features 32 to 63 are meant",
-            "Read DeviceFeatures: the device offers VERSION_1 | 0x800000000",
+            "Read DeviceFeatures: the device offers VERSION_1 | RING_RESET | 0x800000000",
             "Read Config: configuration space, byte 0x0, 4 bytes",
         ]
     );

@@ -1,10 +1,12 @@
-//! The registers of virtio-mmio version 2 (virtio 1.2, 4.2.2, table 4.1), decoded once.
+//! The registers of virtio-mmio (virtio 1.2, 4.2.2 table 4.1; legacy 4.2.4 table 4.2), decoded once.
 
-use super::spec::mmio::CONFIG;
+use super::Version;
+use crate::virtio::queue::Area;
+use crate::virtio::spec::mmio::CONFIG;
 
 /// Whether a driver may read a register, write it, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub(super) enum Direction {
     /// Read only.
     R,
     /// Write only.
@@ -15,7 +17,7 @@ pub enum Direction {
 
 /// Half of a 64-bit register pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Half {
+pub(super) enum Half {
     /// Bits 31..0.
     Low,
     /// Bits 63..32.
@@ -24,7 +26,7 @@ pub enum Half {
 
 impl Half {
     /// `whole` with this half replaced.
-    pub fn set(self, whole: u64, value: u32) -> u64 {
+    pub(super) fn set(self, whole: u64, value: u32) -> u64 {
         match self {
             Self::Low => whole & !0xffff_ffff | u64::from(value),
             Self::High => whole & 0xffff_ffff | u64::from(value) << 32,
@@ -32,7 +34,7 @@ impl Half {
     }
 
     /// This half of `whole`.
-    pub fn get(self, whole: u64) -> u32 {
+    pub(super) fn get(self, whole: u64) -> u32 {
         let [a, b, c, d, e, f, g, h] = whole.to_le_bytes();
         match self {
             Self::Low => u32::from_le_bytes([a, b, c, d]),
@@ -41,20 +43,9 @@ impl Half {
     }
 }
 
-/// The three parts of a split virtqueue (2.7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Area {
-    /// The descriptor table.
-    Desc,
-    /// The available ring ("driver area").
-    Driver,
-    /// The used ring ("device area").
-    Device,
-}
-
 /// A register below the configuration space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Register {
+pub(super) enum Register {
     /// 0x000: "virt".
     MagicValue,
     /// 0x004: the version of this layout.
@@ -71,14 +62,18 @@ pub enum Register {
     DriverFeatures,
     /// 0x024
     DriverFeaturesSel,
-    /// 0x028, 0x03c, 0x040: what legacy drivers (version 1) look for. Nothing in version 2.
-    Legacy,
+    /// 0x028, legacy only: the unit of QueuePFN, in bytes.
+    GuestPageSize,
     /// 0x030: the queue that the queue registers mean.
     QueueSel,
     /// 0x034: the most entries the queue can have.
     QueueNumMax,
     /// 0x038: the entries the queue has.
     QueueNum,
+    /// 0x03c, legacy only: the alignment of the used ring, in bytes.
+    QueueAlign,
+    /// 0x040, legacy only: the page from which on the queue lies.
+    QueuePfn,
     /// 0x044: whether the queue is in use.
     QueueReady,
     /// 0x050: the doorbell.
@@ -105,7 +100,7 @@ pub enum Register {
 
 impl Register {
     /// The register at `offset`; none where the specification has none.
-    pub const fn decode(offset: u64) -> Option<Self> {
+    pub(super) const fn decode(offset: u64) -> Option<Self> {
         Some(match offset {
             0x000 => Self::MagicValue,
             0x004 => Self::Version,
@@ -115,10 +110,12 @@ impl Register {
             0x014 => Self::DeviceFeaturesSel,
             0x020 => Self::DriverFeatures,
             0x024 => Self::DriverFeaturesSel,
-            0x028 | 0x03c | 0x040 => Self::Legacy,
+            0x028 => Self::GuestPageSize,
             0x030 => Self::QueueSel,
             0x034 => Self::QueueNumMax,
             0x038 => Self::QueueNum,
+            0x03c => Self::QueueAlign,
+            0x040 => Self::QueuePfn,
             0x044 => Self::QueueReady,
             0x050 => Self::QueueNotify,
             0x060 => Self::InterruptStatus,
@@ -142,7 +139,7 @@ impl Register {
     }
 
     /// The register's name in the specification.
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::MagicValue => "MagicValue",
             Self::Version => "Version",
@@ -152,7 +149,9 @@ impl Register {
             Self::DeviceFeaturesSel => "DeviceFeaturesSel",
             Self::DriverFeatures => "DriverFeatures",
             Self::DriverFeaturesSel => "DriverFeaturesSel",
-            Self::Legacy => "GuestPageSize/QueueAlign/QueuePFN",
+            Self::GuestPageSize => "GuestPageSize",
+            Self::QueueAlign => "QueueAlign",
+            Self::QueuePfn => "QueuePFN",
             Self::QueueSel => "QueueSel",
             Self::QueueNumMax => "QueueNumMax",
             Self::QueueNum => "QueueNum",
@@ -177,8 +176,39 @@ impl Register {
         }
     }
 
+    /// Whether the layout of `version` has it.
+    pub(super) const fn is_in(self, version: Version) -> bool {
+        match self {
+            Self::GuestPageSize | Self::QueueAlign | Self::QueuePfn => {
+                matches!(version, Version::Legacy)
+            }
+            Self::QueueReady
+            | Self::QueueAddr(..)
+            | Self::ShmSel
+            | Self::ShmLen(_)
+            | Self::ShmBase(_)
+            | Self::QueueReset
+            | Self::ConfigGeneration => matches!(version, Version::Modern),
+            Self::MagicValue
+            | Self::Version
+            | Self::DeviceId
+            | Self::VendorId
+            | Self::DeviceFeatures
+            | Self::DeviceFeaturesSel
+            | Self::DriverFeatures
+            | Self::DriverFeaturesSel
+            | Self::QueueSel
+            | Self::QueueNumMax
+            | Self::QueueNum
+            | Self::QueueNotify
+            | Self::InterruptStatus
+            | Self::InterruptAck
+            | Self::Status => true,
+        }
+    }
+
     /// What a driver may do with it.
-    pub const fn direction(self) -> Direction {
+    pub(super) const fn direction(self) -> Direction {
         match self {
             Self::MagicValue
             | Self::Version
@@ -198,15 +228,17 @@ impl Register {
             | Self::QueueNotify
             | Self::InterruptAck
             | Self::QueueAddr(..)
+            | Self::GuestPageSize
+            | Self::QueueAlign
             | Self::ShmSel => Direction::W,
-            Self::Legacy | Self::QueueReady | Self::Status | Self::QueueReset => Direction::RW,
+            Self::QueuePfn | Self::QueueReady | Self::Status | Self::QueueReset => Direction::RW,
         }
     }
 }
 
 /// Where an access goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub(super) enum Target {
     /// To a register.
     Register(Register),
     /// To the configuration space, at this offset in bytes.
@@ -221,7 +253,7 @@ pub enum Target {
 
 impl Target {
     /// What an access of `width` bytes at `offset` means.
-    pub const fn decode(offset: u64, width: usize) -> Self {
+    pub(super) const fn decode(offset: u64, width: usize) -> Self {
         if offset >= CONFIG {
             // 8 bytes are two accesses of 4 to the specification, and harmless.
             return match width {
@@ -276,7 +308,7 @@ mod tests {
 
     #[test]
     fn every_offset_below_the_configuration_has_the_specifications_register() {
-        // Table 4.1: offset, name, direction.
+        // Tables 4.1 and 4.2: offset, name, direction.
         let table = [
             (0x000, "MagicValue", Direction::R),
             (0x004, "Version", Direction::R),
@@ -286,9 +318,12 @@ mod tests {
             (0x014, "DeviceFeaturesSel", Direction::W),
             (0x020, "DriverFeatures", Direction::W),
             (0x024, "DriverFeaturesSel", Direction::W),
+            (0x028, "GuestPageSize", Direction::W),
             (0x030, "QueueSel", Direction::W),
             (0x034, "QueueNumMax", Direction::R),
             (0x038, "QueueNum", Direction::W),
+            (0x03c, "QueueAlign", Direction::W),
+            (0x040, "QueuePFN", Direction::RW),
             (0x044, "QueueReady", Direction::RW),
             (0x050, "QueueNotify", Direction::W),
             (0x060, "InterruptStatus", Direction::R),
@@ -310,14 +345,12 @@ mod tests {
         ];
         for offset in (0..CONFIG).step_by(4) {
             let known = table.iter().find(|(at, ..)| *at == offset);
-            match Register::decode(offset) {
-                Some(Register::Legacy) => assert!([0x28, 0x3c, 0x40].contains(&offset)),
-                found => assert_eq!(
-                    found.map(|r| (offset, r.name(), r.direction())),
-                    known.copied(),
-                    "{offset:#x}"
-                ),
-            }
+            let found = Register::decode(offset);
+            assert_eq!(
+                found.map(|r| (offset, r.name(), r.direction())),
+                known.copied(),
+                "{offset:#x}"
+            );
         }
     }
 }

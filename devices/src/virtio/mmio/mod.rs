@@ -1,0 +1,406 @@
+//! The MMIO transport (virtio 1.2, 4.2): a device's registers, in the layout of version 2 or of the legacy
+//! version 1 (4.2.4).
+//!
+//! | question | file |
+//! |---|---|
+//! | Which register is at an offset? | `registers.rs` |
+//! | What does a write of the status do? When does the device go live? | `status.rs` |
+//! | How is a queue set up, stopped, notified? | `queues.rs` |
+//! | What has the driver said since the last reset? | `setup.rs` |
+//! | What does an access mean, in words? | `meaning.rs` |
+//!
+//! What a driver gets wrong but the device can bear is borne, and said with the rule; what it cannot bear has
+//! no effect. A [`Policy::Strict`] device bears nothing: features are refused, and every breach needs a reset.
+
+mod meaning;
+mod queues;
+mod registers;
+mod setup;
+mod status;
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::device::VirtioDevice;
+use super::interrupt::Notifier;
+use super::rules;
+use super::spec::feature;
+use super::spec::mmio::{
+    CONFIG, INTERRUPT_CONFIG, INTERRUPT_USED, LEGACY_VERSION, MAGIC, VENDOR, VERSION,
+};
+use super::spec::status::{DEVICE_NEEDS_RESET, DRIVER_OK, FEATURES_OK};
+use crate::block::GrowError;
+use crate::bus::BusDevice;
+use crate::complaints::{Complaints, Rule};
+use crate::irq::IrqLine;
+use crate::memory::GuestRam;
+use crate::trace::{self, Event, Tracer};
+use registers::{Direction, Half, Register, Target};
+use setup::Session;
+
+/// The bytes of guest-physical address space that one device answers in.
+pub const SLOT_SIZE: u64 = 0x200;
+
+/// Which layout the registers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// Version 2, since virtio 1.0.
+    #[default]
+    Modern,
+    /// Version 1, from before (4.2.4).
+    Legacy,
+}
+
+impl Version {
+    /// What the Version register reads.
+    const fn value(self) -> u32 {
+        match self {
+            Self::Modern => VERSION,
+            Self::Legacy => LEGACY_VERSION,
+        }
+    }
+
+    /// The features that drivers of this version can see.
+    const fn visible(self) -> u64 {
+        match self {
+            Self::Modern => u64::MAX,
+            // Legacy drivers see 32 bits.
+            Self::Legacy => u32::MAX as u64,
+        }
+    }
+}
+
+/// What becomes of a driver that breaks a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// It is told, and helped as far as possible.
+    #[default]
+    Lenient,
+    /// It is told, and must reset the device.
+    Strict,
+}
+
+/// How a device's transport is to be.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// The layout of the registers.
+    pub version: Version,
+    /// What becomes of a driver that breaks a rule.
+    pub policy: Policy,
+    /// Raised when a doorbell left work undone: whoever hears it calls [`Mmio::service_unfinished`]. Without, the
+    /// device does not offer EVENT_IDX, with which a driver may leave out the doorbell for that work.
+    pub helper: Option<Arc<dyn IrqLine>>,
+    /// Who watches.
+    pub tracer: Tracer,
+}
+
+/// A virtio device behind the registers of virtio-mmio.
+pub struct Mmio {
+    device: Box<dyn VirtioDevice>,
+    ram: GuestRam,
+    notifier: Notifier,
+    complaints: Complaints,
+    options: Options,
+    /// Bumped whenever the configuration space changes. No reset sets it back.
+    config_generation: u32,
+    session: Session,
+}
+
+impl Mmio {
+    /// Puts `device` behind registers. It reaches guest memory through `ram`, and interrupts by `line`.
+    pub fn new(
+        device: Box<dyn VirtioDevice>,
+        ram: GuestRam,
+        line: Arc<dyn IrqLine>,
+        options: Options,
+    ) -> Self {
+        Self {
+            session: Session::new(&*device),
+            complaints: device.complaints().clone(),
+            notifier: Notifier::new(line),
+            config_generation: 0,
+            device,
+            ram,
+            options,
+        }
+    }
+
+    /// Makes the device `bytes` large, and tells the driver.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be; nothing has changed then.
+    pub fn resize(&mut self, bytes: u64) -> Result<(), GrowError> {
+        if self.device.resize(bytes)? {
+            self.config_generation = self.config_generation.wrapping_add(1);
+            if self.session.has(DRIVER_OK) {
+                self.notifier.config_changed();
+            }
+        }
+        Ok(())
+    }
+
+    /// The features offered.
+    fn offered(&self) -> u64 {
+        let mut features = self.device.features() | feature::VERSION_1 | feature::RING_RESET;
+        if self.options.helper.is_none() {
+            features &= !feature::RING_EVENT_IDX;
+        }
+        features & self.options.version.visible()
+    }
+
+    /// The features that both sides have.
+    fn accepted(&self) -> u64 {
+        self.session.driver_features & self.offered()
+    }
+
+    /// The device status field: what the driver set, and what the device adds.
+    fn status(&self) -> u32 {
+        let needs_reset = if self.notifier.is_reset_needed() { DEVICE_NEEDS_RESET } else { 0 };
+        self.session.status | needs_reset
+    }
+
+    /// Says that the driver broke a rule. A strict device works no more until a reset.
+    fn breach(&self, rule: Rule, what: fmt::Arguments<'_>) {
+        self.complaints.say(rule, what);
+        if self.is_strict() && !self.notifier.is_reset_needed() {
+            self.notifier.needs_reset(self.session.has(DRIVER_OK));
+        }
+    }
+
+    fn is_strict(&self) -> bool {
+        self.options.policy == Policy::Strict
+    }
+
+    fn read_register(&self, register: Register) -> u32 {
+        match register {
+            Register::MagicValue => MAGIC,
+            Register::Version => self.options.version.value(),
+            Register::DeviceId => self.device.device_id(),
+            Register::VendorId => VENDOR,
+            Register::DeviceFeatures => match self.session.device_features_sel {
+                0 => Half::Low.get(self.offered()),
+                1 => Half::High.get(self.offered()),
+                _ => 0,
+            },
+            Register::QueueNumMax => self.session.queue().map_or(0, |q| q.max.into()),
+            Register::QueueReady => self.session.queue().map_or(0, |q| q.ready.into()),
+            Register::QueuePfn => self.session.queue().map_or(0, |q| q.pfn),
+            Register::InterruptStatus => self.notifier.pending(),
+            Register::Status => self.status(),
+            // There is no shared memory: a length of all ones says so (4.2.2).
+            Register::ShmLen(_) | Register::ShmBase(_) => u32::MAX,
+            Register::ConfigGeneration => self.config_generation,
+            // A queue is reset when the write returns, so no driver sees it under way.
+            Register::QueueReset
+            | Register::GuestPageSize
+            | Register::QueueAlign
+            | Register::DeviceFeaturesSel
+            | Register::DriverFeatures
+            | Register::DriverFeaturesSel
+            | Register::QueueSel
+            | Register::QueueNum
+            | Register::QueueNotify
+            | Register::InterruptAck
+            | Register::QueueAddr(..)
+            | Register::ShmSel => 0,
+        }
+    }
+
+    fn write_register(&mut self, register: Register, value: u32) {
+        match register {
+            Register::DeviceFeaturesSel => self.session.device_features_sel = value,
+            Register::DriverFeaturesSel => self.session.driver_features_sel = value,
+            Register::DriverFeatures => self.write_features(value),
+            Register::QueueSel => self.session.queue_sel = value,
+            Register::QueueNum => {
+                self.set_up_queue("QueueNum", |q| q.layout.size = value);
+            }
+            Register::QueueAddr(area, half) => {
+                self.set_up_queue(register.name(), |q| {
+                    let addr = q.layout.area_mut(area);
+                    *addr = half.set(*addr, value);
+                });
+            }
+            Register::QueueReady => self.write_queue_ready(value),
+            Register::QueueReset => self.write_queue_reset(value),
+            Register::GuestPageSize => self.session.guest_page_size = value,
+            Register::QueueAlign => {
+                self.set_up_queue("QueueAlign", |q| q.align = value);
+            }
+            Register::QueuePfn => self.write_queue_pfn(value),
+            Register::QueueNotify => self.notify(value),
+            Register::InterruptAck => {
+                if value & !(INTERRUPT_USED | INTERRUPT_CONFIG) != 0 {
+                    self.breach(
+                        rules::INTERRUPT_ACK,
+                        format_args!("InterruptACK {value:#x} has bits that no interrupt has"),
+                    );
+                }
+                self.notifier.acknowledge(value);
+            }
+            Register::Status => self.write_status(value),
+            Register::ShmSel => {}
+            Register::MagicValue
+            | Register::Version
+            | Register::DeviceId
+            | Register::VendorId
+            | Register::DeviceFeatures
+            | Register::QueueNumMax
+            | Register::InterruptStatus
+            | Register::ShmLen(_)
+            | Register::ShmBase(_)
+            | Register::ConfigGeneration => self.breach(
+                rules::DIRECTION,
+                format_args!("{} was written, but is read-only; ignored", register.name()),
+            ),
+        }
+    }
+
+    fn write_features(&mut self, value: u32) {
+        let sel = self.session.driver_features_sel;
+        if self.session.has(FEATURES_OK) {
+            self.breach(
+                rules::FEATURES_SETTLED,
+                format_args!("DriverFeatures was written after FEATURES_OK; ignored"),
+            );
+        } else if !self.session.take_features(value) {
+            self.breach(
+                rules::FEATURES_SUBSET,
+                format_args!(
+                    "features {value:#x} at DriverFeaturesSel {sel} do not exist; ignored"
+                ),
+            );
+        }
+    }
+
+    /// What an access of `width` bytes at `offset` means here; a register that this version does not have
+    /// means nothing, and the driver is told.
+    fn decode(&self, offset: u64, width: usize, verb: &str) -> Target {
+        let target = Target::decode(offset, width);
+        match target {
+            Target::Register(register) if !register.is_in(self.options.version) => {
+                let version = self.options.version.value();
+                self.breach(
+                    rules::LEGACY,
+                    format_args!(
+                        "{} was {verb}, but is not in the layout of version {version}, which this device has \
+                         (Version reads {version}); ignored",
+                        register.name()
+                    ),
+                );
+                Target::Nothing
+            }
+            Target::Nothing => {
+                self.breach(
+                    rules::NO_REGISTER,
+                    format_args!("{offset:#x} was {verb}; no register is there"),
+                );
+                target
+            }
+            Target::Misaccess => {
+                self.breach(
+                    rules::WIDTH,
+                    format_args!(
+                        "{width} bytes were {verb} at {offset:#x}; below {CONFIG:#x} the registers take 4, aligned, \
+                         and from there on 1, 2 or 4, aligned"
+                    ),
+                );
+                target
+            }
+            Target::Register(_) | Target::Config(_) => target,
+        }
+    }
+
+    fn trace(&self, register: Register, direction: trace::Direction, value: u32) {
+        self.options.tracer.emit(|| Event::Register {
+            device: self.complaints.device().clone(),
+            register: register.name(),
+            direction,
+            value,
+            meaning: meaning::of(register, direction, value, self.status(), &self.session),
+        });
+    }
+
+    fn trace_config(&self, offset: u64, direction: trace::Direction, data: &[u8]) {
+        self.options.tracer.emit(|| Event::Register {
+            device: self.complaints.device().clone(),
+            register: "Config",
+            direction,
+            value: data.iter().take(4).rev().fold(0, |value, byte| value << 8 | u32::from(*byte)),
+            meaning: format!("configuration space, byte {offset:#x}, {} bytes", data.len()),
+        });
+    }
+}
+
+impl BusDevice for Mmio {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        match self.decode(offset, data.len(), "read") {
+            Target::Register(register) => {
+                if register.direction() == Direction::W {
+                    self.breach(
+                        rules::DIRECTION,
+                        format_args!("{} was read, but is write-only; it gives 0", register.name()),
+                    );
+                }
+                let value = self.read_register(register);
+                data.copy_from_slice(&value.to_le_bytes());
+                self.trace(register, trace::Direction::Read, value);
+            }
+            Target::Config(at) => {
+                self.device.read_config(at, data);
+                self.trace_config(at, trace::Direction::Read, data);
+            }
+            Target::Nothing | Target::Misaccess => {}
+        }
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        match self.decode(offset, data.len(), "written") {
+            Target::Register(register) => {
+                // Four bytes, says the decoding.
+                let value = data.try_into().map(u32::from_le_bytes).unwrap_or_default();
+                self.write_register(register, value);
+                self.trace(register, trace::Direction::Write, value);
+            }
+            Target::Config(at) => {
+                if !self.device.write_config(at, data) {
+                    self.breach(
+                        rules::CONFIG_WRITE,
+                        format_args!(
+                            "byte {at:#x} of the configuration space cannot be written so; ignored"
+                        ),
+                    );
+                }
+                self.trace_config(at, trace::Direction::Write, data);
+            }
+            Target::Nothing | Target::Misaccess => {}
+        }
+    }
+}
+
+/// A slot of the bank with no device in it: a driver that looks finds DeviceID 0 and goes on (4.2.2.2).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EmptySlot {
+    /// What its Version register reads.
+    pub version: Version,
+}
+
+impl BusDevice for EmptySlot {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        let value = match Target::decode(offset, data.len()) {
+            Target::Register(Register::MagicValue) => MAGIC,
+            Target::Register(Register::Version) => self.version.value(),
+            Target::Register(Register::VendorId) => VENDOR,
+            _ => return,
+        };
+        data.copy_from_slice(&value.to_le_bytes());
+    }
+
+    fn write(&mut self, _offset: u64, _data: &[u8]) {}
+}
+
+#[cfg(test)]
+mod tests;
