@@ -146,10 +146,6 @@ impl Server {
     fn perform(&mut self, entry: &Entry) -> Result<Plan, EntryError> {
         self.stop.check()?;
         let plan = entry.plan(&self.ram, self.disk.size(), self.disk.read_only())?;
-        let operation = match plan.command {
-            Command::Read => Operation::Read,
-            Command::Write => Operation::Write { durable: false },
-        };
         // What lies in RAM and on the disk does not wrap.
         let mut rest = Buffers::single(self.ram.clone(), entry.addr, plan.bytes)
             .map_err(EntryError::Buffer)?;
@@ -158,7 +154,11 @@ impl Server {
             self.stop.check()?;
             let behind = rest.split_off(PIECE);
             let bytes = rest.len();
-            self.disk.run(operation, offset, rest).map_err(EntryError::Host)?;
+            let operation = match plan.command {
+                Command::Read => Operation::Read(rest),
+                Command::Write => Operation::Write { data: rest, durable: false },
+            };
+            self.disk.run(operation, offset).map_err(EntryError::Host)?;
             offset = offset.saturating_add(bytes);
             rest = behind;
         }
@@ -166,7 +166,7 @@ impl Server {
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
-        self.disk.run(Operation::Flush, 0, Buffers::new(self.ram.clone()))
+        self.disk.run(Operation::Flush, 0)
     }
 
     fn flush_failed(&mut self, first: u32, error: &EntryError) {

@@ -181,11 +181,11 @@ fn empty_entries_can_be_stopped_too() {
 
 #[test]
 fn a_real_image_never_grows_and_is_written_to_the_byte() {
-    use crate::block::{Access, Image};
+    use crate::block::{Access, Image, Opening};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("d.img");
     std::fs::write(&path, &numbered(3)[..1300]).unwrap();
-    let disk = Disk::from_image(Image::open(&path, Access::ReadWrite).unwrap());
+    let disk = Disk::from_image(Image::open(&path, Opening::cached(Access::ReadWrite)).unwrap());
     let ram = GuestRam::anonymous(&RAM).unwrap();
     let device = Device::new(disk, ram.clone(), EntrySize::Auto, Tracer::none());
     let mut driver = SvirtbDriver::new(device, ram.clone(), RING);

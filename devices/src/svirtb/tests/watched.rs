@@ -89,42 +89,37 @@ impl Engine for WatchedEngine {
         if let Some(hook) = &mut inner.hook {
             hook(&request);
         }
-        let Request { tag, operation, offset, buffers } = request;
-        let (at, len) = (usize::try_from(offset).unwrap(), usize::try_from(buffers.len()).unwrap());
+        let Request { tag, operation, offset } = request;
+        let bytes_of = operation.len();
+        let (at, len) = (usize::try_from(offset).unwrap(), usize::try_from(bytes_of).unwrap());
         let Inner { bytes, stable, log, moved, hollow, .. } = &mut *inner;
-        let verb = match operation {
-            Operation::Read => "read",
-            Operation::Write { durable: false } => "write",
-            Operation::Write { durable: true } => "write through",
-            Operation::Flush => "flush",
-        };
-        log.push(if operation == Operation::Flush {
-            verb.to_owned()
-        } else {
-            format!("{verb} {len} at {offset}")
+        log.push(match operation {
+            Operation::Read(_) => format!("read {len} at {offset}"),
+            Operation::Write { durable: false, .. } => format!("write {len} at {offset}"),
+            Operation::Write { durable: true, .. } => format!("write through {len} at {offset}"),
+            Operation::Flush => "flush".to_owned(),
+            Operation::Discard { .. } | Operation::WriteZeroes { .. } => {
+                unreachable!("svirtb has no such command")
+            }
         });
-        *moved += buffers.len();
-        let result = match operation {
+        *moved += bytes_of;
+        let result = match (operation, bytes.get_mut(at..at + len)) {
             _ if *hollow => Ok(()),
-            Operation::Flush => {
+            (Operation::Flush, _) => {
                 stable.clone_from(bytes);
                 Ok(())
             }
-            Operation::Read | Operation::Write { .. } => match bytes.get_mut(at..at + len) {
-                Some(there) if operation == Operation::Read => {
-                    assert_eq!(buffers.copy_from(there), len);
-                    Ok(())
-                }
-                Some(there) => {
-                    assert_eq!(buffers.copy_to(there), len);
-                    Ok(())
-                }
-                None => {
-                    Err(BlockError::Host { offset, source: io::ErrorKind::InvalidInput.into() })
-                }
-            },
+            (Operation::Read(data), Some(there)) => {
+                assert_eq!(data.copy_from(there), len);
+                Ok(())
+            }
+            (Operation::Write { data, .. }, Some(there)) => {
+                assert_eq!(data.copy_to(there), len);
+                Ok(())
+            }
+            _ => Err(BlockError::Host { offset, source: io::ErrorKind::InvalidInput.into() }),
         };
-        let transferred = if result.is_ok() { buffers.len() } else { 0 };
+        let transferred = if result.is_ok() { bytes_of } else { 0 };
         self.done.push(Completion { tag, transferred, result });
     }
 
@@ -133,6 +128,10 @@ impl Engine for WatchedEngine {
     }
 
     fn wait(&mut self) {}
+
+    fn grow(&mut self, _size: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     fn wake(&self) -> Option<BorrowedFd<'_>> {
         None
