@@ -4,16 +4,19 @@
 //! |---|---|
 //! | the registers, feature and status bits | `virtio/spec.rs` |
 //! | the split virtqueue | `virtio/queue.rs` |
-//! | the handshake, a request, its end | `virtio/disk.rs` |
+//! | the handshake | `virtio/handshake.rs` |
+//! | a request and its end | `virtio/disk.rs` |
 //! | the interrupt | `virtio/interrupt.rs` |
 
 mod disk;
 mod error;
+mod handshake;
 mod interrupt;
 mod queue;
 pub mod spec;
 
-pub use disk::{Config, Disk, SECTOR_SIZE};
+pub use disk::{Disk, SECTOR_SIZE};
 pub use error::Error;
+pub use handshake::Config;
 pub use interrupt::{Events, watch};
 pub use queue::{Descriptor, Queue, Used};
