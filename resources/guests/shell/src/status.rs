@@ -21,7 +21,7 @@ impl Story for Aloud {
 /// Reads `register` and prints its value and what that means.
 fn show(window: Mmio, register: Register, meaning: impl FnOnce(u32) -> Words) -> u32 {
     let value = register.read(window);
-    println!("  {:#05x}  {:<20} {value:#010x}  {}", register.offset, register.name, meaning(value));
+    println!("  {:#05x}  {:<24} {value:#010x}  {}", register.offset, register.name, meaning(value));
     value
 }
 
@@ -111,14 +111,14 @@ pub(crate) fn virtio(disk: &virtio::Disk) {
     });
     show(window, spec::CAPACITY_LOW, |value| Words::Number(value, "sectors of 512 bytes"));
     show(window, spec::CAPACITY_HIGH, |value| Words::Number(value, "times 2^32 sectors more"));
-    // The rest of the configuration means something only with its feature.
-    let fields = [
-        (1, spec::SIZE_MAX, "bytes at most in a segment"),
-        (2, spec::SEG_MAX, "segments at most in a request"),
-        (6, spec::BLK_SIZE, "bytes in a block"),
-    ];
-    for (_, register, meaning) in fields.into_iter().filter(|(bit, ..)| low >> bit & 1 != 0) {
-        show(window, register, |value| Words::Number(value, meaning));
+    for field in spec::FIELDS.iter().filter(|field| low >> field.feature & 1 != 0) {
+        let (at, name) = (field.register.offset, field.register.name);
+        let value = match field.width {
+            1 => u32::from(window.read8(at)),
+            2 => u32::from(window.read16(at)),
+            _ => window.read32(at),
+        };
+        println!("  {at:#05x}  {name:<24} {value:#010x}  {value} {}", field.meaning);
     }
     let accepted = disk.config().accepted;
     println!(

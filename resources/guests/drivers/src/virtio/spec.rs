@@ -73,13 +73,52 @@ registers! {
     CAPACITY_LOW = 0x100, "capacity, low half";
     /// R: high half.
     CAPACITY_HIGH = 0x104, "capacity, high half";
-    /// R: the longest segment of a request in bytes, with SIZE_MAX.
-    SIZE_MAX = 0x108, "size_max";
-    /// R: the most segments of a request, with SEG_MAX.
-    SEG_MAX = 0x10c, "seg_max";
-    /// R: the block size in bytes, with BLK_SIZE.
-    BLK_SIZE = 0x114, "blk_size";
 }
+
+/// A field of a block device's configuration that means something with one feature only (5.2.4).
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The number of that feature.
+    pub feature: u32,
+    /// Where it is, and its name.
+    pub register: Register,
+    /// Its width in bytes, which is the width to read it with (4.2.2.2): 1, 2 or 4.
+    pub width: u8,
+    /// What its value counts.
+    pub meaning: &'static str,
+}
+
+macro_rules! fields {
+    ($($feature:literal, $offset:literal, $width:literal, $name:literal, $meaning:literal;)*) => {
+        [$(Field {
+            feature: $feature,
+            register: Register::new($offset, $name),
+            width: $width,
+            meaning: $meaning,
+        }),*]
+    };
+}
+
+/// All of them that have a number to show, in order.
+pub const FIELDS: [Field; 17] = fields! {
+    1, 0x108, 4, "size_max", "bytes at most in a segment";
+    2, 0x10c, 4, "seg_max", "segments at most in a request";
+    4, 0x110, 2, "cylinders", "cylinders";
+    4, 0x112, 1, "heads", "heads";
+    4, 0x113, 1, "sectors", "sectors in a track";
+    6, 0x114, 4, "blk_size", "bytes in a block";
+    10, 0x118, 1, "physical_block_exp", "(2 to that power blocks in a physical block)";
+    10, 0x119, 1, "alignment_offset", "blocks before the first physical block";
+    10, 0x11a, 2, "min_io_size", "blocks at least, for speed";
+    10, 0x11c, 4, "opt_io_size", "blocks at best, for speed";
+    11, 0x120, 1, "writeback", "(1: writes may stay in a cache until a flush)";
+    12, 0x122, 2, "num_queues", "queues";
+    13, 0x124, 4, "max_discard_sectors", "sectors at most in a discard";
+    13, 0x128, 4, "max_discard_seg", "ranges at most in a discard";
+    14, 0x130, 4, "max_write_zeroes_sectors", "sectors at most in a write of zeros";
+    14, 0x134, 4, "max_write_zeroes_seg", "ranges at most in a write of zeros";
+    14, 0x138, 1, "write_zeroes_may_unmap", "(1: zeroed sectors may be given back to the host)";
+};
 
 /// Device status bits (2.1).
 pub mod status {

@@ -176,11 +176,16 @@ fn main() -> u32 {
         }
         Ok(())
     });
+    let mut started = false;
     report.run("start-the-second-processor", || {
         let entry = if shared { second_with_the_shared_one } else { second_with_its_own };
-        ensure!(smp::start(SECOND, entry), "it did not come");
+        started = smp::start(SECOND, entry);
+        ensure!(started, "it did not come");
         Ok(())
     });
+    if !started {
+        return report.code();
+    }
     report.run("first-processor", || match &mut own {
         Some(disk) => work(Who::First, disk),
         None => work(Who::First, &mut Turns),
