@@ -1,1 +1,218 @@
-//! The serial console.
+//! The serial console: a 16550A with FIFOs.
+//!
+//! The registers are those of the crate `vm-superio`. Three things are done here, because a guest or a person
+//! would miss them there:
+//!
+//! - **Input waits.** What does not fit the receive FIFO waits in the device, and what does not fit there is
+//!   left to whoever feeds it, who is told when there is room again. So a paste of any length loses nothing.
+//! - **The interrupt identification is a view of what is pending**, as on the chip: it goes on saying
+//!   "received data" until all of it was read, names one source at a time, and a byte written clears the
+//!   transmitter's own interrupt, so that a driver that never reads the register works, too.
+//! - **Output that fails** (a closed pipe, a full disk) is said once and dropped; the guest runs on.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use vm_superio::Trigger;
+use vm_superio::serial::{NoEvents, Serial as Uart};
+
+use crate::bus::BusDevice;
+use crate::irq::IrqLine;
+
+/// How many ports the device answers at.
+pub const PORTS: u64 = 8;
+
+/// How many bytes of input wait in the device, behind the FIFO.
+const WAITING: usize = 4096;
+
+// The registers (16550A data sheet, "register addresses"), and the bits that are looked at here.
+const DATA: u8 = 0;
+const INTERRUPT_ENABLE: u8 = 1;
+const INTERRUPT_ID: u8 = 2;
+const LINE_CONTROL: u8 = 3;
+const MODEM_CONTROL: u8 = 4;
+const LINE_STATUS: u8 = 5;
+
+const ENABLE_RECEIVED: u8 = 1 << 0;
+const ENABLE_TRANSMITTER_EMPTY: u8 = 1 << 1;
+const DIVISOR_LATCH: u8 = 1 << 7;
+const LOOPBACK: u8 = 1 << 4;
+const DATA_READY: u8 = 1 << 0;
+
+const ID_FIFOS: u8 = 0b1100_0000;
+const ID_NONE: u8 = 0b001;
+const ID_TRANSMITTER_EMPTY: u8 = 0b010;
+const ID_RECEIVED: u8 = 0b100;
+
+/// A 16550A.
+pub struct Serial {
+    uart: Uart<Interrupt, NoEvents, Output>,
+    waiting: VecDeque<u8>,
+    /// Whether `feed` left something to its caller, who wants to know when there is room.
+    refused: bool,
+    drained: Box<dyn Fn() + Send>,
+    /// Whether the transmitter's interrupt is pending behind one that was named first.
+    transmitter_empty: bool,
+}
+
+impl Serial {
+    /// A serial port that writes to `output` and interrupts by `line`.
+    ///
+    /// `drained` is called, on the thread of a guest's access, when [`Serial::feed`] had left bytes to its
+    /// caller and there is room for some again. It must not block.
+    pub fn new(
+        output: Box<dyn Write + Send>,
+        line: Arc<dyn IrqLine>,
+        drained: Box<dyn Fn() + Send>,
+    ) -> Self {
+        Self {
+            uart: Uart::new(Interrupt(line), Output(Some(output))),
+            waiting: VecDeque::new(),
+            refused: false,
+            drained,
+            transmitter_empty: false,
+        }
+    }
+
+    /// Takes input for the guest; how many of the `bytes` were taken. The rest is the caller's to keep until
+    /// `drained` is called.
+    pub fn feed(&mut self, bytes: &[u8]) -> usize {
+        // Whoever feeds is not told of room that is made here.
+        self.refused = false;
+        let mut taken = 0;
+        loop {
+            let rest = bytes.get(taken..).unwrap_or_default();
+            let fits = rest.len().min(WAITING - self.waiting.len());
+            self.waiting.extend(rest.iter().take(fits));
+            taken += fits;
+            self.refill();
+            if fits == 0 {
+                break;
+            }
+        }
+        self.refused = taken < bytes.len();
+        taken
+    }
+
+    /// Moves what waits into an empty FIFO.
+    fn refill(&mut self) {
+        // Looped back, the chip does not listen to its line.
+        let deaf = self.uart.read(MODEM_CONTROL) & LOOPBACK != 0;
+        if deaf || self.has_data() || self.waiting.is_empty() {
+            return;
+        }
+        let fits = self.uart.fifo_capacity().min(self.waiting.len());
+        let bytes: Vec<u8> = self.waiting.drain(..fits).collect();
+        // Cannot fail: it fits, and the line takes every interrupt.
+        let _taken = self.uart.enqueue_raw_bytes(&bytes);
+        if self.refused {
+            self.refused = false;
+            (self.drained)();
+        }
+    }
+
+    fn has_data(&mut self) -> bool {
+        self.uart.read(LINE_STATUS) & DATA_READY != 0
+    }
+
+    fn divisor_latch(&mut self) -> bool {
+        self.uart.read(LINE_CONTROL) & DIVISOR_LATCH != 0
+    }
+
+    fn read_register(&mut self, register: u8) -> u8 {
+        match register {
+            DATA if !self.divisor_latch() => {
+                let byte = self.uart.read(DATA);
+                self.refill();
+                byte
+            }
+            INTERRUPT_ID => self.identify(),
+            _ => self.uart.read(register),
+        }
+    }
+
+    /// What is pending, the most urgent alone. To name the transmitter's interrupt is to clear it.
+    fn identify(&mut self) -> u8 {
+        self.transmitter_empty |= self.uart.read(INTERRUPT_ID) & ID_TRANSMITTER_EMPTY != 0;
+        // While the divisor is selected, a half of it hides the enable register: nothing is named meanwhile.
+        let enabled = if self.divisor_latch() { 0 } else { self.uart.read(INTERRUPT_ENABLE) };
+        if enabled & ENABLE_RECEIVED != 0 && self.has_data() {
+            return ID_FIFOS | ID_RECEIVED;
+        }
+        if enabled & ENABLE_TRANSMITTER_EMPTY != 0 && std::mem::take(&mut self.transmitter_empty) {
+            return ID_FIFOS | ID_TRANSMITTER_EMPTY;
+        }
+        ID_FIFOS | ID_NONE
+    }
+
+    fn write_register(&mut self, register: u8, value: u8) {
+        if register == DATA && !self.divisor_latch() {
+            // Forgets a pending transmitter interrupt, so that this byte makes a new one.
+            let _pending = self.uart.read(INTERRUPT_ID);
+            self.transmitter_empty = false;
+        }
+        if let Err(error) = self.uart.write(register, value) {
+            // `Output` never fails, and the line takes every interrupt.
+            tracing::debug!("serial: {error}");
+        }
+        if register == MODEM_CONTROL {
+            self.refill();
+        }
+    }
+}
+
+/// An access wider than a byte is one access to each register that it covers, as the chip's bus does it.
+impl BusDevice for Serial {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        for (register, byte) in (offset..).zip(data) {
+            *byte = u8::try_from(register).map_or(0xff, |register| self.read_register(register));
+        }
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        for (register, &byte) in (offset..).zip(data) {
+            if let Ok(register) = u8::try_from(register) {
+                self.write_register(register, byte);
+            }
+        }
+    }
+}
+
+/// The interrupt line as `vm-superio` wants it.
+struct Interrupt(Arc<dyn IrqLine>);
+
+impl Trigger for Interrupt {
+    type E = Infallible;
+
+    fn trigger(&self) -> Result<(), Infallible> {
+        self.0.raise();
+        Ok(())
+    }
+}
+
+/// Where the guest's output goes, until that fails.
+struct Output(Option<Box<dyn Write + Send>>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(output) = &mut self.0
+            && let Err(error) = output.write_all(bytes).and_then(|()| output.flush())
+        {
+            tracing::warn!(
+                "serial: the console's output failed and is dropped from here on: {error}"
+            );
+            self.0 = None;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "serial_tests.rs"]
+mod tests;

@@ -1,1 +1,81 @@
-//! The virtual machine monitor around the devices.
+//! The virtual machine monitor around the devices of `cafevm_devices`.
+//!
+//! ```text
+//!  arguments ──▶ cli ──▶ VmConfig ──▶ run::run ──▶ RunReport ──▶ exit status
+//!                                        │
+//!        check, read, plan (boot) ───────┤ before the host is asked for anything
+//!        images opened and locked ───────┤
+//!        host: KVM opened ───────────────┤
+//!        vm: memory, interrupts, vCPUs, devices
+//!                                        │
+//!        a thread a vCPU: vcpu ──exit──▶ dispatch ──▶ Buses ──▶ devices
+//!        the main thread: supervise ── input, signals, time limit
+//! ```
+//!
+//! To run a machine from a program (a test, a demonstration), make a [`config::VmConfig`], a [`run::Console`],
+//! and call [`run::run`]:
+//!
+//! ```no_run
+//! use cafevm::boot::KernelSource;
+//! use cafevm::config::{DiskConfig, VmConfig};
+//! use cafevm::console::{Input, Output};
+//! use cafevm::run::{Console, run};
+//!
+//! # fn main() -> Result<(), cafevm::error::Error> {
+//! let config = VmConfig {
+//!     command_line: "sh=\"read 0; exit\"".to_owned(),
+//!     disks: vec![DiskConfig::new("d.img")],
+//!     ..VmConfig::new(KernelSource::built_in())
+//! };
+//! let console = Console { output: Output::Stdout, input: Input::None, signals: None };
+//! println!("{:?}", run(&config, console)?.verdict);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which file do I open?
+//!
+//! | question | file |
+//! |---|---|
+//! | Which flags are there, what does SPEC mean, what is 64M? | `cli.rs`, `spec.rs`, `size.rs` |
+//! | What is a machine to be, and what can no machine be? | `config.rs` |
+//! | Where is what in the guest's address space? | `layout.rs` |
+//! | How is a kernel understood, loaded and told things? | `boot/` |
+//! | In which order is a machine put together? | `vm.rs`, `memory.rs`, `attach.rs`, `wiring.rs` |
+//! | What does a vCPU begin with, and what does it see of its processor? | `cpu_state.rs`, `cpuid.rs` |
+//! | What does an exit of the guest mean? | `dispatch.rs` |
+//! | How do vCPUs run and stop? | `vcpu.rs` |
+//! | How does the guest's console reach a person? | `console.rs`, `terminal.rs`, `keys.rs` |
+//! | What does the main thread do meanwhile? | `supervise.rs`, `signals.rs` |
+//! | What is said when something fails? | `error.rs`, `crash.rs`, `log.rs` |
+//! | Which exit status? | `exit.rs` |
+//! | What does `cafevm demo` show, and what does it check? | `demo/` |
+
+mod attach;
+pub mod boot;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod console;
+mod cpu_state;
+mod cpuid;
+pub mod crash;
+pub mod demo;
+pub mod dispatch;
+pub mod error;
+mod event;
+pub mod exit;
+mod host;
+pub mod keys;
+pub mod layout;
+mod log;
+mod memory;
+pub mod run;
+pub mod signals;
+pub mod size;
+pub mod spec;
+mod supervise;
+mod terminal;
+mod vcpu;
+mod vm;
+mod wiring;

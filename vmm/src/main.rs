@@ -1,2 +1,5 @@
-//! The command line.
-fn main() {}
+//! The program `cafevm`; all of it is in the library.
+
+fn main() -> std::process::ExitCode {
+    cafevm::command::main().into()
+}

@@ -1,0 +1,218 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::testing::CountingLine;
+
+/// A serial port, and what a test wants to see of it.
+struct Bench {
+    serial: Serial,
+    output: Sink,
+    line: CountingLine,
+    drained: Arc<AtomicUsize>,
+}
+
+/// Keeps what is written; fails where it is told to.
+#[derive(Clone, Default)]
+struct Sink {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    broken: bool,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.broken {
+            self.bytes.lock().unwrap().push(b'x'); // one for each try
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.bytes.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Sink::default())
+    }
+
+    fn with(output: Sink) -> Self {
+        let line = CountingLine::default();
+        let drained = Arc::new(AtomicUsize::new(0));
+        let count = drained.clone();
+        let serial = Serial::new(
+            Box::new(output.clone()),
+            Arc::new(line.clone()),
+            Box::new(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            }),
+        );
+        Self { serial, output, line, drained }
+    }
+
+    fn read(&mut self, register: u8) -> u8 {
+        let mut data = [0];
+        self.serial.read(u64::from(register), &mut data);
+        data[0]
+    }
+
+    fn write(&mut self, register: u8, value: u8) {
+        self.serial.write(u64::from(register), &[value]);
+    }
+
+    fn has_data(&mut self) -> bool {
+        self.read(LINE_STATUS) & DATA_READY != 0
+    }
+
+    /// Reads as a polling driver does.
+    fn read_all(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while self.has_data() {
+            bytes.push(self.read(DATA));
+        }
+        bytes
+    }
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n % 251) as u8).collect()
+}
+
+#[test]
+fn what_the_guest_writes_comes_out() {
+    let mut bench = Bench::new();
+    for byte in *b"hello" {
+        bench.write(DATA, byte);
+    }
+    assert_eq!(*bench.output.bytes.lock().unwrap(), b"hello");
+}
+
+#[test]
+fn output_that_fails_is_tried_once_and_dropped() {
+    let mut bench = Bench::with(Sink { broken: true, ..Sink::default() });
+    bench.write(INTERRUPT_ENABLE, ENABLE_TRANSMITTER_EMPTY);
+    bench.line.take();
+    for _ in 0..100 {
+        bench.write(DATA, b'a');
+    }
+    assert_eq!(*bench.output.bytes.lock().unwrap(), b"x");
+    assert_eq!(bench.line.take(), 100, "the guest goes on sending");
+}
+
+#[test]
+fn a_paste_of_10_kib_loses_nothing() {
+    let paste = pattern(10 * 1024);
+    let mut bench = Bench::new();
+    let (mut fed, mut seen) = (0, Vec::new());
+    while seen.len() < paste.len() {
+        fed += bench.serial.feed(&paste[fed..]);
+        let told = bench.drained.load(Ordering::Relaxed);
+        seen.push(bench.read(DATA));
+        // A caller that left something behind sleeps until it is told.
+        while fed < paste.len() && bench.drained.load(Ordering::Relaxed) == told {
+            seen.push(bench.read(DATA));
+        }
+    }
+    assert_eq!(seen, paste);
+    assert!(!bench.has_data());
+}
+
+#[test]
+fn the_feeder_is_told_only_where_it_waits() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.serial.feed(&pattern(100)), 100);
+    assert_eq!(bench.read_all(), pattern(100));
+    assert_eq!(bench.drained.load(Ordering::Relaxed), 0);
+    let much = pattern(64 * 1024);
+    let fed = bench.serial.feed(&much);
+    assert!(fed < much.len());
+    assert_eq!(bench.read_all(), &much[..fed]);
+    assert_eq!(bench.drained.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn received_data_interrupts_and_stays_pending_until_it_is_read() {
+    let mut bench = Bench::new();
+    bench.serial.feed(b"abc");
+    assert_eq!(bench.line.take(), 0, "not enabled");
+    bench.write(INTERRUPT_ENABLE, ENABLE_RECEIVED);
+    assert_eq!(bench.line.take(), 1, "pending when it is enabled");
+    // One byte for each look at the register: a driver may do so.
+    for byte in *b"abc" {
+        assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_RECEIVED);
+        assert_eq!(bench.read(DATA), byte);
+    }
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_NONE);
+    bench.serial.feed(b"d");
+    assert_eq!(bench.line.take(), 1);
+}
+
+#[test]
+fn one_source_is_named_at_a_time_and_none_is_forgotten() {
+    let mut bench = Bench::new();
+    bench.serial.feed(b"a");
+    bench.write(INTERRUPT_ENABLE, ENABLE_RECEIVED | ENABLE_TRANSMITTER_EMPTY);
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_RECEIVED);
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_RECEIVED);
+    assert_eq!(bench.read(DATA), b'a');
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_TRANSMITTER_EMPTY);
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_NONE);
+}
+
+#[test]
+fn a_driver_that_never_reads_the_identification_is_interrupted_for_each_byte() {
+    let mut bench = Bench::new();
+    bench.write(INTERRUPT_ENABLE, ENABLE_TRANSMITTER_EMPTY);
+    assert_eq!(bench.line.take(), 1);
+    for _ in 0..10 {
+        bench.write(DATA, b'a');
+        assert_eq!(bench.line.take(), 1);
+    }
+}
+
+#[test]
+fn looped_back_the_port_hears_itself_alone() {
+    let mut bench = Bench::new();
+    bench.write(MODEM_CONTROL, LOOPBACK);
+    bench.serial.feed(b"input");
+    bench.write(DATA, b'x');
+    assert_eq!(bench.read_all(), b"x");
+    assert!(bench.output.bytes.lock().unwrap().is_empty());
+    bench.write(MODEM_CONTROL, 0);
+    assert_eq!(bench.read_all(), b"input");
+}
+
+#[test]
+fn with_the_divisor_selected_no_byte_is_read_or_sent() {
+    let mut bench = Bench::new();
+    bench.serial.feed(b"a");
+    bench.write(LINE_CONTROL, DIVISOR_LATCH | 3);
+    bench.write(DATA, 1);
+    assert_eq!(bench.read(DATA), 1);
+    bench.write(LINE_CONTROL, 3);
+    assert_eq!(bench.read_all(), b"a");
+    assert!(bench.output.bytes.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_wide_access_is_one_for_each_register() {
+    let mut bench = Bench::new();
+    bench.serial.write(0, &[b'a', 0, 0xc7, 3]);
+    assert_eq!(*bench.output.bytes.lock().unwrap(), b"a");
+    let mut data = [0; 4];
+    bench.serial.read(2, &mut data);
+    assert_eq!(data[1], 3);
+}
+
+#[test]
+fn every_register_takes_every_value() {
+    let mut bench = Bench::new();
+    for register in 0..8 {
+        for value in 0..=255 {
+            bench.write(register, value);
+            bench.read(register);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! A kernel as an ELF file: its segments, and how it wants to be entered.
+//!
+//! The file is the user's, and may be anything: every number in it is checked before it is used.
+
+use object::Endianness;
+use object::elf::{self, FileHeader32, FileHeader64};
+use object::read::elf::{FileHeader, ProgramHeader};
+
+use super::{Entry, Segment, looks};
+
+/// The note by which a kernel names its 32-bit entry: Xen's ELFNOTE_PHYS32_ENTRY.
+const XEN: &[u8] = b"Xen";
+const PHYS32_ENTRY: u32 = 18;
+
+/// What of an ELF file a loader needs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Elf {
+    pub(super) segments: Vec<Segment>,
+    pub(super) entry: Entry,
+    pub(super) kind: &'static str,
+}
+
+/// Why a file is not a kernel that can be booted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ElfError {
+    /// It is something else.
+    #[error("not an ELF file: {0}")]
+    NotElf(String),
+    /// It is for another processor.
+    #[error("an ELF file for {0}, not for x86; build it for x86-64")]
+    Architecture(String),
+    /// It is not linked to be loaded.
+    #[error("{0}")]
+    NotAKernel(String),
+    /// It contradicts itself.
+    #[error("a damaged ELF file: {0}; build it again")]
+    Damaged(String),
+    /// There is nothing to load.
+    #[error("an ELF file with nothing to load (no PT_LOAD segment); check the linker script")]
+    Empty,
+    /// There is no way in.
+    #[error(
+        "an ELF file with neither a PVH note (Xen, type 18: the 32-bit entry) nor a 64-bit entry point; add the note or build it for x86-64"
+    )]
+    NoEntry,
+    /// It begins outside of itself.
+    #[error(
+        "its entry point {0:#x} lies in no segment that is loaded; check ENTRY in the linker script, or the PVH note"
+    )]
+    EntryOutside(u64),
+    /// It begins where it cannot.
+    #[error(
+        "its entry point {0:#x} lies above 4 GiB, where no kernel can be entered; link it lower"
+    )]
+    EntryHigh(u64),
+}
+
+/// Understands an ELF file.
+pub(super) fn parse(bytes: &[u8]) -> Result<Elf, ElfError> {
+    if !bytes.starts_with(&elf::ELFMAG) {
+        return Err(ElfError::NotElf(looks::like(bytes)));
+    }
+    // The class: the fifth byte of every ELF file.
+    match bytes.get(4) {
+        Some(&class) if class == elf::ELFCLASS64.0 => {
+            parse_class::<FileHeader64<Endianness>>(bytes)
+        }
+        Some(&class) if class == elf::ELFCLASS32.0 => {
+            parse_class::<FileHeader32<Endianness>>(bytes)
+        }
+        _ => Err(ElfError::Damaged("it is neither of 32 nor of 64 bits".to_owned())),
+    }
+}
+
+fn damaged(error: object::read::Error) -> ElfError {
+    ElfError::Damaged(error.to_string())
+}
+
+fn parse_class<F: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Elf, ElfError> {
+    let header = F::parse(bytes).map_err(damaged)?;
+    let endian = header.endian().map_err(damaged)?;
+    check_architecture(header.e_machine(endian))?;
+    let parts = header.program_headers(endian, bytes).map_err(damaged)?;
+    check_type(header, endian, parts, bytes)?;
+
+    let mut loads = Vec::new();
+    let mut note = None;
+    for part in parts {
+        match part.p_type(endian) {
+            elf::PT_LOAD => loads.extend(Load::read(part, endian, bytes)?),
+            // Kernels often have several of these, and the one that counts is not always the first.
+            elf::PT_NOTE if note.is_none() => note = pvh_note(part, endian, bytes)?,
+            _ => {}
+        }
+    }
+    if loads.is_empty() {
+        return Err(ElfError::Empty);
+    }
+    let start = header.e_entry(endian).into();
+    let is_64 = header.is_type_64() && header.e_machine(endian) == elf::EM_X86_64;
+    let entry = match note {
+        Some(addr) => Entry::Pvh(physical(addr, &loads)?),
+        None if is_64 && start != 0 => Entry::Long(physical(start, &loads)?),
+        None => return Err(ElfError::NoEntry),
+    };
+    let kind = match (entry, header.is_type_64()) {
+        (Entry::Pvh(_), true) => "ELF of 64 bits, entered by its PVH note",
+        (Entry::Pvh(_), false) => "ELF of 32 bits, entered by its PVH note",
+        (Entry::Long(_), _) => "ELF of 64 bits, entered in 64-bit mode",
+    };
+    Ok(Elf { segments: loads.into_iter().map(|load| load.segment).collect(), entry, kind })
+}
+
+fn check_architecture(machine: elf::Machine) -> Result<(), ElfError> {
+    let name = match machine {
+        elf::EM_X86_64 | elf::EM_386 => return Ok(()),
+        elf::EM_AARCH64 => "arm64",
+        elf::EM_ARM => "arm",
+        elf::EM_RISCV => "RISC-V",
+        elf::EM_PPC | elf::EM_PPC64 => "PowerPC",
+        elf::EM_MIPS => "MIPS",
+        elf::EM_S390 => "s390",
+        elf::EM_LOONGARCH => "LoongArch",
+        other => return Err(ElfError::Architecture(format!("machine number {}", other.0))),
+    };
+    Err(ElfError::Architecture(name.to_owned()))
+}
+
+fn check_type<F: FileHeader<Endian = Endianness>>(
+    header: &F,
+    endian: Endianness,
+    parts: &[F::ProgramHeader],
+    bytes: &[u8],
+) -> Result<(), ElfError> {
+    let says = match header.e_type(endian) {
+        elf::ET_EXEC | elf::ET_DYN => {
+            let wanted = parts.iter().find_map(|p| p.interpreter(endian, bytes).transpose());
+            match wanted {
+                Some(Ok(loader)) => {
+                    let loader = String::from_utf8_lossy(loader);
+                    format!(
+                        "a program for an operating system (it asks for {loader}), not a kernel"
+                    )
+                }
+                Some(Err(error)) => return Err(damaged(error)),
+                None => return Ok(()),
+            }
+        }
+        elf::ET_REL => "an object file that is not linked yet; link it first".to_owned(),
+        elf::ET_CORE => "a core dump, not a kernel".to_owned(),
+        other => format!("an ELF file of the unknown type {}", other.0),
+    };
+    Err(ElfError::NotAKernel(says))
+}
+
+/// A segment, with the virtual address it is linked at.
+struct Load {
+    segment: Segment,
+    virtual_addr: u64,
+}
+
+impl Load {
+    /// None for a segment without bytes.
+    fn read<P: ProgramHeader<Endian = Endianness>>(
+        part: &P,
+        endian: Endianness,
+        bytes: &[u8],
+    ) -> Result<Option<Self>, ElfError> {
+        let (paddr, memory) = (part.p_paddr(endian).into(), part.p_memsz(endian).into());
+        let (offset, stored) = part.file_range(endian);
+        let wrong = |what: &str| {
+            Err(ElfError::Damaged(format!("the segment at physical address {paddr:#x} {what}")))
+        };
+        if memory == 0 && stored == 0 {
+            return Ok(None);
+        }
+        if stored > memory {
+            return wrong("has more bytes in the file than in memory");
+        }
+        let Some(end) = paddr.checked_add(memory) else {
+            return wrong("runs over the end of the address space");
+        };
+        let file = offset.checked_add(stored).and_then(|end| {
+            let range = usize::try_from(offset).ok()?..usize::try_from(end).ok()?;
+            (range.end <= bytes.len()).then_some(range)
+        });
+        let Some(file) = file else {
+            return wrong("reaches past the end of the file, which is cut off");
+        };
+        let segment = Segment { place: paddr..end, file };
+        Ok(Some(Self { segment, virtual_addr: part.p_vaddr(endian).into() }))
+    }
+}
+
+/// The physical address of an entry point, which may be given as a virtual one: kernels in the upper half
+/// often leave it so.
+fn physical(entry: u64, loads: &[Load]) -> Result<u64, ElfError> {
+    let translated = || {
+        loads.iter().find_map(|load| {
+            let offset = entry.checked_sub(load.virtual_addr)?;
+            let place = &load.segment.place;
+            (offset < place.end - place.start).then(|| place.start + offset)
+        })
+    };
+    let found = if loads.iter().any(|load| load.segment.place.contains(&entry)) {
+        Some(entry)
+    } else {
+        translated()
+    };
+    match found {
+        Some(addr) if u32::try_from(addr).is_ok() => Ok(addr),
+        Some(addr) => Err(ElfError::EntryHigh(addr)),
+        None => Err(ElfError::EntryOutside(entry)),
+    }
+}
+
+/// The address in a segment's PVH note, if it has one.
+fn pvh_note<P: ProgramHeader<Endian = Endianness>>(
+    part: &P,
+    endian: Endianness,
+    bytes: &[u8],
+) -> Result<Option<u64>, ElfError> {
+    // Notes that nobody can read are somebody else's: only the one for us must be whole.
+    let Ok(Some(mut notes)) = part.notes(endian, bytes) else { return Ok(None) };
+    while let Ok(Some(note)) = notes.next() {
+        if note.name() != XEN || note.n_type(endian).0 != PHYS32_ENTRY {
+            continue;
+        }
+        let desc = note.desc();
+        let value = match (<[u8; 4]>::try_from(desc), <[u8; 8]>::try_from(desc)) {
+            (Ok(value), _) => u64::from(u32::from_le_bytes(value)),
+            (_, Ok(value)) => u64::from_le_bytes(value),
+            _ => {
+                let what = format!("its PVH note has {} bytes, not 4 or 8", desc.len());
+                return Err(ElfError::Damaged(what));
+            }
+        };
+        return Ok(Some(value));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+#[path = "elf_tests.rs"]
+mod tests;

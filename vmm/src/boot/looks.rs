@@ -1,0 +1,93 @@
+//! What a file that is not an ELF file seems to be, so that the person who gave it can see the mistake.
+
+/// A sign by which a kind of file is known: the bytes, where they stand, and what to say.
+struct Sign {
+    at: usize,
+    bytes: &'static [u8],
+    says: &'static str,
+}
+
+const SIGNS: [Sign; 14] = [
+    Sign {
+        at: 0x202,
+        bytes: b"HdrS",
+        says: "it is a Linux bzImage; give the uncompressed vmlinux of the same build",
+    },
+    Sign { at: 56, bytes: b"ARM\x64", says: "it is a Linux Image for arm64, another architecture" },
+    Sign {
+        at: 56,
+        bytes: b"RSC\x05",
+        says: "it is a Linux Image for RISC-V, another architecture",
+    },
+    Sign {
+        at: 0,
+        bytes: b"\x1f\x8b",
+        says: "it is compressed with gzip; unpack it first (gzip -d)",
+    },
+    Sign { at: 0, bytes: b"\xfd7zXZ\0", says: "it is compressed with xz; unpack it first (xz -d)" },
+    Sign {
+        at: 0,
+        bytes: b"\x28\xb5\x2f\xfd",
+        says: "it is compressed with zstd; unpack it first (zstd -d)",
+    },
+    Sign { at: 0, bytes: b"BZh", says: "it is compressed with bzip2; unpack it first (bzip2 -d)" },
+    Sign {
+        at: 0,
+        bytes: b"\x04\x22\x4d\x18",
+        says: "it is compressed with lz4; unpack it first (lz4 -d)",
+    },
+    Sign { at: 0, bytes: b"#!", says: "it is a script" },
+    Sign { at: 0, bytes: b"MZ", says: "it is a program for EFI or Windows" },
+    Sign { at: 0, bytes: b"070701", says: "it is a cpio archive, perhaps an initrd (--initrd)" },
+    Sign { at: 0, bytes: b"QFI\xfb", says: "it is a qcow2 disk image" },
+    Sign { at: 0, bytes: b"!<arch>\n", says: "it is a library of object files; link it" },
+    Sign {
+        at: 510,
+        bytes: b"\x55\xaa",
+        says: "it is a boot sector or a disk image; give a kernel as an ELF file",
+    },
+];
+
+/// What the file seems to be.
+pub(super) fn like(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "it is empty".to_owned();
+    }
+    let seen = |sign: &&Sign| bytes.get(sign.at..).is_some_and(|rest| rest.starts_with(sign.bytes));
+    if let Some(sign) = SIGNS.iter().find(seen) {
+        return sign.says.to_owned();
+    }
+    let start = bytes.get(..512).unwrap_or(bytes);
+    let is_text = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);
+    if start.iter().all(is_text) {
+        return "it is a text file".to_owned();
+    }
+    if start.iter().all(|&byte| byte == 0) {
+        return "it begins with zeros".to_owned();
+    }
+    let first: Vec<_> = start.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("it begins with {}; a flat binary needs an ELF header", first.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_mistakes_are_recognised() {
+        let mut bzimage = vec![0; 1024];
+        bzimage[0x1fe..0x200].copy_from_slice(b"\x55\xaa");
+        bzimage[0x202..0x206].copy_from_slice(b"HdrS");
+        for (bytes, says) in [
+            (bzimage.as_slice(), "bzImage"),
+            (b"\x1f\x8b\x08", "gzip"),
+            (b"#!/bin/sh\n", "script"),
+            (b"hello, world\n", "text file"),
+            (b"", "empty"),
+            (&[0; 4096], "zeros"),
+            (b"\xeb\x3c\x90\x01\x02", "begins with eb 3c 90 01"),
+        ] {
+            assert!(like(bytes).contains(says), "{says}: {}", like(bytes));
+        }
+    }
+}

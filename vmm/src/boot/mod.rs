@@ -1,0 +1,304 @@
+//! From a kernel's bytes to a guest ready to run: what is loaded where, and what the kernel is told.
+//!
+//! ```text
+//!  bytes ──▶ elf::parse ──▶ Boot::plan (does all fit?) ──▶ Boot::load (into guest RAM) ──▶ Start ──▶ cpu_state
+//! ```
+//!
+//! Nothing is written before all was checked. Another kernel format (bzImage, some day) is another file beside
+//! `elf.rs` that gives the same [`Kernel`].
+
+mod elf;
+mod looks;
+mod memory_map;
+mod source;
+mod start_info;
+pub(crate) mod tables;
+mod zero_page;
+
+use std::ops::Range;
+
+use cafevm_devices::memory::{GuestRam, OutOfRam};
+
+use crate::layout::{self, BOOT_AREA, COMMAND_LINE, MIB, PAGE};
+use crate::size::Human;
+
+pub use elf::ElfError;
+pub(crate) use source::read_initrd;
+pub use source::{Bytes, KernelSource, ReadError};
+
+/// How a kernel wants to be entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// At this physical address in 32-bit protected mode, by the kernel's PVH note.
+    Pvh(u64),
+    /// At this physical address in 64-bit mode, as Linux's 64-bit boot protocol has it.
+    Long(u64),
+}
+
+/// A part of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Its guest-physical addresses, with what the kernel wants zeroed behind the bytes of the file.
+    pub place: Range<u64>,
+    /// Its bytes in the file.
+    pub file: Range<usize>,
+}
+
+/// A kernel that was understood.
+#[derive(Debug)]
+pub struct Kernel {
+    /// What messages call it.
+    pub name: String,
+    /// The file.
+    pub bytes: Bytes,
+    /// What is to be loaded; never empty.
+    pub segments: Vec<Segment>,
+    /// Where it begins.
+    pub entry: Entry,
+    /// What it is, in a few words.
+    pub kind: &'static str,
+}
+
+/// Why a kernel cannot be booted.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The kernel or the initrd cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The kernel is not one.
+    #[error("--kernel {name}: {source}")]
+    NotAKernel {
+        /// The kernel.
+        name: String,
+        /// What is wrong with it.
+        source: ElfError,
+    },
+    /// No room for what every kernel is given.
+    #[error("--memory {}: too small; a machine needs at least {}", Human(*memory), Human(*least))]
+    MemoryTooSmall {
+        /// The bytes of RAM.
+        memory: u64,
+        /// The least bytes.
+        least: u64,
+    },
+    /// RAM is made of pages.
+    #[error("--memory {}: not a multiple of 4 KiB; give whole pages", Human(*memory))]
+    MemoryNotPages {
+        /// The bytes of RAM.
+        memory: u64,
+    },
+    /// A part of the kernel is not in RAM.
+    #[error("--kernel {name}: does not fit in memory: it needs {:#x} to {:#x}, and RAM ends at {ram_end:#x} (--memory {}); {remedy}", place.start, place.end, Human(*memory))]
+    DoesNotFit {
+        /// The kernel.
+        name: String,
+        /// The segment.
+        place: Range<u64>,
+        /// The end of the RAM below 4 GiB.
+        ram_end: u64,
+        /// The bytes of RAM.
+        memory: u64,
+        /// What to do.
+        remedy: String,
+    },
+    /// A part of the kernel lies where it is told things.
+    #[error("--kernel {name}: its segment {:#x} to {:#x} overlaps the boot area {:#x} to {:#x}, where a kernel finds its command line and tables; link it at 1 MiB (0x100000) or higher", place.start, place.end, BOOT_AREA.start, BOOT_AREA.end)]
+    OverlapsBootArea {
+        /// The kernel.
+        name: String,
+        /// The segment.
+        place: Range<u64>,
+    },
+    /// The initrd has no room.
+    #[error("--initrd {name}: {} do not fit beside the kernel, which ends at {kernel_end:#x}, below {ram_end:#x} (--memory {}); give more memory", Human(*len), Human(*memory))]
+    InitrdDoesNotFit {
+        /// The initrd.
+        name: String,
+        /// Its bytes.
+        len: u64,
+        /// The end of the kernel.
+        kernel_end: u64,
+        /// The end of the RAM below 4 GiB.
+        ram_end: u64,
+        /// The bytes of RAM.
+        memory: u64,
+    },
+    /// The command line has no room.
+    #[error(
+        "--cmdline: too long: {given} bytes with the words for the virtio disks, and there is room for {most}; give a shorter one"
+    )]
+    CommandLineTooLong {
+        /// Its bytes.
+        given: usize,
+        /// The most bytes.
+        most: usize,
+    },
+    /// A command line ends at the first zero byte.
+    #[error("--cmdline: has a zero byte, where a guest would see its end; leave it out")]
+    CommandLineZero,
+    /// What was planned does not lie in RAM: a bug of ours, told as an error.
+    #[error("cannot load the kernel: {0}")]
+    Load(#[from] OutOfRam),
+}
+
+/// What is to be put into guest RAM: checked, so that it fits.
+#[derive(Debug)]
+pub struct Boot {
+    kernel: Kernel,
+    initrd: Option<Initrd>,
+    command_line: String,
+    memory: u64,
+}
+
+#[derive(Debug)]
+struct Initrd {
+    addr: u64,
+    bytes: Bytes,
+}
+
+/// Where and how the first vCPU begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The kernel's entry.
+    pub entry: Entry,
+    /// What it finds in ebx (PVH) or rsi (64-bit): the address of what it is told.
+    pub info: u64,
+}
+
+impl Boot {
+    /// Checks that all fits into `memory` bytes of RAM.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit, and by how much.
+    pub fn plan(
+        kernel: Kernel,
+        initrd: Option<(String, Bytes)>,
+        command_line: String,
+        memory: u64,
+    ) -> Result<Self, BootError> {
+        if memory < MIB {
+            return Err(BootError::MemoryTooSmall { memory, least: MIB });
+        }
+        if !memory.is_multiple_of(PAGE) {
+            return Err(BootError::MemoryNotPages { memory });
+        }
+        for segment in &kernel.segments {
+            check_segment(&kernel.name, &segment.place, memory)?;
+        }
+        check_command_line(&command_line)?;
+        let initrd =
+            initrd.map(|(name, bytes)| place_initrd(name, bytes, &kernel, memory)).transpose()?;
+        Ok(Self { kernel, initrd, command_line, memory })
+    }
+
+    /// The kernel.
+    pub const fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// The whole command line.
+    pub fn command_line(&self) -> &str {
+        &self.command_line
+    }
+
+    /// Writes everything into `ram`, which is still all zeros, and says where the first vCPU begins.
+    ///
+    /// # Errors
+    ///
+    /// Where `ram` is not what was planned for.
+    pub fn load(&self, ram: &GuestRam) -> Result<Start, BootError> {
+        let file = self.kernel.bytes.as_slice();
+        for segment in &self.kernel.segments {
+            ram.write(segment.place.start, file.get(segment.file.clone()).unwrap_or_default())?;
+        }
+        let initrd = match &self.initrd {
+            Some(Initrd { addr, bytes }) => {
+                ram.write(*addr, bytes.as_slice())?;
+                *addr..addr.saturating_add(bytes.as_slice().len() as u64)
+            }
+            None => 0..0,
+        };
+        ram.write(COMMAND_LINE.start, self.command_line.as_bytes())?;
+        let told = Told { memory: self.memory, initrd, command_line_len: self.command_line.len() };
+        let info = match self.kernel.entry {
+            Entry::Pvh(_) => start_info::write(ram, &told)?,
+            Entry::Long(_) => {
+                tables::write_page_tables(ram)?;
+                zero_page::write(ram, &told)?
+            }
+        };
+        tables::write_gdt(ram, self.kernel.entry)?;
+        Ok(Start { entry: self.kernel.entry, info })
+    }
+}
+
+/// What a kernel is told, in whichever protocol.
+#[derive(Debug, Clone)]
+struct Told {
+    memory: u64,
+    /// Empty where there is none.
+    initrd: Range<u64>,
+    command_line_len: usize,
+}
+
+fn low_ram_end(memory: u64) -> u64 {
+    layout::ram(memory).first().map_or(0, |low| low.end)
+}
+
+fn check_segment(name: &str, place: &Range<u64>, memory: u64) -> Result<(), BootError> {
+    let name = name.to_owned();
+    if !layout::disjoint(place, &BOOT_AREA) {
+        return Err(BootError::OverlapsBootArea { name, place: place.clone() });
+    }
+    let in_ram = |ram: &Range<u64>| ram.start <= place.start && place.end <= ram.end;
+    if layout::ram(memory).iter().any(in_ram) {
+        return Ok(());
+    }
+    let remedy = if place.end <= layout::LOW_RAM_END {
+        format!("give at least --memory {}M", place.end.div_ceil(MIB))
+    } else {
+        "link it at a lower physical address (the load address, LMA)".to_owned()
+    };
+    let ram_end = low_ram_end(memory);
+    Err(BootError::DoesNotFit { name, place: place.clone(), ram_end, memory, remedy })
+}
+
+fn check_command_line(text: &str) -> Result<(), BootError> {
+    let room = usize::try_from(COMMAND_LINE.end - COMMAND_LINE.start).unwrap_or(0);
+    let most = room.saturating_sub(1); // the closing zero
+    if text.len() > most {
+        return Err(BootError::CommandLineTooLong { given: text.len(), most });
+    }
+    if text.contains('\0') {
+        return Err(BootError::CommandLineZero);
+    }
+    Ok(())
+}
+
+/// The initrd goes to the top of the RAM below 4 GiB, on a page of its own.
+fn place_initrd(
+    name: String,
+    bytes: Bytes,
+    kernel: &Kernel,
+    memory: u64,
+) -> Result<Initrd, BootError> {
+    let len = bytes.as_slice().len() as u64;
+    let ram_end = low_ram_end(memory);
+    let kernel_end = kernel
+        .segments
+        .iter()
+        .map(|s| s.place.end)
+        .filter(|&end| end <= ram_end)
+        .max()
+        .unwrap_or(0);
+    let addr = ram_end.checked_sub(len).map(|addr| addr / PAGE * PAGE);
+    match addr {
+        Some(addr) if addr >= kernel_end.max(MIB) => Ok(Initrd { addr, bytes }),
+        _ => Err(BootError::InitrdDoesNotFit { name, len, kernel_end, ram_end, memory }),
+    }
+}
+
+#[cfg(test)]
+#[path = "boot_tests.rs"]
+mod tests;

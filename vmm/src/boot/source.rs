@@ -1,0 +1,125 @@
+//! Where the bytes of a kernel or an initrd come from.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{BootError, Kernel, elf};
+
+/// Where a kernel comes from.
+#[derive(Clone)]
+pub enum KernelSource {
+    /// A file.
+    File(PathBuf),
+    /// Bytes in memory, and what messages call them.
+    Bytes {
+        /// The name for messages.
+        name: String,
+        /// The file's bytes.
+        bytes: Cow<'static, [u8]>,
+    },
+}
+
+impl KernelSource {
+    /// The guest that cafevm carries: a block shell on the serial console.
+    pub fn built_in() -> Self {
+        Self::Bytes { name: "(built-in)".to_owned(), bytes: Cow::Borrowed(cafevm_resources::SHELL) }
+    }
+
+    /// Reads and understands the kernel.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read, or is not a kernel that can be booted.
+    pub fn read(&self) -> Result<Kernel, BootError> {
+        let (name, bytes) = match self {
+            Self::File(path) => (path.display().to_string(), read("--kernel", path)?),
+            Self::Bytes { name, bytes } => (name.clone(), Bytes(bytes.clone())),
+        };
+        match elf::parse(bytes.as_slice()) {
+            Ok(elf) => {
+                let elf::Elf { segments, entry, kind } = elf;
+                Ok(Kernel { name, bytes, segments, entry, kind })
+            }
+            Err(source) => Err(BootError::NotAKernel { name, source }),
+        }
+    }
+}
+
+impl fmt::Debug for KernelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "File({})", path.display()),
+            Self::Bytes { name, bytes } => write!(f, "Bytes({name}, {} bytes)", bytes.len()),
+        }
+    }
+}
+
+/// The bytes of a file.
+#[derive(Clone)]
+pub struct Bytes(Cow<'static, [u8]>);
+
+impl Bytes {
+    /// All of them.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// Why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{flag} {}: {why}", path.display())]
+pub struct ReadError {
+    flag: &'static str,
+    path: PathBuf,
+    why: String,
+}
+
+/// Reads the file that `flag` names.
+///
+/// # Errors
+///
+/// Where it is missing, not a regular file or may not be read.
+pub(super) fn read(flag: &'static str, path: &Path) -> Result<Bytes, ReadError> {
+    let failed = |why: &str| ReadError { flag, path: path.to_owned(), why: why.to_owned() };
+    let cannot = |error: &io::Error| match error.kind() {
+        io::ErrorKind::NotFound => failed("no such file; check the path"),
+        io::ErrorKind::PermissionDenied => failed("permission denied; change its permissions"),
+        _ => failed(&format!("cannot be read: {error}")),
+    };
+    // Asked before it is opened: a pipe would wait, and a device might never end.
+    match std::fs::metadata(path) {
+        Ok(m) if m.is_dir() => return Err(failed("is a directory; give the path of a file in it")),
+        Ok(m) if !m.is_file() => return Err(failed("is not a regular file; copy it into one")),
+        Ok(_) => {}
+        Err(error) => return Err(cannot(&error)),
+    }
+    std::fs::read(path).map(Bytes::from).map_err(|error| cannot(&error))
+}
+
+/// Reads an initrd: the name for messages, and its bytes.
+///
+/// # Errors
+///
+/// Where it cannot be read, or is empty.
+pub(crate) fn read_initrd(path: &Path) -> Result<(String, Bytes), ReadError> {
+    let bytes = read("--initrd", path)?;
+    if bytes.as_slice().is_empty() {
+        let why = "is empty; give an initrd with content, or none".to_owned();
+        return Err(ReadError { flag: "--initrd", path: path.to_owned(), why });
+    }
+    Ok((path.display().to_string(), bytes))
+}

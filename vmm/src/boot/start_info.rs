@@ -1,0 +1,52 @@
+//! PVH: `hvm_start_info` version 1, as in Xen's public header `arch-x86/hvm/start_info.h`.
+//!
+//! All of it lies in one page: the structure, the list of modules, the memory map.
+
+use cafevm_devices::memory::{GuestRam, OutOfRam};
+
+use super::{Told, memory_map};
+use crate::layout::{COMMAND_LINE, START_INFO};
+
+const MAGIC: u32 = 0x336e_c578;
+const VERSION: u32 = 1;
+
+/// Where the list of modules and the memory map stand in the page.
+const MODULES: u64 = START_INFO.start + 0x40;
+const MEMORY_MAP: u64 = START_INFO.start + 0x80;
+
+/// Writes what a PVH kernel is told; the address for ebx.
+pub(super) fn write(ram: &GuestRam, told: &Told) -> Result<u64, OutOfRam> {
+    let areas = memory_map::areas(told.memory);
+    let has_initrd = !told.initrd.is_empty();
+
+    let mut info = Vec::with_capacity(56);
+    info.extend(MAGIC.to_le_bytes());
+    info.extend(VERSION.to_le_bytes());
+    info.extend(0u32.to_le_bytes()); // flags
+    info.extend(u32::from(has_initrd).to_le_bytes()); // nr_modules
+    info.extend(if has_initrd { MODULES } else { 0 }.to_le_bytes()); // modlist_paddr
+    info.extend(COMMAND_LINE.start.to_le_bytes()); // cmdline_paddr
+    info.extend(0u64.to_le_bytes()); // rsdp_paddr: no ACPI
+    info.extend(MEMORY_MAP.to_le_bytes()); // memmap_paddr
+    info.extend(u32::try_from(areas.len()).unwrap_or(0).to_le_bytes()); // memmap_entries
+    info.extend(0u32.to_le_bytes()); // reserved
+    ram.write(START_INFO.start, &info)?;
+
+    if has_initrd {
+        let mut module = Vec::with_capacity(32);
+        module.extend(told.initrd.start.to_le_bytes()); // paddr
+        module.extend((told.initrd.end - told.initrd.start).to_le_bytes()); // size
+        module.extend([0; 16]); // cmdline_paddr, reserved
+        ram.write(MODULES, &module)?;
+    }
+
+    let mut map = Vec::new();
+    for area in &areas {
+        map.extend(area.place.start.to_le_bytes()); // addr
+        map.extend(area.len().to_le_bytes()); // size
+        map.extend(area.kind.to_le_bytes()); // type
+        map.extend(0u32.to_le_bytes()); // reserved
+    }
+    ram.write(MEMORY_MAP, &map)?;
+    Ok(START_INFO.start)
+}

@@ -1,0 +1,242 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::boot::KernelSource;
+use crate::config::{DiskConfig, KVM, VmConfig};
+use crate::console::{Input, Output};
+use crate::{size, spec};
+
+/// A small KVM virtual machine monitor whose heart is a disk.
+#[derive(Debug, Parser)]
+#[command(name = "cafevm", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What cafevm can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot a guest with disks.
+    Run(RunArgs),
+    /// Show the whole on two scratch images: both handshakes, requests, and what the images hold afterwards.
+    Demo(DemoArgs),
+}
+
+/// The flags of `cafevm demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// The device file of KVM
+    #[arg(long, value_name = "DEVICE", default_value = KVM)]
+    pub kvm: PathBuf,
+}
+
+const STATUS: &str = "\
+Exit status:
+  odd   the guest's own verdict: it wrote CODE to port 0xf4, the status is (CODE << 1) | 1
+  0     the guest powered off or reset itself, or you ended it with Ctrl-A X
+  2     wrong usage
+  4     the host or the configuration failed
+  6     the guest crashed (the reason and its registers are on standard error)
+  124   the time given by --timeout was over
+  130   a signal ended it
+
+On a terminal: Ctrl-A X ends cafevm, Ctrl-A H lists the keys, Ctrl-A Ctrl-A sends Ctrl-A.";
+
+/// The flags of `cafevm run`.
+#[derive(Debug, Args)]
+#[command(after_help = STATUS)]
+pub struct RunArgs {
+    /// The kernel, an ELF file for x86 with a PVH note or a 64-bit entry [default: the built-in block shell]
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+
+    /// An initial RAM disk for the kernel
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+
+    /// The kernel's command line; where each virtio disk is found is appended
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub cmdline: String,
+
+    /// A disk, any number of times: the path of a raw image, or
+    /// path=FILE[,bus=virtio|svirtb][,readonly=on|off][,id=TEXT][,entry-size=auto|32|28];
+    /// 'ro' is short for readonly=on, and ',,' is a comma in a path
+    #[arg(long = "disk", value_name = "SPEC", value_parser = spec::parse)]
+    pub disks: Vec<DiskConfig>,
+
+    /// The guest's RAM, with K, M, G or T: 64M is 64 MiB
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = size::parse, allow_hyphen_values = true)]
+    pub memory: u64,
+
+    /// How many vCPUs the guest has
+    #[arg(long, value_name = "N", default_value = "1", value_parser = cpus, allow_hyphen_values = true)]
+    pub cpus: u32,
+
+    /// Where the serial console goes: stdio, null or a file, which is made anew
+    #[arg(long, value_name = "stdio|null|FILE", default_value = "stdio")]
+    pub serial: PathBuf,
+
+    /// Stop the guest after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = timeout, allow_hyphen_values = true)]
+    pub timeout: Option<Duration>,
+
+    /// The device file of KVM
+    #[arg(long, value_name = "DEVICE", default_value = KVM)]
+    pub kvm: PathBuf,
+
+    /// Say what the machine is made of and how often the guest left to cafevm; twice: say more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl RunArgs {
+    /// The machine, and the ends of its console, that the flags ask for.
+    pub fn into_config(self) -> (VmConfig, Output, Input) {
+        let kernel = self.kernel.map_or_else(KernelSource::built_in, KernelSource::File);
+        let config = VmConfig {
+            initrd: self.initrd,
+            command_line: self.cmdline,
+            disks: self.disks,
+            memory: self.memory,
+            cpus: self.cpus,
+            timeout: self.timeout,
+            kvm: self.kvm,
+            ..VmConfig::new(kernel)
+        };
+        let (output, input) = match self.serial.to_str() {
+            Some("stdio") => (Output::Stdout, Input::Stdin),
+            Some("null") => (Output::Null, Input::None),
+            _ => (Output::File(self.serial), Input::None),
+        };
+        (config, output, input)
+    }
+}
+
+fn cpus(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Err("a machine needs at least 1".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("give a whole number, 1 or more".to_owned()),
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let wrong = || "give a number of seconds greater than 0, such as 10 or 0.5".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    let timeout = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+    if timeout.is_zero() { Err(wrong()) } else { Ok(timeout) }
+}
+
+/// What to print instead of doing anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Instead {
+    /// The help or the version that was asked for: on standard output, and all is well.
+    Help(String),
+    /// What is wrong with the usage, in one line: on standard error.
+    Usage(String),
+}
+
+/// Reads the command line; `args` begin with the program's name.
+///
+/// # Errors
+///
+/// What to print where there is nothing to do.
+pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, Instead> {
+    Cli::try_parse_from(args).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Instead::Help(error.to_string()),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Instead::Usage("nothing to do; see 'cafevm --help'".to_owned())
+        }
+        _ => Instead::Usage(one_line(&error.to_string())),
+    })
+}
+
+/// Puts what clap says of an error, over several paragraphs, on one line.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let said: Vec<_> = lines
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let said = said.join(" ");
+    let said = said.strip_prefix("error: ").unwrap_or(&said);
+    format!("{said}; see 'cafevm run --help'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<RunArgs, Instead> {
+        let words = ["cafevm", "run"].into_iter().chain(line.split_whitespace());
+        match super::parse(words.map(Into::into))?.command {
+            Command::Run(args) => Ok(args),
+            Command::Demo(args) => panic!("{args:?}"),
+        }
+    }
+
+    #[test]
+    fn the_flags_have_the_defaults_they_show() {
+        let (config, output, input) = parse("").unwrap().into_config();
+        assert_eq!((config.memory, config.cpus, config.timeout), (128 << 20, 1, None));
+        assert!(matches!((output, input), (Output::Stdout, Input::Stdin)));
+        assert!(matches!(config.kernel, KernelSource::Bytes { .. }));
+        let args =
+            parse("--serial null --timeout 0.5 --memory 1G --cpus 2 -vv --disk a --disk b,ro");
+        let args = args.unwrap();
+        assert_eq!(args.verbose, 2);
+        let (config, output, input) = args.into_config();
+        assert_eq!((config.memory, config.cpus, config.disks.len()), (1 << 30, 2, 2));
+        assert_eq!(config.timeout, Some(Duration::from_millis(500)));
+        assert!(matches!((output, input), (Output::Null, Input::None)));
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line() {
+        for line in [
+            "--cpus 0",
+            "--cpus -1",
+            "--cpus many",
+            "--timeout 0",
+            "--timeout -1",
+            "--timeout soon",
+            "--timeout nan",
+            "--timeout 1e30",
+            "--memory 64",
+            "--memory -1M",
+            "--disk path=a,foo=1",
+            "--kernle x",
+            "--kernel",
+            "extra",
+            "--memory 1M --memory 2M",
+        ] {
+            match parse(line) {
+                Err(Instead::Usage(text)) => assert_eq!(text.lines().count(), 1, "{line}: {text}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        assert!(matches!(parse("--help"), Err(Instead::Help(_))));
+        assert!(matches!(
+            super::parse(["cafevm", "--version"].map(Into::into)),
+            Err(Instead::Help(_))
+        ));
+        assert!(matches!(super::parse(["cafevm"].map(Into::into)), Err(Instead::Usage(_))));
+    }
+}

@@ -1,0 +1,94 @@
+//! From the arguments to the exit status.
+
+use std::io::{self, Write};
+use std::panic;
+
+use crate::cli::{self, Command, DemoArgs, Instead, RunArgs};
+use crate::demo::demo;
+use crate::error::Error;
+use crate::exit::{self, Verdict};
+use crate::run::{Console, run};
+use crate::signals::Signals;
+use crate::{log, terminal};
+
+/// Does what the process's arguments ask for; the exit status.
+pub fn main() -> u8 {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(Instead::Help(text)) => {
+            // A reader that has seen enough is no failure.
+            let _printed = io::stdout().write_all(text.as_bytes());
+            return exit::DONE;
+        }
+        Err(Instead::Usage(line)) => {
+            log::say(line);
+            return exit::USAGE;
+        }
+    };
+    end_on_panic();
+    match cli.command {
+        Command::Run(args) => run_command(args),
+        Command::Demo(args) => demo_command(args),
+    }
+}
+
+/// A panic is a bug of ours. Whichever thread has it, the terminal is restored, and the status is none of the
+/// guest's, as Rust's own 101 would be.
+fn end_on_panic() {
+    panic::set_hook(Box::new(|info| {
+        terminal::restore();
+        let place =
+            info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
+        let what = info.payload_as_str().unwrap_or("no reason given");
+        log::say(format_args!("a bug in cafevm: {what}{place}; please report it"));
+        std::process::exit(i32::from(exit::FAILED));
+    }));
+}
+
+fn demo_command(args: DemoArgs) -> u8 {
+    log::start(0);
+    match demo(args.kvm) {
+        Ok(()) => exit::DONE,
+        Err(error) => {
+            log::say(error);
+            exit::FAILED
+        }
+    }
+}
+
+fn run_command(args: RunArgs) -> u8 {
+    log::start(args.verbose);
+    let (config, output, input) = args.into_config();
+    let timeout = config.timeout;
+    let report = Signals::catch()
+        .map_err(Error::from)
+        .and_then(|signals| run(&config, Console { output, input, signals: Some(signals) }));
+    match report {
+        Ok(report) => {
+            match &report.verdict {
+                Verdict::Crash(crash) => {
+                    log::say(format_args!(
+                        "the guest crashed (vCPU {}): {}",
+                        crash.cpu, crash.cause
+                    ));
+                    let _said = writeln!(io::stderr(), "{}", crash.registers);
+                }
+                Verdict::TimedOut => {
+                    let seconds = timeout.unwrap_or_default().as_secs_f64();
+                    log::say(format_args!("the guest was stopped after {seconds} s (--timeout)"));
+                }
+                Verdict::Interrupted(signal) => log::say(format_args!("ended by {signal}")),
+                Verdict::DebugExit(_) | Verdict::PowerOff | Verdict::Reset | Verdict::Quit => {}
+            }
+            report.status()
+        }
+        Err(Error::Config(error)) if error.is_usage() => {
+            log::say(error);
+            exit::USAGE
+        }
+        Err(error) => {
+            log::say(error);
+            exit::FAILED
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What a machine is to be.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cafevm_devices::block::Access;
+use cafevm_devices::svirtb;
+use cafevm_devices::trace::Tracer;
+use cafevm_devices::virtio::mmio::SLOT_SIZE;
+
+use crate::boot::KernelSource;
+use crate::error::ConfigError;
+use crate::layout::{self, MIB};
+
+/// A machine to be made. Start from [`VmConfig::new`] and change what is to differ.
+#[derive(Debug, Clone)]
+pub struct VmConfig {
+    /// What to boot.
+    pub kernel: KernelSource,
+    /// An initial RAM disk for it.
+    pub initrd: Option<PathBuf>,
+    /// Its command line; the words for the virtio disks are appended.
+    pub command_line: String,
+    /// The disks, in the order in which the guest is to see them.
+    pub disks: Vec<DiskConfig>,
+    /// RAM in bytes: whole pages.
+    pub memory: u64,
+    /// How many vCPUs there are; at least 1.
+    pub cpus: u32,
+    /// Where the virtio slots are.
+    pub virtio: VirtioBank,
+    /// After how long the machine is stopped.
+    pub timeout: Option<Duration>,
+    /// Who watches the devices.
+    pub tracer: Tracer,
+    /// The device file of KVM.
+    pub kvm: PathBuf,
+}
+
+impl VmConfig {
+    /// A machine with one vCPU and 128 MiB that boots `kernel`.
+    pub fn new(kernel: KernelSource) -> Self {
+        Self {
+            kernel,
+            initrd: None,
+            command_line: String::new(),
+            disks: Vec::new(),
+            memory: 128 * MIB,
+            cpus: 1,
+            virtio: VirtioBank::default(),
+            timeout: None,
+            tracer: Tracer::none(),
+            kvm: PathBuf::from(KVM),
+        }
+    }
+
+    /// Checks what can be checked without the host.
+    ///
+    /// # Errors
+    ///
+    /// What no machine can have.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.cpus == 0 {
+            return Err(ConfigError::NoCpus);
+        }
+        let mut svirtb = self.disks.iter().filter(|d| matches!(d.bus, DiskBus::Svirtb { .. }));
+        if let Some(second) = svirtb.nth(1) {
+            return Err(ConfigError::SecondSvirtb(second.path.clone()));
+        }
+        self.virtio.check(self.memory)?;
+        let (given, most) = (self.virtio_disks().count(), self.virtio.most_devices());
+        if given > most {
+            return Err(ConfigError::TooManyDisks { given, most });
+        }
+        Ok(())
+    }
+
+    /// The disks on virtio with their slots, lowest slot first.
+    pub fn virtio_disks(&self) -> impl Iterator<Item = (Slot, &DiskConfig)> {
+        let disks = self.disks.iter().filter(|d| matches!(d.bus, DiskBus::Virtio { .. }));
+        (0..).map(|n| self.virtio.slot(n)).zip(disks)
+    }
+
+    /// The command line as the guest gets it: the user's text, and where the virtio disks are.
+    pub fn whole_command_line(&self) -> String {
+        let words = self.virtio_disks().map(|(slot, _)| {
+            format!("virtio_mmio.device={}@{:#x}:{}", self.virtio.stride, slot.base, slot.irq)
+        });
+        let text = Some(self.command_line.clone()).filter(|text| !text.is_empty());
+        text.into_iter().chain(words).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Where KVM is found.
+pub const KVM: &str = "/dev/kvm";
+
+/// A disk to be attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// The image.
+    pub path: PathBuf,
+    /// What the guest may do with it.
+    pub access: Access,
+    /// How the guest reaches it.
+    pub bus: DiskBus,
+}
+
+impl DiskConfig {
+    /// The image at `path` for reading and writing, on virtio.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let bus = DiskBus::Virtio { id: String::new() };
+        Self { path: path.into(), access: Access::ReadWrite, bus }
+    }
+}
+
+/// How a guest reaches a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskBus {
+    /// virtio-blk on virtio-mmio.
+    Virtio {
+        /// What the device answers to GET_ID: at most 20 bytes.
+        id: String,
+    },
+    /// The teaching protocol.
+    Svirtb {
+        /// The size of a ring entry.
+        entry_size: svirtb::EntrySize,
+    },
+}
+
+/// Where the virtio-mmio slots are: on QEMU's microvm, and so by default here, 32 of 0x200 bytes at 0xfeb00000.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtioBank {
+    /// The first slot's guest-physical address.
+    pub base: u64,
+    /// From one slot to the next, in bytes.
+    pub stride: u64,
+    /// How many slots answer.
+    pub slots: u32,
+    /// The first slot's interrupt; each slot in use has one of its own.
+    pub first_irq: u32,
+    /// The last interrupt that a slot can have.
+    pub last_irq: u32,
+}
+
+impl Default for VirtioBank {
+    fn default() -> Self {
+        Self {
+            base: layout::VIRTIO.start,
+            stride: SLOT_SIZE,
+            slots: 32,
+            first_irq: 5,
+            last_irq: 23,
+        }
+    }
+}
+
+/// A place for one virtio device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Its guest-physical address.
+    pub base: u64,
+    /// Its interrupt.
+    pub irq: u32,
+}
+
+impl VirtioBank {
+    /// The slot with this number, from 0 on.
+    pub fn slot(&self, number: u32) -> Slot {
+        let offset = u64::from(number).saturating_mul(self.stride);
+        let irq = self.first_irq.saturating_add(number);
+        Slot { base: self.base.saturating_add(offset), irq }
+    }
+
+    /// How many devices there can be.
+    pub fn most_devices(&self) -> usize {
+        let lines = self.last_irq.saturating_add(1).saturating_sub(self.first_irq);
+        usize::try_from(self.slots.min(lines)).unwrap_or(usize::MAX)
+    }
+
+    fn check(&self, memory: u64) -> Result<(), ConfigError> {
+        let wrong = |why: &str| ConfigError::VirtioBank { base: self.base, why: why.to_owned() };
+        if self.stride < SLOT_SIZE {
+            return Err(wrong("a slot has 0x200 bytes, and the stride is smaller"));
+        }
+        let end = u64::from(self.slots)
+            .checked_mul(self.stride)
+            .and_then(|len| self.base.checked_add(len));
+        let Some(end) = end else {
+            return Err(wrong("they run over the end of the address space"));
+        };
+        let place = self.base..end;
+        if layout::ram(memory).iter().any(|ram| !layout::disjoint(ram, &place)) {
+            return Err(wrong("RAM is there; give less memory or another base"));
+        }
+        // The other devices are found by the bus; these are KVM's.
+        for kvm in [layout::IOAPIC, layout::LOCAL_APIC, layout::KVM_PAGES] {
+            if !layout::disjoint(&kvm, &place) {
+                return Err(wrong("an interrupt controller is there; give another base"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::GIB;
+
+    fn config(disks: Vec<DiskConfig>) -> VmConfig {
+        VmConfig { disks, ..VmConfig::new(KernelSource::built_in()) }
+    }
+
+    fn svirtb() -> DiskConfig {
+        let bus = DiskBus::Svirtb { entry_size: svirtb::EntrySize::Auto };
+        DiskConfig { bus, ..DiskConfig::new("s.img") }
+    }
+
+    #[test]
+    fn virtio_disks_are_named_on_the_command_line_lowest_slot_first() {
+        let mut config = config(vec![DiskConfig::new("a"), svirtb(), DiskConfig::new("b")]);
+        config.command_line = "quiet".to_owned();
+        assert_eq!(
+            config.whole_command_line(),
+            "quiet virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6"
+        );
+        config.command_line.clear();
+        config.disks.truncate(1);
+        assert_eq!(config.whole_command_line(), "virtio_mmio.device=512@0xfeb00000:5");
+        config.disks.clear();
+        assert_eq!(config.whole_command_line(), "");
+    }
+
+    #[test]
+    fn there_are_19_virtio_disks_and_one_svirtb_disk_at_most() {
+        let many = |n| config(vec![DiskConfig::new("a"); n]).check();
+        assert!(many(19).is_ok());
+        assert!(matches!(many(20), Err(ConfigError::TooManyDisks { given: 20, most: 19 })));
+        assert!(config(vec![svirtb(), DiskConfig::new("a")]).check().is_ok());
+        assert!(matches!(
+            config(vec![svirtb(), svirtb()]).check(),
+            Err(ConfigError::SecondSvirtb(_))
+        ));
+    }
+
+    #[test]
+    fn a_bank_elsewhere_must_be_free() {
+        let at = |base, memory| {
+            let bank = VirtioBank { base, ..VirtioBank::default() };
+            VmConfig { virtio: bank, memory, ..config(Vec::new()) }.check().is_ok()
+        };
+        assert!(at(0x0a00_0000, 128 * MIB));
+        assert!(!at(0x0a00_0000, 256 * MIB));
+        assert!(!at(0xfec0_0000 - 0x200, MIB));
+        assert!(!at(u64::MAX, MIB));
+        assert!(!at(5 * GIB, 8 * GIB));
+    }
+}

@@ -1,0 +1,166 @@
+//! What an exit of the guest means: a pure function of the exit and the devices.
+
+use cafevm_devices::bus::Bus;
+use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
+use kvm_ioctls::VcpuExit;
+
+use crate::crash::Cause;
+use crate::layout::{DEBUG_EXIT_PORT, RESET_COMMAND, RESET_PORT};
+
+/// The two address spaces of a machine.
+#[derive(Debug, Default)]
+pub struct Buses {
+    /// Memory-mapped registers.
+    pub mmio: Bus,
+    /// Ports.
+    pub pio: Bus,
+}
+
+/// What becomes of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It runs on.
+    Continue,
+    /// The guest wrote this code to the debug exit port.
+    DebugExit(u32),
+    /// The guest powered off.
+    PowerOff,
+    /// The guest reset the machine.
+    Reset,
+    /// It cannot go on.
+    Crash(Cause),
+}
+
+/// Serves one exit.
+pub fn dispatch(exit: VcpuExit<'_>, buses: &Buses) -> Outcome {
+    match exit {
+        VcpuExit::MmioRead(addr, data) => {
+            buses.mmio.read(addr, data);
+            Outcome::Continue
+        }
+        VcpuExit::MmioWrite(addr, data) => {
+            buses.mmio.write(addr, data);
+            Outcome::Continue
+        }
+        VcpuExit::IoIn(port, data) => {
+            port_read(port, data, buses);
+            Outcome::Continue
+        }
+        VcpuExit::IoOut(port, data) => port_write(port, data, buses),
+        // With the interrupt controller in the kernel, a halted vCPU waits there; and a signal is not the
+        // guest's doing.
+        VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr => {
+            Outcome::Continue
+        }
+        VcpuExit::Shutdown => Outcome::Crash(Cause::TripleFault),
+        VcpuExit::InternalError => Outcome::Crash(Cause::internal()),
+        VcpuExit::FailEntry(reason, _) => Outcome::Crash(Cause::EntryFailed { reason }),
+        VcpuExit::MemoryFault { gpa, size, .. } => Outcome::Crash(Cause::Memory { gpa, size }),
+        VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _) => Outcome::PowerOff,
+        VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _) => Outcome::Reset,
+        other => Outcome::Crash(Cause::Unknown { exit: format!("{other:?}") }),
+    }
+}
+
+/// Reads from a port. KVM shows a wide read and a string of narrow ones in the same way; as no port here is
+/// wider than a byte, it is taken as a string: each byte is read from the same port.
+fn port_read(port: u16, data: &mut [u8], buses: &Buses) {
+    if port == RESET_PORT {
+        // The keyboard controller's status: nothing to read, and ready for a command.
+        data.fill(0);
+        return;
+    }
+    for byte in data {
+        buses.pio.read(u64::from(port), std::slice::from_mut(byte));
+    }
+}
+
+fn port_write(port: u16, data: &[u8], buses: &Buses) -> Outcome {
+    match (port, data) {
+        (RESET_PORT, [RESET_COMMAND, ..]) => return Outcome::Reset,
+        (DEBUG_EXIT_PORT, &[a]) => return Outcome::DebugExit(u32::from(a)),
+        (DEBUG_EXIT_PORT, &[a, b]) => {
+            return Outcome::DebugExit(u32::from(u16::from_le_bytes([a, b])));
+        }
+        (DEBUG_EXIT_PORT, &[a, b, c, d]) => {
+            return Outcome::DebugExit(u32::from_le_bytes([a, b, c, d]));
+        }
+        (_, [] | [_] | [_, _] | [_, _, _, _]) => {
+            buses.pio.write(u64::from(port), data);
+        }
+        // More bytes than an access has: a string of bytes.
+        (_, string) => {
+            for byte in string {
+                buses.pio.write(u64::from(port), std::slice::from_ref(byte));
+            }
+        }
+    }
+    Outcome::Continue
+}
+
+/// How often a guest left to the VMM, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exits {
+    /// Reads of memory-mapped registers.
+    pub mmio_read: u64,
+    /// Writes to memory-mapped registers.
+    pub mmio_write: u64,
+    /// Reads from ports.
+    pub port_in: u64,
+    /// Writes to ports.
+    pub port_out: u64,
+    /// Returns because of a signal, or of a vCPU that waits to be started.
+    pub interrupted: u64,
+    /// Everything else.
+    pub other: u64,
+}
+
+impl Exits {
+    /// Counts one exit.
+    pub const fn count(&mut self, exit: &VcpuExit<'_>) {
+        let counter = match exit {
+            VcpuExit::MmioRead(..) => &mut self.mmio_read,
+            VcpuExit::MmioWrite(..) => &mut self.mmio_write,
+            VcpuExit::IoIn(..) => &mut self.port_in,
+            VcpuExit::IoOut(..) => &mut self.port_out,
+            VcpuExit::Intr => &mut self.interrupted,
+            _ => &mut self.other,
+        };
+        *counter += 1;
+    }
+
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        let Self { mmio_read, mmio_write, port_in, port_out, interrupted, other } = *self;
+        mmio_read + mmio_write + port_in + port_out + interrupted + other
+    }
+
+    /// The exits of two vCPUs together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            mmio_read: self.mmio_read + other.mmio_read,
+            mmio_write: self.mmio_write + other.mmio_write,
+            port_in: self.port_in + other.port_in,
+            port_out: self.port_out + other.port_out,
+            interrupted: self.interrupted + other.interrupted,
+            other: self.other + other.other,
+        }
+    }
+}
+
+impl std::fmt::Display for Exits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { mmio_read, mmio_write, port_in, port_out, interrupted, other } = self;
+        write!(
+            f,
+            "{} exits: {mmio_read} register reads, {mmio_write} register writes, {port_in} port reads, \
+             {port_out} port writes, {interrupted} interruptions, {other} other",
+            self.total()
+        )
+    }
+}
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod tests;

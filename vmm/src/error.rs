@@ -1,0 +1,171 @@
+//! Why a machine could not be run: the host's side and the configuration's.
+//!
+//! Every message is one line that names what failed, the value and the flag or file, and says what to do.
+
+use std::path::PathBuf;
+
+use cafevm_devices::block::ImageError;
+use cafevm_devices::bus::BusError;
+use cafevm_devices::virtio::blk::BlkError;
+
+use crate::boot::BootError;
+use crate::size::Human;
+
+/// Why a machine could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel, the initrd, the command line or the memory they need.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// An image.
+    #[error("--disk {0}")]
+    Image(#[from] ImageError),
+    /// How devices are put together.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// A configuration that no machine can have.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// One image for two disks, one of which may write.
+    #[error("--disk {}: is attached twice; give each disk an image of its own, or readonly=on to both", .0.display())]
+    SameImage(PathBuf),
+    /// svirtb has one address.
+    #[error("only one disk can have bus=svirtb, as svirtb has one address; {} is the second: give it bus=virtio", .0.display())]
+    SecondSvirtb(PathBuf),
+    /// There is one interrupt line for each virtio disk.
+    #[error(
+        "{given} virtio disks are too many: there are interrupt lines for {most}; attach fewer disks"
+    )]
+    TooManyDisks {
+        /// How many there are.
+        given: usize,
+        /// How many there can be.
+        most: usize,
+    },
+    /// No vCPU.
+    #[error("--cpus 0: a machine needs at least 1")]
+    NoCpus,
+    /// The virtio slots lie where something else is.
+    #[error("the virtio slots at {base:#x} do not fit: {why}")]
+    VirtioBank {
+        /// Their first address.
+        base: u64,
+        /// What is in the way.
+        why: String,
+    },
+    /// The console would overwrite a file of the machine.
+    #[error("--serial {}: is already used as the machine's {used_as}; give another file", path.display())]
+    SerialIsUsed {
+        /// The file.
+        path: PathBuf,
+        /// "disk", "kernel" or "initrd".
+        used_as: &'static str,
+    },
+    /// An image that cannot be a virtio disk.
+    #[error("--disk {0}")]
+    Blk(#[from] BlkError),
+    /// Two devices at one address.
+    #[error("the devices do not fit together: {0}")]
+    Bus(#[from] BusError),
+}
+
+impl ConfigError {
+    /// Whether the flags alone are wrong, whatever the host has.
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::SecondSvirtb(_) | Self::TooManyDisks { .. } | Self::NoCpus)
+    }
+}
+
+/// The host cannot do what is needed.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// There is no KVM.
+    #[error("{}: not there; load the module (modprobe kvm_intel or kvm_amd) and see that virtualization is enabled in the firmware (or, in a virtual machine, nested virtualization by its host)", .0.display())]
+    NoKvm(PathBuf),
+    /// KVM may not be used.
+    #[error("{}: permission denied; {remedy}", path.display())]
+    KvmDenied {
+        /// The KVM device.
+        path: PathBuf,
+        /// What to do.
+        remedy: String,
+    },
+    /// It is not KVM, or not one that works.
+    #[error("{}: {why}", path.display())]
+    NotKvm {
+        /// The path given.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// More vCPUs than KVM has.
+    #[error("--cpus {given}: this host's KVM runs at most {most} in one machine; give fewer")]
+    TooManyCpus {
+        /// How many there were to be.
+        given: u32,
+        /// The most there can be.
+        most: u32,
+    },
+    /// More memory than the processor can address.
+    #[error("--memory {}: too large; this processor addresses {bits} bits, so that at most {} fit", Human(*bytes), Human(*most))]
+    MemoryTooLarge {
+        /// The bytes asked for.
+        bytes: u64,
+        /// The processor's physical address bits.
+        bits: u32,
+        /// The most bytes of RAM.
+        most: u64,
+    },
+    /// The host did not give the memory.
+    #[error("--memory {}: the host refuses it ({why}); give less", Human(*bytes))]
+    MemoryRefused {
+        /// The bytes asked for.
+        bytes: u64,
+        /// The host's reason.
+        why: String,
+    },
+    /// A step of building the machine.
+    #[error("KVM cannot {what}: {why}")]
+    Kvm {
+        /// What was tried.
+        what: &'static str,
+        /// The host's reason.
+        why: String,
+    },
+    /// Something else of the host's.
+    #[error("cannot {what}: {source}")]
+    Os {
+        /// What was tried.
+        what: &'static str,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// The console's file cannot be written.
+    #[error("--serial {}: cannot be created: {source}; give a file in a directory that exists and may be written", path.display())]
+    SerialFile {
+        /// The file.
+        path: PathBuf,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// A thread of ours ended by a panic.
+    #[error("a bug in cafevm: {0}")]
+    Bug(String),
+}
+
+impl HostError {
+    /// For `map_err` around a call of KVM.
+    pub(crate) fn kvm<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Kvm { what, why: error.to_string() }
+    }
+
+    /// For `map_err` around a call of the host's system.
+    pub(crate) fn os<E: Into<std::io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Os { what, source: error.into() }
+    }
+}

@@ -1,0 +1,71 @@
+//! The keys that a terminal's user has for cafevm itself: Ctrl-A, then a letter.
+
+use std::collections::VecDeque;
+
+/// Ctrl-A.
+const PREFIX: u8 = 0x01;
+
+/// What the keys do, for the user.
+pub const HELP: &str =
+    "keys: Ctrl-A X ends cafevm, Ctrl-A H shows this line, Ctrl-A Ctrl-A sends Ctrl-A to the guest";
+
+/// What the user asked cafevm for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// To end.
+    Quit,
+    /// To see the keys.
+    Help,
+}
+
+/// Tells the user's wishes from the guest's input.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keys {
+    prefixed: bool,
+}
+
+impl Keys {
+    /// Adds what is the guest's to `input`; the last wish among the bytes, if there is one. What follows the
+    /// wish to end is nobody's.
+    pub fn filter(&mut self, bytes: &[u8], input: &mut VecDeque<u8>) -> Option<Wish> {
+        let mut wish = None;
+        for &byte in bytes {
+            match (std::mem::take(&mut self.prefixed), byte) {
+                (false, PREFIX) => self.prefixed = true,
+                (false, other) => input.push_back(other),
+                (true, PREFIX) => input.push_back(PREFIX),
+                (true, b'x' | b'X') => return Some(Wish::Quit),
+                // A key that means nothing is best answered with those that do.
+                (true, _) => wish = Some(Wish::Help),
+            }
+        }
+        wish
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(keys: &mut Keys, bytes: &[u8]) -> (Vec<u8>, Option<Wish>) {
+        let mut input = VecDeque::new();
+        let wish = keys.filter(bytes, &mut input);
+        (input.into(), wish)
+    }
+
+    #[test]
+    fn ctrl_a_is_ours_and_all_else_the_guests() {
+        let mut keys = Keys::default();
+        assert_eq!(filter(&mut keys, b"ls\r\x03\x04"), (b"ls\r\x03\x04".to_vec(), None));
+        assert_eq!(filter(&mut keys, b"a\x01hb"), (b"ab".to_vec(), Some(Wish::Help)));
+        assert_eq!(filter(&mut keys, b"\x01\x01x"), (b"\x01x".to_vec(), None));
+        assert_eq!(filter(&mut keys, b"a\x01xlost"), (b"a".to_vec(), Some(Wish::Quit)));
+    }
+
+    #[test]
+    fn the_two_keys_may_come_one_by_one() {
+        let mut keys = Keys::default();
+        assert_eq!(filter(&mut keys, b"\x01"), (vec![], None));
+        assert_eq!(filter(&mut keys, b"X"), (vec![], Some(Wish::Quit)));
+    }
+}

@@ -1,0 +1,112 @@
+//! One run of a machine, from its configuration to its end.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Instant;
+
+use tracing::info;
+
+use crate::attach;
+use crate::boot::{Boot, KernelSource, read_initrd};
+use crate::config::VmConfig;
+use crate::console::{Feeder, Input, Output};
+use crate::dispatch::Exits;
+use crate::error::{ConfigError, Error, HostError};
+use crate::exit::Verdict;
+use crate::host::Host;
+use crate::signals::Signals;
+use crate::supervise::Watch;
+use crate::vm::Vm;
+
+/// What a machine's serial port and its end are connected to on the host.
+pub struct Console {
+    /// Where the guest's output goes.
+    pub output: Output,
+    /// Where its input comes from.
+    pub input: Input,
+    /// The signals that end the machine; none are caught where this is none.
+    pub signals: Option<Signals>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunReport {
+    /// How the machine ended.
+    pub verdict: Verdict,
+    /// How often the guest left to us, all vCPUs together.
+    pub exits: Exits,
+}
+
+impl RunReport {
+    /// The exit status for the process.
+    pub fn status(&self) -> u8 {
+        self.verdict.status()
+    }
+}
+
+/// Builds the machine, runs it to its end, and takes it apart.
+///
+/// All is checked before the guest runs, and before a file is made: the configuration first, then the files,
+/// then the host.
+///
+/// # Errors
+///
+/// Why it could not be run. A guest that crashes is no error: see [`RunReport::verdict`].
+pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
+    config.check()?;
+    let kernel = config.kernel.read()?;
+    let initrd = config
+        .initrd
+        .as_deref()
+        .map(read_initrd)
+        .transpose()
+        .map_err(crate::boot::BootError::Read)?;
+    let boot = Boot::plan(kernel, initrd, config.whole_command_line(), config.memory)?;
+    if let Output::File(path) = &console.output {
+        check_serial_file(path, config)?;
+    }
+    let disks = attach::open_images(&config.disks)?;
+    let host = Host::open(&config.kvm)?;
+    host.check(config.cpus, config.memory)?;
+    let vm = Vm::build(config, boot, disks, &host)?;
+
+    let running = vm.start(console.output)?;
+    let deadline = config.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let watched = Watch {
+        ending: &running.ending,
+        serial: &running.serial,
+        drained: &running.drained,
+        feeder: Feeder::new(console.input),
+        signals: console.signals.as_ref(),
+        deadline,
+    }
+    .until_the_end();
+    let ending = running.ending.clone();
+    let exits = running.stop()?;
+    watched?;
+    info!("{exits}");
+    match ending.verdict() {
+        Some(verdict) => Ok(RunReport { verdict, exits }),
+        None => Err(HostError::Bug("the machine ended and nobody said why".to_owned()).into()),
+    }
+}
+
+/// The console must not be written over a file that the machine uses.
+fn check_serial_file(path: &Path, config: &VmConfig) -> Result<(), ConfigError> {
+    let same = |other: &Path| match (std::fs::metadata(path), std::fs::metadata(other)) {
+        (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    };
+    let kernel = match &config.kernel {
+        KernelSource::File(kernel) => Some(kernel),
+        KernelSource::Bytes { .. } => None,
+    };
+    let disks = config.disks.iter().map(|disk| (&disk.path, "disk"));
+    let mut used = disks
+        .chain(kernel.map(|kernel| (kernel, "kernel")))
+        .chain(config.initrd.as_ref().map(|initrd| (initrd, "initrd")));
+    match used.find(|(other, _)| same(other)) {
+        Some((_, used_as)) => Err(ConfigError::SerialIsUsed { path: path.to_owned(), used_as }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,89 @@
+//! The signals that a person sends, as something to poll.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+use signal_hook::low_level;
+
+use crate::error::HostError;
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// To end, by the signal of this name.
+    End(&'static str),
+    /// To stop until it is continued.
+    Pause,
+    /// It was continued.
+    Resumed,
+}
+
+const ASKS: [(i32, Ask); 6] = [
+    (SIGINT, Ask::End("SIGINT")),
+    (SIGTERM, Ask::End("SIGTERM")),
+    (SIGHUP, Ask::End("SIGHUP")),
+    (SIGQUIT, Ask::End("SIGQUIT")),
+    (SIGTSTP, Ask::Pause),
+    (SIGCONT, Ask::Resumed),
+];
+
+/// The signals, from here on caught.
+#[derive(Debug)]
+pub struct Signals(Vec<(Ask, UnixStream)>);
+
+impl Signals {
+    /// Catches them, for the rest of the process; except those that the process was started to ignore, as by
+    /// nohup, or by a shell's `&`.
+    ///
+    /// # Errors
+    ///
+    /// Where the host refuses.
+    pub fn catch() -> Result<Self, HostError> {
+        let ignored = ignored();
+        let mut streams = Vec::with_capacity(ASKS.len());
+        for (signal, ask) in ASKS {
+            if ignored & (1 << (signal - 1)) != 0 {
+                continue;
+            }
+            let (reader, writer) =
+                UnixStream::pair().map_err(HostError::os("make a pipe for signals"))?;
+            reader.set_nonblocking(true).map_err(HostError::os("make a pipe for signals"))?;
+            low_level::pipe::register(signal, writer).map_err(HostError::os("catch a signal"))?;
+            streams.push((ask, reader));
+        }
+        Ok(Self(streams))
+    }
+
+    /// What becomes readable when a signal has come.
+    pub fn streams(&self) -> impl Iterator<Item = &UnixStream> {
+        self.0.iter().map(|(_, stream)| stream)
+    }
+
+    /// What was asked for since the last call.
+    pub fn asks(&self) -> Vec<Ask> {
+        let came = |stream: &UnixStream| {
+            let mut bytes = [0; 64];
+            let mut stream = stream;
+            matches!(stream.read(&mut bytes), Ok(n) if n > 0)
+        };
+        self.0.iter().filter(|(_, stream)| came(stream)).map(|&(ask, _)| ask).collect()
+    }
+}
+
+/// Stops this process, as the terminal's Ctrl-Z does, until it is continued.
+///
+/// # Errors
+///
+/// Where the host refuses.
+pub fn pause() -> io::Result<()> {
+    low_level::emulate_default_handler(SIGTSTP)
+}
+
+/// The signals that are ignored, as a mask; none where that cannot be known.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}

@@ -1,0 +1,165 @@
+//! Assembly: a machine from its parts, in the order that KVM wants.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cafevm_devices::block::Disk;
+use cafevm_devices::serial::Serial;
+use kvm_bindings::CpuId;
+use kvm_ioctls::VmFd;
+use tracing::{debug, info, warn};
+
+use crate::attach;
+use crate::boot::{Boot, Entry};
+use crate::config::VmConfig;
+use crate::console::Output;
+use crate::cpu_state;
+use crate::cpuid;
+use crate::dispatch::{Buses, Exits};
+use crate::error::{Error, HostError};
+use crate::event::Event;
+use crate::host::Host;
+use crate::layout::{COM1_IRQ, KVM_TSS};
+use crate::memory;
+use crate::size::Human;
+use crate::vcpu::{Ending, Vcpu, VcpuThread};
+use crate::wiring;
+
+/// How long vCPUs may take to stop before they are left behind.
+const STOPPING: Duration = Duration::from_secs(5);
+
+/// A machine that is built and does not run yet.
+pub(crate) struct Vm {
+    vcpus: Vec<Vcpu>,
+    buses: Buses,
+    vm: VmFd,
+    pub(crate) ending: Arc<Ending>,
+}
+
+/// A machine that runs.
+pub(crate) struct Running {
+    threads: Vec<VcpuThread>,
+    pub(crate) ending: Arc<Ending>,
+    pub(crate) serial: Arc<Mutex<Serial>>,
+    /// Readable when the serial port has room for input again.
+    pub(crate) drained: Arc<Event>,
+    /// The interrupts' wiring ends with it.
+    _vm: VmFd,
+}
+
+impl Vm {
+    /// Builds the machine, all but its console.
+    ///
+    /// # Errors
+    ///
+    /// What the host does not give.
+    pub(crate) fn build(
+        config: &VmConfig,
+        boot: Boot,
+        disks: Vec<Disk>,
+        host: &Host,
+    ) -> Result<Self, Error> {
+        let vm = host.kvm.create_vm().map_err(HostError::kvm("create a machine"))?;
+        vm.set_tss_address(KVM_TSS).map_err(HostError::kvm("place its TSS"))?;
+        // Before the interrupt controllers: a memory slot made after them waits for milliseconds.
+        let ram = memory::allocate(config.memory)?;
+        memory::map(&vm, &ram)?;
+        vm.create_irq_chip().map_err(HostError::kvm("create interrupt controllers"))?;
+        describe(config, &boot);
+
+        let start = boot.load(&ram)?;
+        // It may be large, and was only a source.
+        drop(boot);
+        let vcpus = (0..config.cpus)
+            .map(|id| {
+                let fd = vm.create_vcpu(u64::from(id)).map_err(HostError::kvm("create a vCPU"))?;
+                let entries =
+                    cpuid::for_vcpu(host.cpuid.as_slice(), id, config.cpus, host.tsc_deadline);
+                let cpuid = CpuId::from_entries(&entries).map_err(|error| HostError::Kvm {
+                    what: "take CPUID",
+                    why: format!("{error:?}"),
+                })?;
+                fd.set_cpuid2(&cpuid).map_err(HostError::kvm("take CPUID"))?;
+                if id == 0 {
+                    cpu_state::set(&fd, start)?;
+                }
+                Ok(Vcpu::new(id, fd, ram.clone()))
+            })
+            .collect::<Result<Vec<_>, HostError>>()?;
+
+        let mut buses = Buses::default();
+        attach::attach_disks(&mut buses, config, disks, &vm, &ram)?;
+        Ok(Self { vcpus, buses, vm, ending: Arc::new(Ending::new()?) })
+    }
+
+    /// Opens the console and lets the vCPUs run.
+    ///
+    /// # Errors
+    ///
+    /// Where the console cannot be opened, or the host gives no thread.
+    pub(crate) fn start(mut self, output: Output) -> Result<Running, Error> {
+        let drained = Arc::new(Event::new()?);
+        let tell = drained.clone();
+        let line = wiring::line(&self.vm, COM1_IRQ)?;
+        // Only now, that nothing else can go wrong: a file is made here.
+        let output = output.open(&self.ending)?;
+        let serial = Serial::new(output, line, Box::new(move || tell.tell()));
+        let serial = Arc::new(Mutex::new(serial));
+        attach::attach_serial(&mut self.buses, serial.clone())?;
+        debug!("memory bus: {:x?}; ports: {:x?}", self.buses.mmio, self.buses.pio);
+
+        let buses = Arc::new(self.buses);
+        let mut running =
+            Running { threads: Vec::new(), ending: self.ending, serial, drained, _vm: self.vm };
+        for vcpu in self.vcpus {
+            match vcpu.spawn(buses.clone(), running.ending.clone()) {
+                Ok(thread) => running.threads.push(thread),
+                Err(error) => {
+                    running.stop()?;
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// Stops all vCPUs and waits for them; how often the guest left to us.
+    ///
+    /// # Errors
+    ///
+    /// Where one of their threads panicked.
+    pub(crate) fn stop(self) -> Result<Exits, HostError> {
+        self.ending.stop();
+        let give_up = Instant::now() + STOPPING;
+        let mut pause = Duration::from_micros(50);
+        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < give_up {
+            for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
+                thread.kick();
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+        let mut exits = Exits::default();
+        for thread in self.threads {
+            if thread.is_finished() {
+                exits = exits.plus(thread.join()?);
+            } else {
+                warn!("a vCPU does not stop, as the host keeps it waiting; it is left behind");
+            }
+        }
+        Ok(exits)
+    }
+}
+
+fn describe(config: &VmConfig, boot: &Boot) {
+    let kernel = boot.kernel();
+    let entry = match kernel.entry {
+        Entry::Pvh(addr) | Entry::Long(addr) => addr,
+    };
+    info!("memory: {}; vCPUs: {}", Human(config.memory), config.cpus);
+    info!("kernel {}: {} at {entry:#x}", kernel.name, kernel.kind);
+    info!("command line: {}", boot.command_line());
+}
