@@ -3,6 +3,7 @@
 use super::registers::{Half, Register};
 use super::setup::Session;
 use crate::trace::Direction;
+use crate::virtio::queue::Area;
 use crate::virtio::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_USED};
 use crate::virtio::spec::{bit_names, feature, status};
 
@@ -42,7 +43,18 @@ pub(super) fn of(
         (Register::QueueNumMax, _) if value == 0 => format!("the device has no queue {queue}"),
         (Register::QueueNumMax, _) => format!("queue {queue} can have up to {value} entries"),
         (Register::QueueNum, _) => format!("queue {queue} is to have {value} entries"),
-        (Register::QueueAddr(..), _) => format!("where that part of queue {queue} is"),
+        (Register::QueueAddr(area, half), _) => {
+            let part = match area {
+                Area::Desc => "the descriptor table",
+                Area::Driver => "the available ring",
+                Area::Device => "the used ring",
+            };
+            let half = match half {
+                Half::Low => "lower",
+                Half::High => "upper",
+            };
+            format!("the address of {part} of queue {queue}, {half} half")
+        }
         (Register::QueueReady, Direction::Write) if value != 0 => {
             format!("queue {queue} is to be used")
         }

@@ -361,8 +361,15 @@ impl BusDevice for Mmio {
             Target::Register(register) => {
                 // Four bytes, says the decoding.
                 let value = data.try_into().map(u32::from_le_bytes).unwrap_or_default();
+                // A doorbell is seen before what it sets off, all else with what became of it.
+                let doorbell = register == Register::QueueNotify;
+                if doorbell {
+                    self.trace(register, trace::Direction::Write, value);
+                }
                 self.write_register(register, value);
-                self.trace(register, trace::Direction::Write, value);
+                if !doorbell {
+                    self.trace(register, trace::Direction::Write, value);
+                }
             }
             Target::Config(at) => {
                 if !self.device.write_config(at, data) {
