@@ -28,6 +28,29 @@ pub struct Opening {
     pub sync: bool,
 }
 
+/// What stands between a guest's write and stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cache {
+    /// The host's page cache; a flush brings it to stable storage.
+    #[default]
+    WriteBack,
+    /// Nothing, unless the driver asks for a write-back cache: each write is on stable storage when it is answered.
+    WriteThrough,
+    /// No page cache (O_DIRECT), but the storage's own; a flush empties that.
+    None,
+    /// The page cache, and flushes do nothing: for what may be lost.
+    Unsafe,
+}
+
+impl Cache {
+    /// How an image is opened for it.
+    pub const fn opening(self, access: Access) -> Opening {
+        let direct = matches!(self, Self::None);
+        let sync = !matches!(self, Self::Unsafe);
+        Opening { access, direct, sync }
+    }
+}
+
 impl Opening {
     /// Through the page cache, with flushes that hold.
     pub const fn cached(access: Access) -> Self {

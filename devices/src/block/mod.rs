@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  svirtb ──┐                                   ┌──▶ SyncEngine (preadv, pwritev2, fallocate, fdatasync)
-//!           ├──▶ Disk: range, read-only ──▶ Engine
+//!           ├──▶ Disk: range, read-only ──▶ Engine ──▶ PatientEngine, in front of one: waits for room
 //!  virtio ──┘                                   └──▶ testing::FaultEngine (fails where a test says so)
 //! ```
 //!
@@ -13,6 +13,7 @@
 
 mod image;
 mod lock;
+mod room;
 mod sync;
 
 use std::fmt;
@@ -21,7 +22,8 @@ use std::os::fd::BorrowedFd;
 
 use crate::memory::Buffers;
 
-pub use image::{Access, Image, ImageError, Opening};
+pub use image::{Access, Cache, Image, ImageError, Opening};
+pub use room::{Gate, PatientEngine};
 pub use sync::SyncEngine;
 
 /// The unit in which both protocols count: 512 bytes (virtio 1.2, 5.2.4; svirtb 2.2.1).
