@@ -1,8 +1,9 @@
 //! The two ends of the guest's serial port on the host.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, TryLockError};
 
@@ -41,11 +42,17 @@ impl Output {
                     rustix::io::dup(stdout()).map_err(HostError::os("use standard output"))?;
                 File::from(copy)
             }
-            Self::File(path) => {
-                File::create(&path).map_err(|source| HostError::SerialFile { path, source })?
-            }
+            Self::File(path) => OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                // To open a pipe would wait for somebody who reads it.
+                .custom_flags(libc::O_NONBLOCK)
+                .open(&path)
+                .map_err(|source| HostError::SerialFile { path, source })?,
         };
-        Ok(Box::new(Patient { file, ending: ending.clone() }))
+        let open_line = false;
+        Ok(Box::new(Patient { file, ending: ending.clone(), open_line }))
     }
 }
 
@@ -53,10 +60,22 @@ impl Output {
 struct Patient {
     file: File,
     ending: Arc<Ending>,
+    /// Whether the last line has no end yet.
+    open_line: bool,
+}
+
+/// What follows on a terminal begins on a line of its own.
+impl Drop for Patient {
+    fn drop(&mut self) {
+        if self.open_line && self.file.is_terminal() {
+            let _written = self.file.write(b"\n");
+        }
+    }
 }
 
 impl Write for Patient {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.open_line = bytes.last().is_some_and(|&byte| byte != b'\n');
         loop {
             match self.file.write(bytes) {
                 // A vCPU is kicked by a signal until it ends.

@@ -1,1 +1,160 @@
+use super::*;
+use crate::layout::{GDT, GIB, PAGE_TABLES, START_INFO, ZERO_PAGE};
 
+fn kernel(places: &[Range<u64>], entry: Entry) -> Kernel {
+    let segments =
+        places.iter().map(|place| Segment { place: place.clone(), file: 0..4 }).collect();
+    Kernel {
+        name: "k".to_owned(),
+        bytes: Bytes::from(b"code".to_vec()),
+        segments,
+        entry,
+        kind: "a test's",
+    }
+}
+
+fn plan(places: &[Range<u64>], memory: u64) -> Result<Boot, BootError> {
+    Boot::plan(kernel(places, Entry::Pvh(0x20_0000)), None, String::new(), memory)
+}
+
+fn message(result: Result<Boot, BootError>) -> String {
+    let text = result.unwrap_err().to_string();
+    assert_eq!(text.lines().count(), 1);
+    text
+}
+
+#[test]
+fn a_kernel_that_does_not_fit_is_told_with_figures() {
+    assert!(plan(&[0x20_0000..64 * MIB], 64 * MIB).is_ok());
+    let text = message(plan(&[0x20_0000..64 * MIB + 1], 64 * MIB));
+    assert!(text.contains("0x200000 to 0x4000001"), "{text}");
+    assert!(text.contains("--memory 64 MiB"), "{text}");
+    assert!(text.contains("give at least --memory 65M"), "{text}");
+}
+
+#[test]
+fn nothing_is_loaded_between_3_and_4_gib() {
+    let text = message(plan(&[3 * GIB..3 * GIB + 4096], 8 * GIB));
+    assert!(text.contains("link it at a lower physical address"), "{text}");
+    assert!(plan(&[4 * GIB..4 * GIB + 4096], 8 * GIB).is_ok());
+    assert!(plan(&[4 * GIB..4 * GIB + 4096], 3 * GIB).is_err());
+    assert!(plan(&[u64::MAX - 1..u64::MAX], 8 * GIB).is_err());
+}
+
+#[test]
+fn the_boot_area_is_not_loaded_over() {
+    for place in [0..0x1001, 0x7c00..0x7e00, 0x1_ffff..0x2_0000, 0..MIB] {
+        let text = message(plan(std::slice::from_ref(&place), 64 * MIB));
+        assert!(text.contains("overlaps the boot area 0x1000 to 0x20000"), "{text}");
+    }
+    assert!(plan(&[0..0x1000, 0x2_0000..0x3_0000], 64 * MIB).is_ok());
+}
+
+#[test]
+fn memory_is_whole_pages_and_at_least_a_mib() {
+    assert!(matches!(plan(&[0..16], MIB - PAGE), Err(BootError::MemoryTooSmall { .. })));
+    assert!(matches!(plan(&[0..16], MIB + 1), Err(BootError::MemoryNotPages { .. })));
+}
+
+#[test]
+fn an_initrd_lies_on_a_page_at_the_top_of_low_memory() {
+    let with = |len: usize, memory| {
+        let initrd = Some(("i".to_owned(), Bytes::from(vec![7; len])));
+        let kernel = kernel(&[0x20_0000..0x30_0000], Entry::Pvh(0x20_0000));
+        Boot::plan(kernel, initrd, String::new(), memory)
+    };
+    for (memory, top) in [(64 * MIB, 64 * MIB), (8 * GIB, 3 * GIB)] {
+        assert_eq!(with(5000, memory).unwrap().initrd.unwrap().addr, top - 2 * PAGE);
+    }
+    assert_eq!(with(1 << 20, 4 * MIB).unwrap().initrd.unwrap().addr, 0x30_0000);
+    let text = message(with((1 << 20) + 1, 4 * MIB));
+    assert!(
+        text.contains(
+            "--initrd i: 1048577 bytes do not fit beside the kernel, which ends at 0x300000"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_command_line_has_room_for_65535_bytes() {
+    let with = |text: String| {
+        Boot::plan(kernel(&[0x20_0000..0x30_0000], Entry::Pvh(0x20_0000)), None, text, 64 * MIB)
+    };
+    assert!(with("a".repeat(65535)).is_ok());
+    assert!(message(with("a".repeat(65536))).contains("65536 bytes"));
+    assert!(message(with("a\0b".to_owned())).contains("zero byte"));
+}
+
+fn loaded(entry: Entry, initrd: bool) -> (GuestRam, Start) {
+    let initrd = initrd.then(|| ("i".to_owned(), Bytes::from(b"initrd".to_vec())));
+    let boot =
+        Boot::plan(kernel(&[0x20_0000..0x20_1000], entry), initrd, "a=b".to_owned(), 4 * MIB);
+    let ram = GuestRam::anonymous(&[(0, 4 << 20)]).unwrap();
+    let start = boot.unwrap().load(&ram).unwrap();
+    assert_eq!(ram.read(0x20_0000).unwrap(), *b"code\0");
+    assert_eq!(ram.read(COMMAND_LINE.start).unwrap(), *b"a=b\0");
+    (ram, start)
+}
+
+fn u32_at(ram: &GuestRam, addr: u64) -> u32 {
+    u32::from_le_bytes(ram.read(addr).unwrap())
+}
+
+fn u64_at(ram: &GuestRam, addr: u64) -> u64 {
+    u64::from_le_bytes(ram.read(addr).unwrap())
+}
+
+#[test]
+fn a_pvh_kernel_is_told_by_start_info() {
+    let (ram, start) = loaded(Entry::Pvh(0x20_0000), true);
+    assert_eq!(start, Start { entry: Entry::Pvh(0x20_0000), info: START_INFO.start });
+    let at = |offset| START_INFO.start + offset;
+    assert_eq!(
+        (u32_at(&ram, at(0)), u32_at(&ram, at(4)), u32_at(&ram, at(12))),
+        (0x336e_c578, 1, 1)
+    );
+    assert_eq!(u64_at(&ram, at(24)), COMMAND_LINE.start);
+    let module = u64_at(&ram, at(16));
+    assert_eq!((u64_at(&ram, module), u64_at(&ram, module + 8)), (4 * MIB - PAGE, 6));
+    assert_eq!(ram.read(4 * MIB - PAGE).unwrap(), *b"initrd");
+    let (map, entries) = (u64_at(&ram, at(40)), u32_at(&ram, at(48)));
+    assert_eq!(entries, 4);
+    let last = map + 24 * 3;
+    assert_eq!(
+        (u64_at(&ram, last), u64_at(&ram, last + 8), u32_at(&ram, last + 16)),
+        (MIB, 3 * MIB, 1)
+    );
+    assert_eq!(u64_at(&ram, GDT.start + 0x10), tables::CODE_32);
+
+    let (ram, _) = loaded(Entry::Pvh(0x20_0000), false);
+    assert_eq!((u32_at(&ram, at(12)), u64_at(&ram, at(16))), (0, 0));
+}
+
+#[test]
+fn a_64_bit_kernel_is_told_by_the_zero_page_and_finds_4_gib_mapped() {
+    let (ram, start) = loaded(Entry::Long(0x20_0000), true);
+    assert_eq!(start, Start { entry: Entry::Long(0x20_0000), info: ZERO_PAGE.start });
+    let at = |offset| ZERO_PAGE.start + offset;
+    assert_eq!(ram.read(at(0x202)).unwrap(), *b"HdrS");
+    assert_eq!(u32_at(&ram, at(0x228)), 0x1_0000);
+    assert_eq!((u32_at(&ram, at(0x218)), u32_at(&ram, at(0x21c))), (0x3f_f000, 6));
+    assert_eq!(ram.read(at(0x1e8)).unwrap(), [4]);
+    let last = at(0x2d0) + 20 * 3;
+    assert_eq!(
+        (u64_at(&ram, last), u64_at(&ram, last + 8), u32_at(&ram, last + 16)),
+        (MIB, 3 * MIB, 1)
+    );
+    assert_eq!(u64_at(&ram, GDT.start + 0x10), tables::CODE_64);
+
+    // As the processor walks the tables.
+    let walk = |addr: u64| {
+        let entry = |table: u64, index: u64| u64_at(&ram, table + 8 * index) & !0xfff;
+        let pdpt = entry(PAGE_TABLES.start, addr >> 39);
+        let directory = entry(pdpt, (addr >> 30) & 0x1ff);
+        entry(directory, (addr >> 21) & 0x1ff) | (addr & 0x1f_ffff)
+    };
+    for addr in [0, 0x20_0000, 0xcafe_0000, 0xfeb0_0200, 0xffff_ffff] {
+        assert_eq!(walk(addr), addr, "{addr:#x}");
+    }
+}

@@ -69,9 +69,34 @@ pub(super) fn like(bytes: &[u8]) -> String {
     format!("it begins with {}; a flat binary needs an ELF header", first.join(" "))
 }
 
+/// Whether there is the header of a boot protocol that cafevm does not speak: Multiboot 1 (in the first 8 KiB,
+/// its first three words add up to zero) or 2 (in the first 32 KiB, four words).
+pub(super) fn multiboot(bytes: &[u8]) -> bool {
+    let found = |magic: u32, within: usize, words: usize| {
+        let start = bytes.get(..within).unwrap_or(bytes);
+        let (all, _) = start.as_chunks::<4>();
+        let all: Vec<u32> = all.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        let is_header = |header: &[u32]| {
+            header.first() == Some(&magic)
+                && header.iter().fold(0u32, |sum, word| sum.wrapping_add(*word)) == 0
+        };
+        all.windows(words).any(is_header)
+    };
+    found(0x1bad_b002, 8 << 10, 3) || found(0xe852_50d6, 32 << 10, 4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_multiboot_header_is_known_by_its_sum() {
+        let header = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>();
+        assert!(multiboot(&header(&[7, 0x1bad_b002, 3, 0u32.wrapping_sub(0x1bad_b005), 9])));
+        assert!(multiboot(&header(&[0xe852_50d6, 0, 24, 0u32.wrapping_sub(0xe852_50d6 + 24)])));
+        assert!(!multiboot(&header(&[0x1bad_b002, 3, 0])));
+        assert!(!multiboot(b""));
+    }
 
     #[test]
     fn common_mistakes_are_recognised() {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{BootError, Kernel, elf};
+use super::{BootError, Entry, Kernel, elf, looks};
 
 /// Where a kernel comes from.
 #[derive(Clone)]
@@ -39,6 +39,11 @@ impl KernelSource {
         };
         match elf::parse(bytes.as_slice()) {
             Ok(elf) => {
+                if matches!(elf.entry, Entry::Long(_)) && looks::multiboot(bytes.as_slice()) {
+                    tracing::warn!(
+                        "--kernel {name}: has a Multiboot header and no PVH note: it is entered in 64-bit mode at its ELF entry point, not as Multiboot would; if it expects 32-bit mode, add the note"
+                    );
+                }
                 let elf::Elf { segments, entry, kind } = elf;
                 Ok(Kernel { name, bytes, segments, entry, kind })
             }
