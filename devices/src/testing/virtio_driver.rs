@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::CountingLine;
+use super::virtio_ring::{Ring, desc_bytes, write_chain};
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Mmio, Options};
-use crate::virtio::spec::ring::{DESC_NEXT, DESC_WRITE};
-use crate::virtio::spec::{blk, feature, status};
+use crate::virtio::spec::ring::DESC_INDIRECT;
+use crate::virtio::spec::{blk, feature, mmio, status};
 
 /// Offsets of the registers (virtio 1.2, 4.2.2), for tests that write them out.
 pub mod reg {
@@ -21,9 +22,12 @@ pub mod reg {
     pub const DEVICE_FEATURES_SEL: u64 = 0x14;
     pub const DRIVER_FEATURES: u64 = 0x20;
     pub const DRIVER_FEATURES_SEL: u64 = 0x24;
+    pub const GUEST_PAGE_SIZE: u64 = 0x28;
     pub const QUEUE_SEL: u64 = 0x30;
     pub const QUEUE_NUM_MAX: u64 = 0x34;
     pub const QUEUE_NUM: u64 = 0x38;
+    pub const QUEUE_ALIGN: u64 = 0x3c;
+    pub const QUEUE_PFN: u64 = 0x40;
     pub const QUEUE_READY: u64 = 0x44;
     pub const QUEUE_NOTIFY: u64 = 0x50;
     pub const INTERRUPT_STATUS: u64 = 0x60;
@@ -32,16 +36,19 @@ pub mod reg {
     pub const QUEUE_DESC: u64 = 0x80;
     pub const QUEUE_DRIVER: u64 = 0x90;
     pub const QUEUE_DEVICE: u64 = 0xa0;
+    pub const QUEUE_RESET: u64 = 0xc0;
     pub const CONFIG_GENERATION: u64 = 0xfc;
     pub const CONFIG: u64 = 0x100;
 }
 
-/// Where the driver keeps its descriptor table.
+/// Where the driver keeps its descriptor table, in a queue of up to 256 entries.
 pub const DESC: u64 = 0x1000;
 /// Where the driver keeps its available ring.
 pub const AVAIL: u64 = 0x3000;
 /// Where the driver keeps its used ring.
 pub const USED: u64 = 0x5000;
+/// From where on the driver keeps a larger queue.
+pub const LARGE: u64 = 0x8_0000;
 /// Where the driver keeps the header of a request made by [`VirtioDriver::request`].
 pub const HEADER: u64 = 0x8000;
 /// Where the driver keeps its status byte, with nothing but zeros around it.
@@ -70,9 +77,8 @@ pub struct VirtioDriver {
     pub ram: GuestRam,
     /// The device's interrupt line.
     pub line: CountingLine,
-    size: u16,
-    avail_idx: u16,
-    used_idx: u16,
+    /// Queue 0. Other queues are a test's own.
+    pub ring: Ring,
 }
 
 impl VirtioDriver {
@@ -95,7 +101,7 @@ impl VirtioDriver {
         let ram = GuestRam::anonymous(&[(0, RAM_SIZE)]).expect("RAM for a test");
         let line = CountingLine::default();
         let mmio = Mmio::new(Box::new(device), ram.clone(), Arc::new(line.clone()), options);
-        Self { mmio, ram, line, size: 0, avail_idx: 0, used_idx: 0 }
+        Self { mmio, ram, line, ring: Ring::new(1, DESC, AVAIL, USED) }
     }
 
     /// Reads a register.
@@ -127,7 +133,6 @@ impl VirtioDriver {
     /// The initialization of 3.1.1 up to FEATURES_OK; whether that bit stayed.
     pub fn negotiate(&mut self, features: u64) -> bool {
         self.set(reg::STATUS, 0);
-        (self.avail_idx, self.used_idx) = (0, 0);
         self.set(reg::STATUS, status::ACKNOWLEDGE);
         self.set(reg::STATUS, status::ACKNOWLEDGE | status::DRIVER);
         self.set(reg::DRIVER_FEATURES_SEL, 0);
@@ -141,20 +146,49 @@ impl VirtioDriver {
 
     /// Sets queue 0 up with `size` entries, at the usual place; whether the device took it.
     pub fn set_up_queue(&mut self, size: u32) -> bool {
-        self.size = u16::try_from(size).unwrap_or(1).max(1);
-        for area in [DESC, AVAIL, USED] {
-            // As a driver allocates it: zeroed.
-            for at in (area..area + 0x1200).step_by(8) {
-                self.write(at, &[0; 8]);
-            }
-        }
-        self.set(reg::QUEUE_SEL, 0);
+        let entries = u16::try_from(size).ok().filter(|n| (1..=1024).contains(n)).unwrap_or(1);
+        self.ring = match entries {
+            ..=256 => Ring::new(entries, DESC, AVAIL, USED),
+            _ => Ring::contiguous(entries, LARGE, 4),
+        };
+        let mut ring = self.ring;
+        self.describe_queue(0, &mut ring, size)
+    }
+
+    /// Sets a queue up as `ring` says; whether the device took it.
+    pub fn set_up_ring(&mut self, index: u32, ring: &mut Ring) -> bool {
+        self.describe_queue(index, ring, ring.size.into())
+    }
+
+    fn describe_queue(&mut self, index: u32, ring: &mut Ring, size: u32) -> bool {
+        ring.clear(&self.ram);
+        self.set(reg::QUEUE_SEL, index);
         self.set(reg::QUEUE_NUM, size);
-        self.set_pair(reg::QUEUE_DESC, DESC);
-        self.set_pair(reg::QUEUE_DRIVER, AVAIL);
-        self.set_pair(reg::QUEUE_DEVICE, USED);
+        self.set_pair(reg::QUEUE_DESC, ring.desc);
+        self.set_pair(reg::QUEUE_DRIVER, ring.avail);
+        self.set_pair(reg::QUEUE_DEVICE, ring.used);
         self.set(reg::QUEUE_READY, 1);
         self.get(reg::QUEUE_READY) == 1
+    }
+
+    /// Legacy (4.2.4): a reset and the handshake up to the queues, with pages of `page_size` bytes.
+    pub fn negotiate_legacy(&mut self, features: u32, page_size: u32) {
+        self.set(reg::STATUS, 0);
+        self.set(reg::STATUS, status::ACKNOWLEDGE);
+        self.set(reg::STATUS, status::ACKNOWLEDGE | status::DRIVER);
+        self.set(reg::DRIVER_FEATURES_SEL, 0);
+        self.set(reg::DRIVER_FEATURES, features);
+        self.set(reg::GUEST_PAGE_SIZE, page_size);
+    }
+
+    /// Legacy: sets queue `index` up at page `pfn`; whether the device took it.
+    pub fn set_up_legacy(&mut self, index: u32, ring: &mut Ring, align: u32, pfn: u32) -> bool {
+        ring.clear(&self.ram);
+        self.set(reg::QUEUE_SEL, index);
+        self.set(reg::QUEUE_NUM, ring.size.into());
+        self.set(reg::QUEUE_ALIGN, align);
+        self.set(reg::QUEUE_PFN, pfn);
+        self.get(reg::QUEUE_PFN) == pfn
     }
 
     /// Sets DRIVER_OK on top of what is set.
@@ -209,24 +243,25 @@ impl VirtioDriver {
 
     /// Writes the descriptor at guest-physical address `at`.
     pub fn write_desc(&self, at: u64, addr: u64, len: u32, flags: u16, next: u16) {
-        self.write(at, &addr.to_le_bytes());
-        self.write(at + 8, &len.to_le_bytes());
-        self.write(at + 12, &flags.to_le_bytes());
-        self.write(at + 14, &next.to_le_bytes());
+        self.write(at, &desc_bytes(addr, len, flags, next));
     }
 
     /// Writes descriptor `index` of the queue.
     pub fn desc(&self, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
-        self.write_desc(DESC + 16 * u64::from(index), addr, len, flags, next);
+        self.ring.desc(&self.ram, index, addr, len, flags, next);
     }
 
     /// Makes descriptors from `first` on into a chain of (address, bytes, whether the device writes).
     pub fn chain(&self, first: u16, parts: &[(u64, u32, bool)]) {
-        for (index, &(addr, len, write)) in (first..).zip(parts) {
-            let last = usize::from(index - first) + 1 == parts.len();
-            let flags = if last { 0 } else { DESC_NEXT } | if write { DESC_WRITE } else { 0 };
-            self.desc(index, addr, len, flags, if last { 0 } else { index + 1 });
-        }
+        self.ring.chain(&self.ram, first, parts);
+    }
+
+    /// Makes a table of descriptors at `table` with a chain of `parts`, and descriptor `index` of the queue point
+    /// to it (2.7.5.3).
+    pub fn indirect(&self, index: u16, table: u64, parts: &[(u64, u32, bool)]) {
+        write_chain(&self.ram, table, 0, parts);
+        let len = u32::try_from(16 * parts.len()).unwrap_or(u32::MAX);
+        self.desc(index, table, len, DESC_INDIRECT, 0);
     }
 
     /// Writes the header of a request.
@@ -238,29 +273,39 @@ impl VirtioDriver {
 
     /// Puts a chain into the available ring.
     pub fn offer(&mut self, head: u16) {
-        let slot = u64::from(self.avail_idx % self.size);
-        self.write(AVAIL + 4 + 2 * slot, &head.to_le_bytes());
-        self.avail_idx = self.avail_idx.wrapping_add(1);
-        self.write(AVAIL + 2, &self.avail_idx.to_le_bytes());
+        self.ring.offer(&self.ram, head);
     }
 
     /// Rings the doorbell.
     pub fn kick(&mut self) {
-        self.set(reg::QUEUE_NOTIFY, 0);
+        self.kick_queue(0);
+    }
+
+    /// Rings the doorbell of a queue.
+    pub fn kick_queue(&mut self, queue: u32) {
+        self.set(reg::QUEUE_NOTIFY, queue);
     }
 
     /// The next chain that the device gave back, with its length.
     pub fn pop(&mut self) -> Option<(u32, u32)> {
-        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |v, b| v << 8 | u32::from(*b));
-        let idx = word(&self.bytes(USED + 2, 2));
-        if idx == u32::from(self.used_idx) {
-            return None;
-        }
-        let slot = u64::from(self.used_idx % self.size);
-        self.used_idx = self.used_idx.wrapping_add(1);
-        let element = self.bytes(USED + 4 + 8 * slot, 8);
-        let (id, len) = element.split_at(4);
-        Some((word(id), word(len)))
+        self.ring.pop(&self.ram)
+    }
+
+    /// Takes the reasons of the interrupts since the last call: reads InterruptStatus and acknowledges.
+    pub fn take_interrupts(&mut self) -> u32 {
+        let reasons = self.get(reg::INTERRUPT_STATUS);
+        self.set(reg::INTERRUPT_ACK, reasons & (mmio::INTERRUPT_USED | mmio::INTERRUPT_CONFIG));
+        reasons
+    }
+
+    /// Whether the device says that only a reset helps.
+    pub fn needs_reset(&mut self) -> bool {
+        self.get(reg::STATUS) & status::DEVICE_NEEDS_RESET != 0
+    }
+
+    /// The status byte of a request made by [`VirtioDriver::submit`].
+    pub fn status_byte(&self) -> u8 {
+        self.bytes(STATUS_BYTE, 1).first().copied().unwrap_or(0xff)
     }
 
     /// Offers the chain of `parts`, rings the doorbell and gives the outcome, where there is one. The status
@@ -271,8 +316,7 @@ impl VirtioDriver {
         self.offer(0);
         self.kick();
         let (head, len) = self.pop()?;
-        let status = self.bytes(STATUS_BYTE, 1).first().copied().unwrap_or(0xff);
-        Some(Used { head, len, status })
+        Some(Used { head, len, status: self.status_byte() })
     }
 
     /// One request in the usual three descriptors (two where `len` is 0): header, data at [`DATA`], status.

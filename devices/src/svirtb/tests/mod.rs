@@ -3,11 +3,9 @@
 mod entries;
 mod errors;
 mod hostile;
-mod model;
 mod registers;
 mod script;
 mod strides;
-mod watched;
 
 use std::sync::{Arc, Mutex};
 
@@ -15,9 +13,8 @@ use super::{Device, EntrySize, Register, Status};
 use crate::block::Disk;
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
-use crate::testing::{Fault, FaultEngine, Faults, SvirtbDriver, SvirtbEntry, SvirtbRing};
+use crate::testing::{Fault, FaultEngine, Faults, SvirtbDriver, SvirtbEntry, SvirtbRing, WatchedImage};
 use crate::trace::{Event, Observer, Tracer};
-use watched::WatchedImage;
 
 /// RAM in all tests: 64 KiB at 0 and 64 KiB at 1 MiB, nothing in between.
 const RAM: [(u64, usize); 2] = [(0, 64 << 10), (1 << 20, 64 << 10)];

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::model::{DRIVER_OK, MAGIC, Model, READY, RESET};
 use super::*;
+use crate::testing::svirtb_model::{DRIVER_OK, MAGIC, Model, READY, RESET};
 
 /// What the guest does next.
 #[derive(Debug, Clone)]

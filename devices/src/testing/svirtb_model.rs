@@ -1,10 +1,15 @@
 //! svirtb once more, as svirtb.md tells it: the slow and obvious way, over plain vectors. It shares no code
 //! with the device, and stops without a word.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a model for tests")]
 
-pub(super) const MAGIC: u32 = 0x7472_6976;
-pub(super) const DRIVER_OK: u32 = 0;
-pub(super) const READY: u32 = 1;
-pub(super) const RESET: u32 = 2;
+/// Status: a device is here.
+pub const MAGIC: u32 = 0x7472_6976;
+/// Status: the driver is here.
+pub const DRIVER_OK: u32 = 0;
+/// Status: live.
+pub const READY: u32 = 1;
+/// Status: an error; written, a reset.
+pub const RESET: u32 = 2;
 
 const STATUS: usize = 0;
 const SIZE: usize = 1;
@@ -14,15 +19,17 @@ const HEAD: usize = 4;
 const TAIL: usize = 5;
 
 /// A whole machine: guest RAM, the image, the registers.
-pub(super) struct Model {
+pub struct Model {
     /// Ranges of RAM that do not touch each other.
-    pub(super) ram: Vec<(u64, Vec<u8>)>,
-    pub(super) image: Vec<u8>,
-    pub(super) registers: [u32; 6],
+    pub ram: Vec<(u64, Vec<u8>)>,
+    /// The image's bytes.
+    pub image: Vec<u8>,
+    /// By offset.
+    pub registers: [u32; 6],
     /// Entries that succeeded, in all.
-    pub(super) served: usize,
+    pub served: usize,
     /// Entries that stopped the device, in all.
-    pub(super) refused: usize,
+    pub refused: usize,
     read_only: bool,
     /// The distance between entries where the owner gave it.
     given: Option<u64>,
@@ -31,12 +38,8 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(
-        ram: &[(u64, usize)],
-        image: &[u8],
-        read_only: bool,
-        given: Option<u64>,
-    ) -> Self {
+    /// A machine with RAM full of zeros and a device nobody has touched.
+    pub fn new(ram: &[(u64, usize)], image: &[u8], read_only: bool, given: Option<u64>) -> Self {
         Self {
             ram: ram.iter().map(|&(base, len)| (base, vec![0; len])).collect(),
             image: image.to_vec(),
@@ -49,7 +52,8 @@ impl Model {
         }
     }
 
-    pub(super) fn read(&self, offset: u64, width: usize) -> Vec<u8> {
+    /// What the guest reads at `offset` of the device.
+    pub fn read(&self, offset: u64, width: usize) -> Vec<u8> {
         match offset {
             0 | 4 | 8 | 12 | 16 | 20 if width == 4 => {
                 self.registers[usize::try_from(offset / 4).unwrap()].to_le_bytes().to_vec()
@@ -58,7 +62,8 @@ impl Model {
         }
     }
 
-    pub(super) fn write(&mut self, offset: u64, data: &[u8]) {
+    /// The guest writes at `offset` of the device.
+    pub fn write(&mut self, offset: u64, data: &[u8]) {
         let Ok(bytes) = data.try_into() else { return };
         let value = u32::from_le_bytes(bytes);
         match (offset, self.registers[STATUS]) {
@@ -72,7 +77,7 @@ impl Model {
     }
 
     /// The guest's bytes, where all of them are RAM.
-    pub(super) fn bytes(&mut self, addr: u64, len: u64) -> Option<&mut [u8]> {
+    pub fn bytes(&mut self, addr: u64, len: u64) -> Option<&mut [u8]> {
         if len == 0 {
             return Some(&mut []);
         }

@@ -1,0 +1,178 @@
+//! An image in memory that remembers what was done to it, in which order, and what a power cut would leave.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::block::{BlockError, Completion, Engine, Operation, Request};
+
+type Hook = Box<dyn FnMut(&Request) + Send>;
+
+#[derive(Default)]
+struct Inner {
+    bytes: Vec<u8>,
+    stable: Vec<u8>,
+    /// "read 512 at 0", "write ...", "flush".
+    log: Vec<String>,
+    /// Called before each request.
+    hook: Option<Hook>,
+    /// Bytes moved in all.
+    moved: u64,
+    /// Whether bytes are moved at all, or only counted.
+    hollow: bool,
+}
+
+/// The image, shared between a test and the engine that serves it.
+#[derive(Clone, Default)]
+pub struct WatchedImage(Arc<Mutex<Inner>>);
+
+impl WatchedImage {
+    /// An image that holds `bytes`, all of them on stable storage.
+    pub fn new(bytes: &[u8]) -> Self {
+        let image = Self::default();
+        (image.lock().bytes, image.lock().stable) = (bytes.to_vec(), bytes.to_vec());
+        image
+    }
+
+    /// An engine that serves it.
+    pub fn engine(&self) -> WatchedEngine {
+        WatchedEngine { image: self.clone(), done: Vec::new() }
+    }
+
+    /// What a reader of the image sees now.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.lock().bytes.clone()
+    }
+
+    /// What would be left after a power cut.
+    pub fn stable(&self) -> Vec<u8> {
+        self.lock().stable.clone()
+    }
+
+    /// Whether a reader sees `bytes`, and `stable` would be left after a power cut.
+    pub fn holds(&self, bytes: &[u8], stable: &[u8]) -> bool {
+        let inner = self.lock();
+        inner.bytes == bytes && inner.stable == stable
+    }
+
+    /// Takes what was done since the last call.
+    pub fn log(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().log)
+    }
+
+    /// The bytes moved so far.
+    pub fn moved(&self) -> u64 {
+        self.lock().moved
+    }
+
+    /// From now on no byte is moved, and requests are only counted: for many large ones.
+    pub fn hollow_out(&self) {
+        self.lock().hollow = true;
+    }
+
+    /// Calls `hook` before each request from now on.
+    pub fn before_each(&self, hook: impl FnMut(&Request) + Send + 'static) {
+        self.lock().hook = Some(Box::new(hook));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves a [`WatchedImage`]; a request is finished when `submit` returns.
+pub struct WatchedEngine {
+    image: WatchedImage,
+    done: Vec<Completion>,
+}
+
+impl std::fmt::Debug for WatchedEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WatchedEngine")
+    }
+}
+
+impl Inner {
+    /// Does a request. None where it does not lie in the image, or not all its bytes were moved.
+    fn perform(&mut self, operation: &Operation, offset: u64) -> Option<()> {
+        let at = usize::try_from(offset).ok()?;
+        let place = at..at.checked_add(usize::try_from(operation.len()).ok()?)?;
+        let whole = |moved: usize| (moved == place.len()).then_some(());
+        match operation {
+            Operation::Flush => self.stable.clone_from(&self.bytes),
+            Operation::Read(data) => whole(data.copy_from(self.bytes.get(place.clone())?))?,
+            Operation::Write { data, durable } => {
+                whole(data.copy_to(self.bytes.get_mut(place.clone())?))?;
+                self.settle(&place, *durable)?;
+            }
+            Operation::Discard { .. } => self.bytes.get_mut(place)?.fill(0),
+            Operation::WriteZeroes { durable, .. } => {
+                self.bytes.get_mut(place.clone())?.fill(0);
+                self.settle(&place, *durable)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Brings a part to stable storage, where it is to be durable.
+    fn settle(&mut self, place: &Range<usize>, durable: bool) -> Option<()> {
+        if durable {
+            let bytes = self.bytes.get(place.clone())?;
+            self.stable.get_mut(place.clone())?.copy_from_slice(bytes);
+        }
+        Some(())
+    }
+}
+
+/// What a log calls a request.
+fn describe(operation: &Operation, offset: u64) -> String {
+    let through = |durable: &bool| if *durable { " through" } else { "" };
+    let len = operation.len();
+    match operation {
+        Operation::Read(_) => format!("read {len} at {offset}"),
+        Operation::Write { durable, .. } => format!("write{} {len} at {offset}", through(durable)),
+        Operation::Flush => "flush".to_owned(),
+        Operation::Discard { .. } => format!("discard {len} at {offset}"),
+        Operation::WriteZeroes { unmap, durable, .. } => {
+            let unmap = if *unmap { " unmap" } else { "" };
+            format!("zero{unmap}{} {len} at {offset}", through(durable))
+        }
+    }
+}
+
+impl Engine for WatchedEngine {
+    fn submit(&mut self, request: Request) {
+        let mut inner = self.image.lock();
+        if let Some(hook) = &mut inner.hook {
+            hook(&request);
+        }
+        let Request { tag, operation, offset } = request;
+        let len = operation.len();
+        inner.log.push(describe(&operation, offset));
+        inner.moved += len;
+        let done = inner.hollow || inner.perform(&operation, offset).is_some();
+        let error = || BlockError::Host { offset, source: io::ErrorKind::InvalidInput.into() };
+        let (transferred, result) = if done { (len, Ok(())) } else { (0, Err(error())) };
+        self.done.push(Completion { tag, transferred, result });
+    }
+
+    fn reap(&mut self, done: &mut Vec<Completion>) {
+        done.append(&mut self.done);
+    }
+
+    fn wait(&mut self) {}
+
+    fn grow(&mut self, size: u64) -> io::Result<()> {
+        let size = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let mut inner = self.image.lock();
+        inner.bytes.resize(size, 0);
+        inner.stable.resize(size, 0);
+        inner.log.push(format!("grow to {size}"));
+        Ok(())
+    }
+
+    fn wake(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
