@@ -3,7 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
 
-use cafevm_devices::block::{Access, Disk, Image, Opening};
+use cafevm_devices::block::{Access, Cache, Disk, Gate, Image, PatientEngine, SyncEngine};
+use cafevm_devices::irq::IrqLine;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::serial::{self, Serial};
 use cafevm_devices::svirtb;
@@ -12,10 +13,13 @@ use cafevm_devices::virtio::mmio::{self, EmptySlot, Mmio, SLOT_SIZE};
 use kvm_ioctls::VmFd;
 use tracing::info;
 
-use crate::config::{DiskBus, DiskConfig, VmConfig};
+use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig};
+use crate::control::Handle;
 use crate::dispatch::Buses;
 use crate::error::{ConfigError, Error};
+use crate::event::Event;
 use crate::layout::{COM1, COM1_IRQ};
+use crate::pause::Pause;
 use crate::size::Human;
 use crate::wiring;
 
@@ -24,7 +28,7 @@ use crate::wiring;
 /// # Errors
 ///
 /// Where one cannot be used, or is attached twice.
-pub(crate) fn open_images(disks: &[DiskConfig]) -> Result<Vec<Disk>, Error> {
+pub(crate) fn open_images(disks: &[DiskConfig]) -> Result<Vec<Image>, Error> {
     // Told apart from an image that another program has: the lock would say the same of both.
     for (n, disk) in disks.iter().enumerate() {
         let earlier = disks.get(..n).unwrap_or_default();
@@ -35,10 +39,7 @@ pub(crate) fn open_images(disks: &[DiskConfig]) -> Result<Vec<Disk>, Error> {
             return Err(ConfigError::SameImage(disk.path.clone()).into());
         }
     }
-    disks
-        .iter()
-        .map(|d| Ok(Disk::from_image(Image::open(&d.path, Opening::cached(d.access))?)))
-        .collect()
+    disks.iter().map(|d| Ok(Image::open(&d.path, d.cache.opening(d.access))?)).collect()
 }
 
 fn same_file(a: &DiskConfig, b: &DiskConfig) -> bool {
@@ -46,6 +47,24 @@ fn same_file(a: &DiskConfig, b: &DiskConfig) -> bool {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,
     }
+}
+
+/// What the devices need of the machine around them.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) vm: &'a VmFd,
+    pub(crate) ram: &'a GuestRam,
+    /// Told when a device has left work undone.
+    pub(crate) helper: &'a Arc<Event>,
+    pub(crate) pause: &'a Arc<Pause>,
+}
+
+/// What is kept of the devices beside the buses.
+#[derive(Default)]
+pub(crate) struct Attached {
+    /// The virtio disks, for the control socket.
+    pub(crate) disks: Vec<Handle>,
+    /// Ends a long doorbell of svirtb's.
+    pub(crate) stops: Vec<svirtb::Stop>,
 }
 
 /// Puts the disks on the memory bus, and an empty slot wherever there is no virtio disk.
@@ -56,49 +75,79 @@ fn same_file(a: &DiskConfig, b: &DiskConfig) -> bool {
 pub(crate) fn attach_disks(
     buses: &mut Buses,
     config: &VmConfig,
-    disks: Vec<Disk>,
-    vm: &VmFd,
-    ram: &GuestRam,
-) -> Result<(), Error> {
+    images: Vec<Image>,
+    around: &Surroundings<'_>,
+) -> Result<Attached, Error> {
     let bank = &config.virtio;
+    let mut attached = Attached::default();
     let mut used = 0;
-    for (wanted, disk) in config.disks.iter().zip(disks) {
-        let what = describe(&disk);
+    for (wanted, image) in config.disks.iter().zip(images) {
+        let disk = disk(wanted, image, around.pause);
         match &wanted.bus {
-            DiskBus::Virtio { id } => {
-                let slot = bank.slot(used);
-                let name = format!("virtio{used}");
-                let id = if id.is_empty() { format!("cafevm-disk{used}") } else { id.clone() };
-                info!("{name} at {:#x}, interrupt {}: {what}", slot.base, slot.irq);
-                let line = wiring::line(vm, slot.irq)?;
-                let options = blk::Options { id, ..blk::Options::default() };
-                let blk = Blk::new(&name, disk, &options, config.tracer.clone())
-                    .map_err(ConfigError::Blk)?;
-                let options =
-                    mmio::Options { tracer: config.tracer.clone(), ..mmio::Options::default() };
-                let mmio = Mmio::new(Box::new(blk), ram.clone(), line, options);
-                let mmio = Arc::new(Mutex::new(mmio));
-                buses.mmio.insert(slot.base, SLOT_SIZE, &name, mmio).map_err(ConfigError::Bus)?;
+            DiskBus::Virtio(options) => {
+                let handle =
+                    attach_virtio(buses, config, used, disk, (wanted.cache, options), around)?;
+                attached.disks.push(handle);
                 used += 1;
             }
             DiskBus::Svirtb { entry_size } => {
-                info!("svirtb at {:#x}: {what}", svirtb::BASE);
-                let tracer = config.tracer.clone();
-                let device = svirtb::Device::new(disk, ram.clone(), *entry_size, tracer);
+                info!("svirtb at {:#x}: {}", svirtb::BASE, describe(&disk));
+                let (ram, tracer) = (around.ram.clone(), config.tracer.clone());
+                let device = svirtb::Device::new(disk, ram, *entry_size, tracer);
+                attached.stops.push(device.stop_handle());
                 let device = Arc::new(Mutex::new(device));
-                buses
-                    .mmio
-                    .insert(svirtb::BASE, svirtb::LEN, "svirtb", device)
-                    .map_err(ConfigError::Bus)?;
+                let place = (svirtb::BASE, svirtb::LEN);
+                buses.mmio.insert(place.0, place.1, "svirtb", device).map_err(ConfigError::Bus)?;
             }
         }
     }
     for number in used..bank.slots {
         let (base, name) = (bank.slot(number).base, format!("slot{number}"));
-        let empty = Arc::new(Mutex::new(EmptySlot::default()));
+        let empty = Arc::new(Mutex::new(EmptySlot { version: bank.version }));
         buses.mmio.insert(base, SLOT_SIZE, &name, empty).map_err(ConfigError::Bus)?;
     }
-    Ok(())
+    Ok(attached)
+}
+
+/// The disk in an image, with patience for a full host where that was asked for.
+fn disk(wanted: &DiskConfig, image: Image, pause: &Arc<Pause>) -> Disk {
+    if wanted.on_full == OnFull::Report {
+        return Disk::from_image(image);
+    }
+    let (name, size, read_only) = (image.name(), image.size(), image.read_only());
+    let gate: Arc<dyn Gate> = pause.clone();
+    let engine = PatientEngine::new(Box::new(SyncEngine::new(image)), name.clone(), gate);
+    Disk::new(Box::new(engine), name, size, read_only)
+}
+
+fn attach_virtio(
+    buses: &mut Buses,
+    config: &VmConfig,
+    number: u32,
+    disk: Disk,
+    (cache, options): (Cache, &blk::Options),
+    around: &Surroundings<'_>,
+) -> Result<Handle, Error> {
+    let (slot, name) = (config.virtio.slot(number), format!("virtio{number}"));
+    info!("{name} at {:#x}, interrupt {}: {}", slot.base, slot.irq, describe(&disk));
+    let usual = format!("cafevm-disk{number}");
+    let id = if options.id.is_empty() { usual } else { options.id.clone() };
+    let writeback = cache != Cache::WriteThrough;
+    let options = blk::Options { id: id.clone(), writeback, ..options.clone() };
+    let blk = Blk::new(&name, disk, &options, config.tracer.clone()).map_err(ConfigError::Blk)?;
+    let helper: Arc<dyn IrqLine> = around.helper.clone();
+    let options = mmio::Options {
+        version: config.virtio.version,
+        policy: config.virtio.policy,
+        helper: Some(helper),
+        tracer: config.tracer.clone(),
+    };
+    let line = wiring::line(around.vm, slot.irq)?;
+    let device = Mmio::new(Box::new(blk), around.ram.clone(), line, options);
+    let device = Arc::new(Mutex::new(device));
+    let inserted = buses.mmio.insert(slot.base, SLOT_SIZE, &name, device.clone());
+    inserted.map_err(ConfigError::Bus)?;
+    Ok(Handle { name, id, device })
 }
 
 fn describe(disk: &Disk) -> String {

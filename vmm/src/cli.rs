@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cafevm_devices::virtio::mmio::Policy;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::boot::KernelSource;
-use crate::config::{DiskConfig, KVM, VmConfig};
+use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
 use crate::console::{Input, Output};
-use crate::{size, spec};
+use crate::{bank, size, spec};
 
 /// A small KVM virtual machine monitor whose heart is a disk.
 #[derive(Debug, Parser)]
@@ -72,10 +73,24 @@ pub struct RunArgs {
     pub cmdline: String,
 
     /// A disk, any number of times: the path of a raw image, or
-    /// path=FILE[,bus=virtio|svirtb][,readonly=on|off][,id=TEXT][,entry-size=auto|32|28];
-    /// 'ro' is short for readonly=on, and ',,' is a comma in a path
+    /// path=FILE[,bus=virtio|svirtb][,readonly=on|off][,cache=writeback|writethrough|none|unsafe]
+    /// [,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096],
+    /// for svirtb [,entry-size=auto|32|28]; 'ro' is short for readonly=on, and ',,' is a comma in a path
     #[arg(long = "disk", value_name = "SPEC", value_parser = spec::parse)]
     pub disks: Vec<DiskConfig>,
+
+    /// The virtio slots: version=modern|legacy, base=ADDR, stride=BYTES, slots=N
+    /// [default: version=modern,base=0xfeb00000,stride=0x200,slots=32]
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = bank::parse)]
+    pub virtio_mmio: Option<VirtioBank>,
+
+    /// Refuse what a virtio driver gets wrong; else it is borne as far as possible, and said
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Listen for control messages at this socket, as JSON: resize, pause, resume, status
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
 
     /// The guest's RAM, with K, M, G or T: 64M is 64 MiB
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = size::parse, allow_hyphen_values = true)]
@@ -106,7 +121,10 @@ impl RunArgs {
     /// The machine, and the ends of its console, that the flags ask for.
     pub fn into_config(self) -> (VmConfig, Output, Input) {
         let kernel = self.kernel.map_or_else(KernelSource::built_in, KernelSource::File);
+        let policy = if self.strict { Policy::Strict } else { Policy::Lenient };
         let config = VmConfig {
+            virtio: VirtioBank { policy, ..self.virtio_mmio.unwrap_or_default() },
+            control: self.control,
             initrd: self.initrd,
             command_line: self.cmdline,
             disks: self.disks,

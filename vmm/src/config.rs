@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cafevm_devices::block::Access;
+use cafevm_devices::block::{Access, Cache};
 use cafevm_devices::svirtb;
 use cafevm_devices::trace::Tracer;
-use cafevm_devices::virtio::mmio::SLOT_SIZE;
+use cafevm_devices::virtio::blk::Options;
+use cafevm_devices::virtio::mmio::{Policy, SLOT_SIZE, Version};
 
 use crate::boot::KernelSource;
 use crate::error::ConfigError;
@@ -29,6 +30,8 @@ pub struct VmConfig {
     pub cpus: u32,
     /// Where the virtio slots are.
     pub virtio: VirtioBank,
+    /// Where to listen for control messages.
+    pub control: Option<PathBuf>,
     /// After how long the machine is stopped.
     pub timeout: Option<Duration>,
     /// Who watches the devices.
@@ -48,6 +51,7 @@ impl VmConfig {
             memory: 128 * MIB,
             cpus: 1,
             virtio: VirtioBank::default(),
+            control: None,
             timeout: None,
             tracer: Tracer::none(),
             kvm: PathBuf::from(KVM),
@@ -68,6 +72,11 @@ impl VmConfig {
             return Err(ConfigError::SecondSvirtb(second.path.clone()));
         }
         self.virtio.check(self.memory)?;
+        if self.control.is_none()
+            && let Some(disk) = self.disks.iter().find(|d| d.on_full == OnFull::Stop)
+        {
+            return Err(ConfigError::StopWithoutControl(disk.path.clone()));
+        }
         let (given, most) = (self.virtio_disks().count(), self.virtio.most_devices());
         if given > most {
             return Err(ConfigError::TooManyDisks { given, most });
@@ -77,7 +86,7 @@ impl VmConfig {
 
     /// The disks on virtio with their slots, lowest slot first.
     pub fn virtio_disks(&self) -> impl Iterator<Item = (Slot, &DiskConfig)> {
-        let disks = self.disks.iter().filter(|d| matches!(d.bus, DiskBus::Virtio { .. }));
+        let disks = self.disks.iter().filter(|d| matches!(d.bus, DiskBus::Virtio(_)));
         (0..).map(|n| self.virtio.slot(n)).zip(disks)
     }
 
@@ -101,26 +110,42 @@ pub struct DiskConfig {
     pub path: PathBuf,
     /// What the guest may do with it.
     pub access: Access,
+    /// What stands between a write and stable storage.
+    pub cache: Cache,
+    /// What becomes of a write when the host's disk is full.
+    pub on_full: OnFull,
     /// How the guest reaches it.
     pub bus: DiskBus,
+}
+
+/// What becomes of a write that finds the host's disk full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFull {
+    /// The guest is told of the error.
+    #[default]
+    Report,
+    /// The machine is paused, until it is told to go on by the control socket.
+    Stop,
 }
 
 impl DiskConfig {
     /// The image at `path` for reading and writing, on virtio.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        let bus = DiskBus::Virtio { id: String::new() };
-        Self { path: path.into(), access: Access::ReadWrite, bus }
+        Self {
+            path: path.into(),
+            access: Access::ReadWrite,
+            cache: Cache::default(),
+            on_full: OnFull::default(),
+            bus: DiskBus::Virtio(Options::default()),
+        }
     }
 }
 
 /// How a guest reaches a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskBus {
-    /// virtio-blk on virtio-mmio.
-    Virtio {
-        /// What the device answers to GET_ID: at most 20 bytes.
-        id: String,
-    },
+    /// virtio-blk on virtio-mmio. Without an id it gets one from its number.
+    Virtio(Options),
     /// The teaching protocol.
     Svirtb {
         /// The size of a ring entry.
@@ -128,7 +153,7 @@ pub enum DiskBus {
     },
 }
 
-/// Where the virtio-mmio slots are: on QEMU's microvm, and so by default here, 32 of 0x200 bytes at 0xfeb00000.
+/// Where the virtio-mmio slots are, and how they behave: on QEMU's microvm, and so by default here, 32 of 0x200 bytes at 0xfeb00000.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtioBank {
     /// The first slot's guest-physical address.
@@ -141,6 +166,10 @@ pub struct VirtioBank {
     pub first_irq: u32,
     /// The last interrupt that a slot can have.
     pub last_irq: u32,
+    /// The layout of the registers.
+    pub version: Version,
+    /// What becomes of a driver that breaks a rule.
+    pub policy: Policy,
 }
 
 impl Default for VirtioBank {
@@ -151,6 +180,8 @@ impl Default for VirtioBank {
             slots: 32,
             first_irq: 5,
             last_irq: 23,
+            version: Version::default(),
+            policy: Policy::default(),
         }
     }
 }

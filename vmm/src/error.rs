@@ -47,6 +47,9 @@ pub enum ConfigError {
         /// How many there can be.
         most: usize,
     },
+    /// A machine that stops and can never go on.
+    #[error("--disk {}: werror=stop needs --control PATH, by which the machine is told to go on", .0.display())]
+    StopWithoutControl(PathBuf),
     /// No vCPU.
     #[error("--cpus 0: a machine needs at least 1")]
     NoCpus,
@@ -77,7 +80,13 @@ pub enum ConfigError {
 impl ConfigError {
     /// Whether the flags alone are wrong, whatever the host has.
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::SecondSvirtb(_) | Self::TooManyDisks { .. } | Self::NoCpus)
+        matches!(
+            self,
+            Self::SecondSvirtb(_)
+                | Self::TooManyDisks { .. }
+                | Self::NoCpus
+                | Self::StopWithoutControl(_)
+        )
     }
 }
 
@@ -136,6 +145,14 @@ pub enum HostError {
         what: &'static str,
         /// The host's reason.
         why: String,
+    },
+    /// The control socket cannot be made.
+    #[error("--control {}: cannot listen there: {source}; give a path that is free, in a directory that may be written", path.display())]
+    Control {
+        /// The socket.
+        path: PathBuf,
+        /// The host's error.
+        source: std::io::Error,
     },
     /// Something else of the host's.
     #[error("cannot {what}: {source}")]

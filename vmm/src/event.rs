@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use cafevm_devices::irq::IrqLine;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::HostError;
@@ -31,6 +32,13 @@ impl Event {
     /// Whether it happened since the last call.
     pub(crate) fn take(&self) -> bool {
         rustix::io::read(&self.0, &mut [0u8; 8]).is_ok()
+    }
+}
+
+/// Also a device can tell.
+impl IrqLine for Event {
+    fn raise(&self) {
+        self.tell();
     }
 }
 

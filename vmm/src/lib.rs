@@ -37,26 +37,34 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | Which flags are there, what does SPEC mean, what is 64M? | `cli.rs`, `spec.rs`, `size.rs` |
+//! | Which flags are there, what does SPEC mean, what is 64M? | `cli.rs`, `spec.rs`, `bank.rs`, `size.rs` |
 //! | What is a machine to be, and what can no machine be? | `config.rs` |
 //! | Where is what in the guest's address space? | `layout.rs` |
 //! | How is a kernel understood, loaded and told things? | `boot/` |
 //! | In which order is a machine put together? | `vm.rs`, `memory.rs`, `attach.rs`, `wiring.rs` |
 //! | What does a vCPU begin with, and what does it see of its processor? | `cpu_state.rs`, `cpuid.rs` |
+//! | What does a stock kernel learn from firmware's tables? | `acpi.rs` |
 //! | What does an exit of the guest mean? | `dispatch.rs` |
+//! | How does a guest power off or reset, or tell of a panic? | `power.rs`, `restart.rs` |
 //! | How do vCPUs run and stop? | `vcpu.rs` |
+//! | How is a machine paused, and told things while it runs? | `pause.rs`, `control/`, `io_loop.rs` |
 //! | How does the guest's console reach a person? | `console.rs`, `terminal.rs`, `keys.rs` |
 //! | What does the main thread do meanwhile? | `supervise.rs`, `signals.rs` |
 //! | What is said when something fails? | `error.rs`, `crash.rs`, `log.rs` |
 //! | Which exit status? | `exit.rs` |
 //! | What does `cafevm demo` show, and what does it check? | `demo/` |
 
+mod acpi;
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests make small numbers"))]
+
 mod attach;
+pub mod bank;
 pub mod boot;
 pub mod cli;
 pub mod command;
 pub mod config;
 pub mod console;
+mod control;
 mod cpu_state;
 mod cpuid;
 pub mod crash;
@@ -68,8 +76,12 @@ pub mod exit;
 mod host;
 pub mod keys;
 pub mod layout;
+mod io_loop;
 mod log;
 mod memory;
+mod power;
+mod restart;
+mod pause;
 pub mod run;
 pub mod signals;
 pub mod size;

@@ -10,6 +10,7 @@ use crate::attach;
 use crate::boot::{Boot, KernelSource, read_initrd};
 use crate::config::VmConfig;
 use crate::console::{Feeder, Input, Output};
+use crate::control::ControlSocket;
 use crate::dispatch::Exits;
 use crate::error::{ConfigError, Error, HostError};
 use crate::exit::Verdict;
@@ -65,17 +66,16 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     if let Output::File(path) = &console.output {
         check_serial_file(path, config)?;
     }
-    let disks = attach::open_images(&config.disks)?;
+    let images = attach::open_images(&config.disks)?;
     let host = Host::open(&config.kvm)?;
     host.check(config.cpus, config.memory)?;
-    let vm = Vm::build(config, boot, disks, &host)?;
+    let vm = Vm::build(config, boot, images, &host)?;
 
-    let running = vm.start(console.output)?;
+    let control = config.control.as_deref().map(ControlSocket::listen).transpose()?;
+    let running = vm.start(console.output, control)?;
     let deadline = config.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let watched = Watch {
-        ending: &running.ending,
-        serial: &running.serial,
-        drained: &running.drained,
+        running: &running,
         feeder: Feeder::new(console.input),
         signals: console.signals.as_ref(),
         deadline,

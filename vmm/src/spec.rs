@@ -1,22 +1,34 @@
 //! What stands behind `--disk`: a path, or `path=FILE,key=value,...`.
 
-use cafevm_devices::block::Access;
+use std::collections::BTreeMap;
+
+use cafevm_devices::block::{Access, Cache};
 use cafevm_devices::svirtb::EntrySize;
+use cafevm_devices::virtio::blk::{BlkError, Options};
 
-use crate::config::{DiskBus, DiskConfig};
+use crate::config::{DiskBus, DiskConfig, OnFull};
 
-/// The most bytes of an id (virtio 1.2, 5.2.6: GET_ID).
-const ID_MAX: usize = 20;
-
-const KEYS: [&str; 6] = ["path", "bus", "readonly", "id", "entry-size", "ro"];
+/// Each key, and the bus that it is for, where it is for one only.
+const KEYS: [(&str, Option<&str>); 10] = [
+    ("path", None),
+    ("bus", None),
+    ("readonly", None),
+    ("cache", None),
+    ("werror", None),
+    ("id", Some("virtio")),
+    ("queues", Some("virtio")),
+    ("queue-size", Some("virtio")),
+    ("block-size", Some("virtio")),
+    ("entry-size", Some("svirtb")),
+];
 
 /// Why a SPEC is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// There is no such key.
     #[error(
-        "unknown key '{key}'{}; the keys are path, bus, readonly (or ro), id and entry-size; a comma in a path is written ',,'",
-        hint(key)
+        "unknown key '{key}'{}; the keys are {}; a comma in a path is written ',,'",
+        hint(key), KEYS.map(|(known, _)| known).join(", ")
     )]
     UnknownKey {
         /// The key.
@@ -39,11 +51,11 @@ pub enum SpecError {
         /// The value.
         value: String,
         /// The values there are.
-        known: &'static str,
+        known: String,
     },
-    /// The id does not fit.
-    #[error("id '{0}' is too long; it has at most 20 bytes")]
-    LongId(String),
+    /// A virtio disk cannot be so.
+    #[error(transparent)]
+    Blk(#[from] BlkError),
     /// The key says nothing about the bus.
     #[error("{key} is for bus={bus}; leave it out, or give bus={bus}")]
     WrongBus {
@@ -55,9 +67,12 @@ pub enum SpecError {
 }
 
 fn hint(key: &str) -> String {
-    let nearest = KEYS.iter().map(|known| (distance(key, known), known)).min();
+    let nearest = KEYS.iter().map(|(known, _)| (distance(key, known), known)).min();
     match nearest {
-        Some((distance, known)) if distance <= 2 => format!(" (do you mean '{known}'?)"),
+        // More than half of it wrong is another word.
+        Some((distance, known)) if distance * 2 <= key.len() => {
+            format!(" (do you mean '{known}'?)")
+        }
         _ => String::new(),
     }
 }
@@ -87,9 +102,9 @@ pub fn parse(text: &str) -> Result<DiskConfig, SpecError> {
     for (n, item) in split(text).into_iter().enumerate() {
         match item.split_once('=') {
             Some((key, value)) => values.set(key, value)?,
-            None if n == 0 => put(&mut values.path, "path", &item)?,
-            None if item == "ro" => put(&mut values.readonly, "readonly", "on")?,
-            None if KEYS.contains(&item.as_str()) => return Err(SpecError::NoValue(item)),
+            None if n == 0 => values.set("path", &item)?,
+            None if item == "ro" => values.set("readonly", "on")?,
+            None if known(&item).is_ok() => return Err(SpecError::NoValue(item)),
             None => return Err(SpecError::UnknownKey { key: item }),
         }
     }
@@ -110,71 +125,97 @@ fn split(text: &str) -> Vec<String> {
     items
 }
 
-/// The values as they stand there.
-#[derive(Default)]
-struct Values {
-    path: Option<String>,
-    bus: Option<String>,
-    readonly: Option<String>,
-    id: Option<String>,
-    entry_size: Option<String>,
+/// The key that `key` is, as a text that lasts.
+fn known(key: &str) -> Result<&'static str, SpecError> {
+    let key = if key == "ro" { "readonly" } else { key };
+    let found = KEYS.iter().find(|(known, _)| *known == key);
+    found.map(|(known, _)| *known).ok_or_else(|| SpecError::UnknownKey { key: key.to_owned() })
 }
 
-fn put(place: &mut Option<String>, key: &'static str, value: &str) -> Result<(), SpecError> {
-    match place.replace(value.to_owned()) {
-        Some(_) => Err(SpecError::Twice(key)),
-        None => Ok(()),
-    }
-}
+/// The values as they stand there, by key; those read are gone.
+#[derive(Default)]
+struct Values(BTreeMap<&'static str, String>);
 
 impl Values {
     fn set(&mut self, key: &str, value: &str) -> Result<(), SpecError> {
-        match key {
-            "path" => put(&mut self.path, "path", value),
-            "bus" => put(&mut self.bus, "bus", value),
-            "readonly" | "ro" => put(&mut self.readonly, "readonly", value),
-            "id" => put(&mut self.id, "id", value),
-            "entry-size" => put(&mut self.entry_size, "entry-size", value),
-            _ => Err(SpecError::UnknownKey { key: key.to_owned() }),
+        let key = known(key)?;
+        match self.0.insert(key, value.to_owned()) {
+            Some(_) => Err(SpecError::Twice(key)),
+            None => Ok(()),
         }
     }
 
-    fn into_disk(self) -> Result<DiskConfig, SpecError> {
-        let Self { path, bus, readonly, id, entry_size } = self;
-        let bad = |key, value, known| SpecError::BadValue { key, value, known };
-        let path = path.filter(|path| !path.is_empty()).ok_or(SpecError::NoPath)?;
-        let access = match readonly.as_deref() {
-            None | Some("off") => Access::ReadWrite,
-            Some("on") => Access::ReadOnly,
-            Some(other) => return Err(bad("readonly", other.to_owned(), "on, off")),
-        };
-        let wanted_size = match entry_size.as_deref() {
-            None => None,
-            Some("auto") => Some(EntrySize::Auto),
-            Some("32") => Some(EntrySize::Padded),
-            Some("28") => Some(EntrySize::Packed),
-            Some(other) => return Err(bad("entry-size", other.to_owned(), "auto, 32, 28")),
-        };
-        let bus = match bus.as_deref() {
-            None | Some("virtio") => {
-                if wanted_size.is_some() {
-                    return Err(SpecError::WrongBus { key: "entry-size", bus: "svirtb" });
-                }
-                let id = id.unwrap_or_default();
-                if id.len() > ID_MAX {
-                    return Err(SpecError::LongId(id));
-                }
-                DiskBus::Virtio { id }
+    fn text(&mut self, key: &'static str) -> Option<String> {
+        self.0.remove(key)
+    }
+
+    /// What the value stands for; the first one where there is none.
+    fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        default: T,
+    ) -> Result<T, SpecError> {
+        let Some(value) = self.text(key) else { return Ok(default) };
+        match choices.iter().find(|(text, _)| *text == value) {
+            Some((_, meaning)) => Ok(*meaning),
+            None => {
+                let known: Vec<_> = choices.iter().map(|(text, _)| *text).collect();
+                Err(SpecError::BadValue { key, value, known: known.join(", ") })
             }
-            Some("svirtb") => {
-                if id.is_some() {
-                    return Err(SpecError::WrongBus { key: "id", bus: "virtio" });
-                }
-                DiskBus::Svirtb { entry_size: wanted_size.unwrap_or(EntrySize::Auto) }
-            }
-            Some(other) => return Err(bad("bus", other.to_owned(), "virtio, svirtb")),
+        }
+    }
+
+    fn number(&mut self, key: &'static str, default: u16) -> Result<u16, SpecError> {
+        let Some(value) = self.text(key) else { return Ok(default) };
+        let known = || "the whole numbers from 1 on".to_owned();
+        value.parse().map_err(|_| SpecError::BadValue { key, value, known: known() })
+    }
+
+    fn into_disk(mut self) -> Result<DiskConfig, SpecError> {
+        let path = self.text("path").filter(|path| !path.is_empty()).ok_or(SpecError::NoPath)?;
+        let access = [("on", Access::ReadOnly), ("off", Access::ReadWrite)];
+        let cache = [
+            ("writeback", Cache::WriteBack),
+            ("writethrough", Cache::WriteThrough),
+            ("none", Cache::None),
+            ("unsafe", Cache::Unsafe),
+        ];
+        let on_full = [("report", OnFull::Report), ("stop", OnFull::Stop)];
+        Ok(DiskConfig {
+            access: self.choice("readonly", &access, Access::ReadWrite)?,
+            cache: self.choice("cache", &cache, Cache::default())?,
+            on_full: self.choice("werror", &on_full, OnFull::default())?,
+            bus: self.bus()?,
+            path: path.into(),
+        })
+    }
+
+    /// Reads all that is left.
+    fn bus(&mut self) -> Result<DiskBus, SpecError> {
+        let name = self.choice("bus", &[("virtio", "virtio"), ("svirtb", "svirtb")], "virtio")?;
+        let other = |(key, bus): &(&'static str, Option<&'static str>)| {
+            bus.filter(|bus| *bus != name && self.0.contains_key(key)).map(|bus| (*key, bus))
         };
-        Ok(DiskConfig { path: path.into(), access, bus })
+        if let Some((key, bus)) = KEYS.iter().find_map(other) {
+            return Err(SpecError::WrongBus { key, bus });
+        }
+        if name == "svirtb" {
+            let sizes =
+                [("auto", EntrySize::Auto), ("32", EntrySize::Padded), ("28", EntrySize::Packed)];
+            let entry_size = self.choice("entry-size", &sizes, EntrySize::Auto)?;
+            return Ok(DiskBus::Svirtb { entry_size });
+        }
+        let usual = Options::default();
+        let options = Options {
+            id: self.text("id").unwrap_or_default(),
+            queues: self.number("queues", usual.queues)?,
+            queue_size: self.number("queue-size", usual.queue_size)?,
+            block_size: self.choice("block-size", &[("512", 512), ("4096", 4096)], 512)?,
+            ..usual
+        };
+        options.check()?;
+        Ok(DiskBus::Virtio(options))
     }
 }
 
@@ -183,11 +224,11 @@ mod tests {
     use super::*;
 
     fn disk(path: &str, access: Access, bus: DiskBus) -> DiskConfig {
-        DiskConfig { path: path.into(), access, bus }
+        DiskConfig { access, bus, ..DiskConfig::new(path) }
     }
 
     fn virtio(id: &str) -> DiskBus {
-        DiskBus::Virtio { id: id.to_owned() }
+        DiskBus::Virtio(Options { id: id.to_owned(), ..Options::default() })
     }
 
     #[test]
@@ -209,17 +250,46 @@ mod tests {
     }
 
     #[test]
+    fn a_virtio_disk_has_its_own_keys() {
+        let text = "d,cache=none,werror=stop,queues=4,queue-size=1024,block-size=4096,id=x";
+        let options = Options {
+            id: "x".to_owned(),
+            queues: 4,
+            queue_size: 1024,
+            block_size: 4096,
+            ..Options::default()
+        };
+        let expected = DiskConfig {
+            cache: Cache::None,
+            on_full: OnFull::Stop,
+            bus: DiskBus::Virtio(options),
+            ..DiskConfig::new("d")
+        };
+        assert_eq!(parse(text), Ok(expected));
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_the_way_out() {
         for (text, says) in [
             ("path=d,reodonly=on", "unknown key 'reodonly' (do you mean 'readonly'?)"),
-            ("path=d,cache=none", "unknown key 'cache'; the keys are path, bus"),
+            ("path=d,format=raw", "unknown key 'format'; the keys are path, bus"),
+            (
+                "path=d,cache=",
+                "bad value '' for cache; it is one of writeback, writethrough, none, unsafe",
+            ),
+            ("path=d,queues=0", "0 queues: a disk has 1 to 16"),
+            ("path=d,queues=many", "bad value 'many' for queues"),
+            ("path=d,queue-size=100", "power of two from 2 to 1024"),
+            ("path=d,queue-size=65544", "bad value '65544' for queue-size"),
+            ("path=d,block-size=1024", "it is one of 512, 4096"),
+            ("path=d,bus=svirtb,queues=2", "queues is for bus=virtio"),
             ("a,b.img", "a comma in a path is written ',,'"),
             ("path=d,bus=scsi", "bad value 'scsi' for bus; it is one of virtio, svirtb"),
             ("path=d,readonly=yes", "bad value 'yes' for readonly; it is one of on, off"),
             ("path=d,bus=svirtb,entry-size=30", "it is one of auto, 32, 28"),
             ("path=d,entry-size=32", "entry-size is for bus=svirtb"),
             ("path=d,bus=svirtb,id=x", "id is for bus=virtio"),
-            ("path=d,id=123456789012345678901", "too long"),
+            ("path=d,id=123456789012345678901", "has 21 bytes; a disk's id has at most 20"),
             ("path=d,bus", "'bus' needs a value"),
             ("path=d,path=e", "'path' is given twice"),
             ("ro,path=e", "'path' is given twice"),

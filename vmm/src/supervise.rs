@@ -1,33 +1,27 @@
 //! The main thread's work while the vCPUs run: input, signals, the time limit, the end.
 
 use std::os::fd::BorrowedFd;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use cafevm_devices::serial::Serial;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::stdio::stdin;
 
 use crate::console::{FeedState, Feeder};
 use crate::error::HostError;
-use crate::event::Event;
 use crate::exit::Verdict;
 use crate::keys::{HELP, Wish};
 use crate::signals::{self, Ask, Signals};
-use crate::vcpu::Ending;
+use crate::vm::Running;
 
-/// How soon to try again where a vCPU uses the serial port.
+/// How soon to try again where a vCPU uses the serial port, or has not come to wait yet.
 const BUSY: Duration = Duration::from_millis(2);
 /// How often to ask whether the terminal is ours again.
 const BACKGROUND: Duration = Duration::from_millis(500);
 
 /// What the main thread watches.
 pub(crate) struct Watch<'a> {
-    pub(crate) ending: &'a Ending,
-    pub(crate) serial: &'a Mutex<Serial>,
-    /// Readable when the serial port has room again.
-    pub(crate) drained: &'a Event,
+    pub(crate) running: &'a Running,
     pub(crate) feeder: Feeder,
     pub(crate) signals: Option<&'a Signals>,
     pub(crate) deadline: Option<Instant>,
@@ -40,23 +34,26 @@ impl Watch<'_> {
     ///
     /// Where the host cannot wait.
     pub(crate) fn until_the_end(mut self) -> Result<(), HostError> {
-        while !self.ending.requested() {
+        while !self.running.ending.requested() {
             if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                self.ending.end(Verdict::TimedOut);
+                self.running.ending.end(Verdict::TimedOut);
                 break;
             }
-            self.feeder.feed(self.serial);
+            self.feeder.feed(&self.running.serial);
             let Some(input) = self.wait()? else { continue };
             // Cleared, or it would be readable for ever.
-            if self.drained.take() {
+            if self.running.drained.take() {
                 self.feeder.state = FeedState::Idle;
+            }
+            if self.running.pause.asked.take() || self.is_parking() {
+                self.running.kick();
             }
             for ask in self.signals.map(Signals::asks).unwrap_or_default() {
                 self.answer(ask);
             }
             if input {
                 match self.feeder.read() {
-                    Some(Wish::Quit) => self.ending.end(Verdict::Quit),
+                    Some(Wish::Quit) => self.running.ending.end(Verdict::Quit),
                     Some(Wish::Help) => crate::log::say(HELP),
                     None => {}
                 }
@@ -65,13 +62,19 @@ impl Watch<'_> {
         Ok(())
     }
 
+    /// Whether vCPUs that are to wait still run.
+    fn is_parking(&self) -> bool {
+        self.running.pause.is_paused() && !self.running.is_parked()
+    }
+
     /// Waits for anything to happen; whether there is input. None where nothing is known to have happened.
     fn wait(&mut self) -> Result<Option<bool>, HostError> {
         let listens = self.feeder.listens();
         let timeout = self.timeout(listens);
         let mut fds = Vec::with_capacity(10);
-        fds.push(PollFd::new(self.ending.event(), PollFlags::IN));
-        fds.push(PollFd::new(self.drained, PollFlags::IN));
+        fds.push(PollFd::new(self.running.ending.event(), PollFlags::IN));
+        fds.push(PollFd::new(&*self.running.drained, PollFlags::IN));
+        fds.push(PollFd::new(&self.running.pause.asked, PollFlags::IN));
         if let Some(signals) = self.signals {
             fds.extend(signals.streams().map(|stream| PollFd::new(stream, PollFlags::IN)));
         }
@@ -89,7 +92,7 @@ impl Watch<'_> {
 
     fn timeout(&self, listens: bool) -> Option<Timespec> {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let busy = (self.feeder.state == FeedState::Busy).then_some(BUSY);
+        let busy = (self.feeder.state == FeedState::Busy || self.is_parking()).then_some(BUSY);
         let away = (!listens && self.feeder.terminal().is_some()).then_some(BACKGROUND);
         let soonest = [left, busy, away].into_iter().flatten().min()?;
         // A time that does not fit is longer than anybody waits.
@@ -98,7 +101,7 @@ impl Watch<'_> {
 
     fn answer(&self, ask: Ask) {
         match ask {
-            Ask::End(signal) => self.ending.end(Verdict::Interrupted(signal)),
+            Ask::End(signal) => self.running.ending.end(Verdict::Interrupted(signal)),
             Ask::Pause => {
                 if let Some(terminal) = self.feeder.terminal() {
                     terminal.leave();

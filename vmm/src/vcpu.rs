@@ -14,6 +14,7 @@ use crate::dispatch::{Buses, Exits, Outcome, dispatch};
 use crate::error::HostError;
 use crate::event::Event;
 use crate::exit::Verdict;
+use crate::pause::Pause;
 
 /// A vCPU, ready to run.
 pub(crate) struct Vcpu {
@@ -39,21 +40,26 @@ impl Vcpu {
         self,
         buses: Arc<Buses>,
         ending: Arc<Ending>,
+        pause: Arc<Pause>,
     ) -> Result<VcpuThread, HostError> {
         register_kick()?;
         let run = move || {
             // Told also where this thread panics: nobody waits in vain.
             let _told = TellAtEnd(&ending);
-            self.run(&buses, &ending)
+            self.run(&buses, &ending, &pause)
         };
         let name = "vcpu".to_owned();
         let thread = std::thread::Builder::new().name(name).spawn(run);
         thread.map(VcpuThread).map_err(HostError::os("start a vCPU's thread"))
     }
 
-    fn run(mut self, buses: &Buses, ending: &Ending) -> Exits {
+    fn run(mut self, buses: &Buses, ending: &Ending, pause: &Pause) -> Exits {
         let mut exits = Exits::default();
-        while !ending.requested() {
+        loop {
+            pause.park();
+            if ending.requested() {
+                break;
+            }
             let outcome = match self.fd.run() {
                 Ok(exit) => {
                     exits.count(&exit);

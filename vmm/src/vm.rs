@@ -1,27 +1,31 @@
 //! Assembly: a machine from its parts, in the order that KVM wants.
 
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use cafevm_devices::block::Disk;
+use cafevm_devices::block::Image;
 use cafevm_devices::serial::Serial;
+use cafevm_devices::svirtb;
 use kvm_bindings::CpuId;
 use kvm_ioctls::VmFd;
 use tracing::{debug, info, warn};
 
-use crate::attach;
+use crate::attach::{self, Attached, Surroundings};
 use crate::boot::{Boot, Entry};
 use crate::config::VmConfig;
 use crate::console::Output;
+use crate::control::{ControlSocket, Controlled};
 use crate::cpu_state;
 use crate::cpuid;
 use crate::dispatch::{Buses, Exits};
 use crate::error::{Error, HostError};
 use crate::event::Event;
 use crate::host::Host;
+use crate::io_loop::IoLoop;
 use crate::layout::{COM1_IRQ, KVM_TSS};
 use crate::memory;
+use crate::pause::Pause;
 use crate::size::Human;
 use crate::vcpu::{Ending, Vcpu, VcpuThread};
 use crate::wiring;
@@ -34,12 +38,19 @@ pub(crate) struct Vm {
     vcpus: Vec<Vcpu>,
     buses: Buses,
     vm: VmFd,
+    attached: Attached,
+    helper: Arc<Event>,
+    pause: Arc<Pause>,
     pub(crate) ending: Arc<Ending>,
 }
 
 /// A machine that runs.
 pub(crate) struct Running {
     threads: Vec<VcpuThread>,
+    /// The thread beside the vCPUs.
+    io: Option<JoinHandle<()>>,
+    stops: Vec<svirtb::Stop>,
+    pub(crate) pause: Arc<Pause>,
     pub(crate) ending: Arc<Ending>,
     pub(crate) serial: Arc<Mutex<Serial>>,
     /// Readable when the serial port has room for input again.
@@ -57,7 +68,7 @@ impl Vm {
     pub(crate) fn build(
         config: &VmConfig,
         boot: Boot,
-        disks: Vec<Disk>,
+        images: Vec<Image>,
         host: &Host,
     ) -> Result<Self, Error> {
         let vm = host.kvm.create_vm().map_err(HostError::kvm("create a machine"))?;
@@ -89,8 +100,11 @@ impl Vm {
             .collect::<Result<Vec<_>, HostError>>()?;
 
         let mut buses = Buses::default();
-        attach::attach_disks(&mut buses, config, disks, &vm, &ram)?;
-        Ok(Self { vcpus, buses, vm, ending: Arc::new(Ending::new()?) })
+        let ending = Arc::new(Ending::new()?);
+        let (helper, pause) = (Arc::new(Event::new()?), Arc::new(Pause::new(ending.clone())?));
+        let around = Surroundings { vm: &vm, ram: &ram, helper: &helper, pause: &pause };
+        let attached = attach::attach_disks(&mut buses, config, images, &around)?;
+        Ok(Self { vcpus, buses, vm, attached, helper, pause, ending })
     }
 
     /// Opens the console and lets the vCPUs run.
@@ -98,7 +112,11 @@ impl Vm {
     /// # Errors
     ///
     /// Where the console cannot be opened, or the host gives no thread.
-    pub(crate) fn start(mut self, output: Output) -> Result<Running, Error> {
+    pub(crate) fn start(
+        mut self,
+        output: Output,
+        control: Option<ControlSocket>,
+    ) -> Result<Running, Error> {
         let drained = Arc::new(Event::new()?);
         let tell = drained.clone();
         let line = wiring::line(&self.vm, COM1_IRQ)?;
@@ -110,10 +128,25 @@ impl Vm {
         debug!("memory bus: {:x?}; ports: {:x?}", self.buses.mmio, self.buses.pio);
 
         let buses = Arc::new(self.buses);
-        let mut running =
-            Running { threads: Vec::new(), ending: self.ending, serial, drained, _vm: self.vm };
+        let Attached { disks, stops } = self.attached;
+        let io = IoLoop {
+            ending: self.ending.clone(),
+            helper: self.helper,
+            controlled: Controlled { disks, pause: self.pause.clone() },
+            control,
+        };
+        let mut running = Running {
+            threads: Vec::new(),
+            io: Some(io.spawn()?),
+            stops,
+            pause: self.pause,
+            ending: self.ending,
+            serial,
+            drained,
+            _vm: self.vm,
+        };
         for vcpu in self.vcpus {
-            match vcpu.spawn(buses.clone(), running.ending.clone()) {
+            match vcpu.spawn(buses.clone(), running.ending.clone(), running.pause.clone()) {
                 Ok(thread) => running.threads.push(thread),
                 Err(error) => {
                     running.stop()?;
@@ -126,19 +159,36 @@ impl Vm {
 }
 
 impl Running {
+    /// Makes each vCPU that runs look what is asked of it. One that was just about to run may miss it.
+    pub(crate) fn kick(&self) {
+        for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
+            thread.kick();
+        }
+    }
+
+    /// Whether all vCPUs wait for the machine to go on.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.pause.parked() >= self.threads.len()
+    }
+
     /// Stops all vCPUs and waits for them; how often the guest left to us.
     ///
     /// # Errors
     ///
     /// Where one of their threads panicked.
-    pub(crate) fn stop(self) -> Result<Exits, HostError> {
+    pub(crate) fn stop(mut self) -> Result<Exits, HostError> {
         self.ending.stop();
+        for stop in &self.stops {
+            stop.stop();
+        }
+        // First: what is controlled from there belongs to the vCPUs, too.
+        if self.io.take().is_some_and(|io| io.join().is_err()) {
+            return Err(HostError::Bug("the thread beside the vCPUs panicked".to_owned()));
+        }
         let give_up = Instant::now() + STOPPING;
         let mut pause = Duration::from_micros(50);
         while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < give_up {
-            for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
-                thread.kick();
-            }
+            self.kick();
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
         }

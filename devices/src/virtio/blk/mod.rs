@@ -89,7 +89,12 @@ pub enum BlkError {
 }
 
 impl Options {
-    fn check(&self) -> Result<(), BlkError> {
+    /// Whether a device can be so.
+    ///
+    /// # Errors
+    ///
+    /// What is out of its range.
+    pub fn check(&self) -> Result<(), BlkError> {
         if self.id.len() > blk::ID_SIZE {
             return Err(BlkError::IdTooLong { id: self.id.clone() });
         }

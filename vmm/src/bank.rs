@@ -1,0 +1,113 @@
+//! What stands behind `--virtio-mmio`: `key=value,...` about the bank of virtio slots.
+
+use cafevm_devices::virtio::mmio::Version;
+
+use crate::config::VirtioBank;
+
+/// Why a text is not about a bank.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BankError {
+    /// There is no such key.
+    #[error("unknown key '{0}'; the keys are version, base, stride and slots")]
+    UnknownKey(String),
+    /// A key stands there without its value.
+    #[error("'{0}' needs a value: {0}=...")]
+    NoValue(String),
+    /// A value is none of those that are known.
+    #[error("bad value '{value}' for {key}; it is {known}")]
+    BadValue {
+        /// The key.
+        key: &'static str,
+        /// The value.
+        value: String,
+        /// The values there are.
+        known: &'static str,
+    },
+}
+
+/// Reads the text; what it does not name is as on QEMU's microvm.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn parse(text: &str) -> Result<VirtioBank, BankError> {
+    let mut bank = VirtioBank::default();
+    for item in text.split(',') {
+        let (key, value) =
+            item.split_once('=').ok_or_else(|| BankError::NoValue(item.to_owned()))?;
+        let bad = |key, known| BankError::BadValue { key, value: value.to_owned(), known };
+        match key {
+            "version" => {
+                bank.version = match value {
+                    "modern" => Version::Modern,
+                    "legacy" => Version::Legacy,
+                    _ => return Err(bad("version", "modern or legacy")),
+                };
+            }
+            "base" => {
+                let base = number(value).filter(|n| n.is_multiple_of(0x1000));
+                bank.base = base.ok_or_else(|| bad("base", "an address, a multiple of 0x1000"))?;
+            }
+            "stride" => {
+                let stride = number(value)
+                    .filter(|n| (0x200..=0x10_0000).contains(n) && n.is_multiple_of(8));
+                bank.stride = stride
+                    .ok_or_else(|| bad("stride", "from 0x200 to 0x100000, a multiple of 8"))?;
+            }
+            "slots" => {
+                let slots = value.parse().ok().filter(|n| (1..=32).contains(n));
+                bank.slots = slots.ok_or_else(|| bad("slots", "a number from 1 to 32"))?;
+            }
+            _ => return Err(BankError::UnknownKey(key.to_owned())),
+        }
+    }
+    Ok(bank)
+}
+
+/// A number, decimal or with 0x hexadecimal.
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bank_is_where_and_how_the_text_says() {
+        let bank = parse("base=0x0a000000,stride=0x400,slots=8,version=legacy").unwrap();
+        let expected = VirtioBank {
+            base: 0x0a00_0000,
+            stride: 0x400,
+            slots: 8,
+            version: Version::Legacy,
+            ..VirtioBank::default()
+        };
+        assert_eq!(bank, expected);
+        assert_eq!(parse("version=modern"), Ok(VirtioBank::default()));
+        assert_eq!(parse("stride=512"), Ok(VirtioBank::default()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_way_out() {
+        for (text, says) in [
+            ("", "'' needs a value"),
+            ("legacy", "'legacy' needs a value"),
+            ("irq=5", "unknown key 'irq'; the keys are version, base, stride and slots"),
+            ("version=2", "bad value '2' for version; it is modern or legacy"),
+            ("base=0xfeb00200", "a multiple of 0x1000"),
+            ("base=here", "bad value 'here' for base"),
+            ("stride=0x100", "from 0x200"),
+            ("stride=0x201", "a multiple of 8"),
+            ("slots=0", "a number from 1 to 32"),
+            ("slots=33", "a number from 1 to 32"),
+            ("slots=1,", "'' needs a value"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}
