@@ -54,9 +54,9 @@
 //! | Which exit status? | `exit.rs` |
 //! | What does `cafevm demo` show, and what does it check? | `demo/` |
 
-mod acpi;
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests make small numbers"))]
 
+mod acpi;
 mod attach;
 pub mod bank;
 pub mod boot;
