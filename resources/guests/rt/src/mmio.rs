@@ -3,12 +3,14 @@
 
 use core::arch::asm;
 
+use crate::boot_info;
+
 /// Where RAM ends at the latest and devices begin: 3 GiB. See the guest-physical map of cafevm.
 const HOLE_START: u64 = 0xc000_0000;
 /// The end of what is mapped: 4 GiB.
 const HOLE_END: u64 = 1 << 32;
 
-/// A window of device registers, `len` bytes from a guest-physical address in the hole below 4 GiB.
+/// A window of device registers, `len` bytes from a guest-physical address below 4 GiB where no RAM is.
 ///
 /// Each access is one `mov` of the width it names, at any alignment, in program order. Offsets count bytes from the
 /// start of the window; an access that does not lie wholly in it panics.
@@ -25,7 +27,7 @@ macro_rules! access {
         #[inline]
         pub fn $read(self, offset: u64) -> $type {
             let value: $type;
-            // SAFETY: `at` gives an address in the hole: mapped, and no memory of ours.
+            // SAFETY: `at` gives an address below 4 GiB and outside RAM: mapped, and no memory of ours.
             unsafe {
                 asm!(concat!("mov ", $operand, ", [{1}]"), out($class) value, in(reg) self.at(offset, $bits / 8),
                      options(nostack, preserves_flags));
@@ -52,6 +54,21 @@ impl Mmio {
             Some(end) if base >= HOLE_START && end <= HOLE_END => Some(Mmio { base, len }),
             _ => None,
         }
+    }
+
+    /// The window of `len` bytes at `base`, which may also lie above a small machine's RAM; `None` where the memory
+    /// map has RAM there, or the loader gave none.
+    pub fn outside_ram(base: u64, len: u64) -> Option<Mmio> {
+        const RAM: u32 = 1;
+        let hole = Mmio::new(base, len);
+        if hole.is_some() {
+            return hole;
+        }
+        let end = base.checked_add(len).filter(|end| *end <= HOLE_END)?;
+        let map = boot_info::get().memory_map();
+        let mut ram = map.iter().filter(|region| region.kind == RAM);
+        let meets = ram.any(|r| r.address < end && base < r.address.saturating_add(r.size));
+        (!map.is_empty() && !meets).then_some(Mmio { base, len })
     }
 
     /// The guest-physical address of the window's start.

@@ -40,9 +40,9 @@ pub struct Disk {
 
 impl Disk {
     /// A driver for the device of `slot`, which nothing is said to yet. `wait` is how it waits for requests to end; by
-    /// interrupt, this processor takes them. `None` where the slot's window is not in the hole for devices.
+    /// interrupt, this processor takes them. `None` where RAM is in the slot's window.
     pub fn new(slot: VirtioSlot, wait: Wait) -> Option<Disk> {
-        let window = Mmio::new(slot.base, slot.size)?;
+        let window = Mmio::outside_ram(slot.base, slot.size)?;
         // Without a line there is no choice but to poll.
         let events =
             if wait == Wait::Interrupt { interrupt::watch(slot.line, window) } else { None };

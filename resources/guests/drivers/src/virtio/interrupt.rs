@@ -40,7 +40,8 @@ pub fn watch(line: u8, window: Mmio) -> Option<Events> {
 
 fn interrupted(line: u64) {
     let Some(entry) = usize::try_from(line).ok().and_then(|line| TABLE.get(line)) else { return };
-    let Some(window) = Mmio::new(entry.base.load(Ordering::Acquire), super::spec::CONFIG) else {
+    let Some(window) = Mmio::outside_ram(entry.base.load(Ordering::Acquire), super::spec::CONFIG)
+    else {
         return;
     };
     // Acknowledged first: whatever the device does from here on interrupts anew (4.2.3.4).

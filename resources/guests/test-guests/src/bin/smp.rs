@@ -114,9 +114,7 @@ fn work(who: Who, disk: &mut dyn Round) -> Outcome {
 }
 
 fn open_virtio(slot: VirtioSlot, wait: Wait) -> Result<virtio::Disk, Failure> {
-    let Some(mut disk) = virtio::Disk::new(slot, wait) else {
-        fail!("{slot:x?} is not in the hole")
-    };
+    let Some(mut disk) = virtio::Disk::new(slot, wait) else { fail!("{slot:x?} is where RAM is") };
     match disk.handshake(&mut Quiet) {
         Ok(()) => Ok(disk),
         Err(error) => fail!("the disk at {:#x}: {error}", slot.base),

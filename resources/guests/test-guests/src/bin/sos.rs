@@ -140,7 +140,7 @@ impl Disk {
 }
 
 fn interrupted(base: u64) {
-    let Some(registers) = Mmio::new(base, SLOT_SIZE) else { return };
+    let Some(registers) = Mmio::outside_ram(base, SLOT_SIZE) else { return };
     registers.write32(0x064, registers.read32(0x060));
     INTERRUPTS.fetch_add(1, Ordering::AcqRel);
 }
@@ -149,8 +149,8 @@ fn interrupted(base: u64) {
 fn scan(bank: u64, slots: u64) -> Result<Mmio, scenario::Failure> {
     let (mut disks, mut first) = (0, None);
     for number in 0..slots {
-        let Some(slot) = Mmio::new(bank + number * SLOT_SIZE, SLOT_SIZE) else {
-            fail!("bank={bank:#x} is not in the hole")
+        let Some(slot) = Mmio::outside_ram(bank + number * SLOT_SIZE, SLOT_SIZE) else {
+            fail!("bank={bank:#x} is where RAM is")
         };
         ensure_eq!(slot.read32(0x000), 0x7472_6976, "MagicValue of slot {number}");
         ensure_eq!(slot.read32(0x004), 2, "Version of slot {number}");

@@ -77,7 +77,7 @@ struct Chain([usize; 3]);
 impl Disk {
     fn new(slot: VirtioSlot) -> Option<Disk> {
         Some(Disk {
-            registers: Mmio::new(slot.base, slot.size)?,
+            registers: Mmio::outside_ram(slot.base, slot.size)?,
             desc: Dma::new(PAGE, PAGE),
             avail: Dma::new(PAGE, PAGE),
             used: Dma::new(PAGE, PAGE),
@@ -218,7 +218,7 @@ impl Disk {
 }
 
 fn interrupted(base: u64) {
-    let Some(registers) = Mmio::new(base, 0x100) else { return };
+    let Some(registers) = Mmio::outside_ram(base, 0x100) else { return };
     let causes = registers.read32(INTERRUPT_STATUS) & 3;
     registers.write32(INTERRUPT_ACK, causes);
     INTERRUPTS.fetch_add(1, Ordering::AcqRel);

@@ -1,0 +1,70 @@
+//! Named tests, and which of them this machine cannot run.
+//!
+//! Where /dev/kvm is missing its tests are listed as ignored, and why is said once. With `CAFEVM_REQUIRE_KVM=1` they
+//! are run all the same, and so fail.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+use crate::Outcome;
+
+/// A test: its name, and what it does.
+pub type Test = (&'static str, fn() -> Outcome);
+
+/// Runs the tests of a file that the arguments ask for; `programs` are those of the host that they need.
+pub fn main(programs: &[&str], tests: &[Test]) -> ExitCode {
+    let reason = missing(programs);
+    if let Some(reason) = &reason {
+        eprintln!("ignored here: {reason}");
+    }
+    let trials = tests.iter().map(|&(name, test)| {
+        Trial::test(name, test).with_kind("kvm").with_ignored_flag(reason.is_some())
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// Why the tests cannot be run here.
+fn missing(programs: &[&str]) -> Option<String> {
+    let required = env::var_os("CAFEVM_REQUIRE_KVM").is_some_and(|value| value == "1");
+    if !required
+        && let Err(error) = OpenOptions::new().read(true).write(true).open(cafevm::config::KVM)
+    {
+        return Some(format!("/dev/kvm: {error} (CAFEVM_REQUIRE_KVM=1 makes that a failure)"));
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let there = |program: &str| env::split_paths(&path).any(|dir| is_file(&dir, program));
+    programs
+        .iter()
+        .find(|program| !there(program))
+        .map(|program| format!("no {program} on this machine"))
+}
+
+fn is_file(directory: &Path, program: &str) -> bool {
+    directory.join(program).is_file()
+}
+
+/// The main function of a file of tests: `tests! { first, second }`, or `tests! { needs ["gcc"]; first, second }`.
+#[macro_export]
+macro_rules! tests {
+    (needs $programs:expr; $($test:ident),+ $(,)?) => {
+        fn main() -> std::process::ExitCode {
+            $crate::suite::main(&$programs, &[$((stringify!($test), $test)),+])
+        }
+    };
+    ($($test:ident),+ $(,)?) => { $crate::tests! { needs []; $($test),+ } };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_looked_for_where_a_shell_would() {
+        assert!(is_file(Path::new("/bin"), "sh"));
+        assert!(!is_file(Path::new("/bin"), "no-such-program-anywhere"));
+    }
+}

@@ -1,0 +1,45 @@
+//! rCore's published driver crate, polled and by interrupt: `resources/guests/test-guests/src/bin/rcore.rs`.
+
+use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, sectors, tests};
+use cafevm_resources::test_guests::RCORE;
+
+tests! { rw, readonly }
+
+fn rw() -> Outcome {
+    let scratch = Scratch::new()?;
+    // A ragged end is no sector of a virtio disk, and nobody touches it.
+    let image = scratch.image("d.img", 64 * SECTOR + 200)?;
+    let run = Guest::new(RCORE).cmdline("t=rw").disk(&image, "id=root").run()?;
+    run.passed(&[
+        "init",
+        "polled-reads",
+        "polled-writes",
+        "past-the-end",
+        "by-interrupt",
+        "init-again",
+    ])?;
+    run.said("capacity 64 sectors")?;
+    run.said("readonly false")?;
+    run.said("id root")?;
+    image.holds(|wanted| {
+        wanted[sectors(20..24)].fill(0x20);
+        wanted[sectors(24..25)].fill(0x24);
+    })
+}
+
+fn readonly() -> Outcome {
+    let scratch = Scratch::new()?;
+    let image = scratch.image("d.img", 80 * SECTOR)?;
+    let run = Guest::new(RCORE).cmdline("t=readonly").disk(&image, "readonly=on").run()?;
+    run.passed(&[
+        "init",
+        "polled-reads",
+        "a-write-is-refused",
+        "past-the-end",
+        "by-interrupt",
+        "init-again",
+    ])?;
+    run.said("capacity 80 sectors")?;
+    run.said("readonly true")?;
+    image.is_untouched()
+}
