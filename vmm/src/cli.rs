@@ -25,7 +25,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Boot a guest with disks.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Show the whole on two scratch images: both handshakes, requests, and what the images hold afterwards.
     Demo(DemoArgs),
 }
@@ -37,6 +37,16 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DEVICE", default_value = KVM)]
     pub kvm: PathBuf,
 }
+
+const DISK: &str = "\
+A disk, any number of times: the path of a raw image, or
+path=FILE[,bus=virtio|svirtb][,readonly=on|off][,cache=writeback|writethrough|none|unsafe]
+[,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096],
+for svirtb [,entry-size=auto|32|28]; 'ro' is short for readonly=on, and ',,' is a comma in a path";
+
+const VIRTIO_MMIO: &str = "\
+The virtio slots: version=modern|legacy, base=ADDR, stride=BYTES, slots=N
+[default: version=modern,base=0xfeb00000,stride=0x200,slots=32]";
 
 const STATUS: &str = "\
 Exit status:
@@ -72,16 +82,12 @@ pub struct RunArgs {
     )]
     pub cmdline: String,
 
-    /// A disk, any number of times: the path of a raw image, or
-    /// path=FILE[,bus=virtio|svirtb][,readonly=on|off][,cache=writeback|writethrough|none|unsafe]
-    /// [,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096],
-    /// for svirtb [,entry-size=auto|32|28]; 'ro' is short for readonly=on, and ',,' is a comma in a path
-    #[arg(long = "disk", value_name = "SPEC", value_parser = spec::parse)]
+    /// The disks.
+    #[arg(long = "disk", value_name = "SPEC", value_parser = spec::parse, help = DISK)]
     pub disks: Vec<DiskConfig>,
 
-    /// The virtio slots: version=modern|legacy, base=ADDR, stride=BYTES, slots=N
-    /// [default: version=modern,base=0xfeb00000,stride=0x200,slots=32]
-    #[arg(long, value_name = "KEY=VALUE,...", value_parser = bank::parse)]
+    /// The virtio slots.
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = bank::parse, help = VIRTIO_MMIO)]
     pub virtio_mmio: Option<VirtioBank>,
 
     /// Refuse what a virtio driver gets wrong; else it is borne as far as possible, and said
@@ -201,7 +207,7 @@ mod tests {
     fn parse(line: &str) -> Result<RunArgs, Instead> {
         let words = ["cafevm", "run"].into_iter().chain(line.split_whitespace());
         match super::parse(words.map(Into::into))?.command {
-            Command::Run(args) => Ok(args),
+            Command::Run(args) => Ok(*args),
             Command::Demo(args) => panic!("{args:?}"),
         }
     }

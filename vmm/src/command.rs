@@ -27,14 +27,14 @@ pub fn main() -> u8 {
     };
     end_on_panic();
     match cli.command {
-        Command::Run(args) => run_command(args),
+        Command::Run(args) => run_command(*args),
         Command::Demo(args) => demo_command(args),
     }
 }
 
 /// A panic is a bug of ours. Whichever thread has it, the terminal is restored, and the status is none of the
 /// guest's, as Rust's own 101 would be.
-fn end_on_panic() {
+pub fn end_on_panic() {
     panic::set_hook(Box::new(|info| {
         terminal::restore();
         let place =

@@ -28,7 +28,7 @@ pub(crate) struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Watches until the machine is to end; [`Ending`] then knows why.
+    /// Watches until the machine is to end; `Ending` then knows why.
     ///
     /// # Errors
     ///

@@ -1,9 +1,10 @@
 use super::*;
 use crate::layout::{GDT, GIB, PAGE_TABLES, START_INFO, ZERO_PAGE};
 
-fn kernel(places: &[Range<u64>], entry: Entry) -> Kernel {
-    let segments =
-        places.iter().map(|place| Segment { place: place.clone(), file: 0..4 }).collect();
+/// A kernel whose segments lie from here to there.
+fn kernel(places: &[(u64, u64)], entry: Entry) -> Kernel {
+    let segment = |&(start, end): &(u64, u64)| Segment { place: start..end, file: 0..4 };
+    let segments = places.iter().map(segment).collect();
     Kernel {
         name: "k".to_owned(),
         bytes: Bytes::from(b"code".to_vec()),
@@ -13,7 +14,7 @@ fn kernel(places: &[Range<u64>], entry: Entry) -> Kernel {
     }
 }
 
-fn plan(places: &[Range<u64>], memory: u64) -> Result<Boot, BootError> {
+fn plan(places: &[(u64, u64)], memory: u64) -> Result<Boot, BootError> {
     Boot::plan(kernel(places, Entry::Pvh(0x20_0000)), None, String::new(), memory)
 }
 
@@ -25,8 +26,8 @@ fn message(result: Result<Boot, BootError>) -> String {
 
 #[test]
 fn a_kernel_that_does_not_fit_is_told_with_figures() {
-    assert!(plan(&[0x20_0000..64 * MIB], 64 * MIB).is_ok());
-    let text = message(plan(&[0x20_0000..64 * MIB + 1], 64 * MIB));
+    assert!(plan(&[(0x20_0000, 64 * MIB)], 64 * MIB).is_ok());
+    let text = message(plan(&[(0x20_0000, 64 * MIB + 1)], 64 * MIB));
     assert!(text.contains("0x200000 to 0x4000001"), "{text}");
     assert!(text.contains("--memory 64 MiB"), "{text}");
     assert!(text.contains("give at least --memory 65M"), "{text}");
@@ -34,33 +35,33 @@ fn a_kernel_that_does_not_fit_is_told_with_figures() {
 
 #[test]
 fn nothing_is_loaded_between_3_and_4_gib() {
-    let text = message(plan(&[3 * GIB..3 * GIB + 4096], 8 * GIB));
+    let text = message(plan(&[(3 * GIB, 3 * GIB + 4096)], 8 * GIB));
     assert!(text.contains("link it at a lower physical address"), "{text}");
-    assert!(plan(&[4 * GIB..4 * GIB + 4096], 8 * GIB).is_ok());
-    assert!(plan(&[4 * GIB..4 * GIB + 4096], 3 * GIB).is_err());
-    assert!(plan(&[u64::MAX - 1..u64::MAX], 8 * GIB).is_err());
+    assert!(plan(&[(4 * GIB, 4 * GIB + 4096)], 8 * GIB).is_ok());
+    assert!(plan(&[(4 * GIB, 4 * GIB + 4096)], 3 * GIB).is_err());
+    assert!(plan(&[(u64::MAX - 1, u64::MAX)], 8 * GIB).is_err());
 }
 
 #[test]
 fn the_boot_area_is_not_loaded_over() {
-    for place in [0..0x1001, 0x7c00..0x7e00, 0x1_ffff..0x2_0000, 0..MIB] {
-        let text = message(plan(std::slice::from_ref(&place), 64 * MIB));
+    for place in [(0, 0x1001), (0x7c00, 0x7e00), (0x1_ffff, 0x2_0000), (0, MIB)] {
+        let text = message(plan(&[place], 64 * MIB));
         assert!(text.contains("overlaps the boot area 0x1000 to 0x20000"), "{text}");
     }
-    assert!(plan(&[0..0x1000, 0x2_0000..0x3_0000], 64 * MIB).is_ok());
+    assert!(plan(&[(0, 0x1000), (0x2_0000, 0x3_0000)], 64 * MIB).is_ok());
 }
 
 #[test]
 fn memory_is_whole_pages_and_at_least_a_mib() {
-    assert!(matches!(plan(&[0..16], MIB - PAGE), Err(BootError::MemoryTooSmall { .. })));
-    assert!(matches!(plan(&[0..16], MIB + 1), Err(BootError::MemoryNotPages { .. })));
+    assert!(matches!(plan(&[(0, 16)], MIB - PAGE), Err(BootError::MemoryTooSmall { .. })));
+    assert!(matches!(plan(&[(0, 16)], MIB + 1), Err(BootError::MemoryNotPages { .. })));
 }
 
 #[test]
 fn an_initrd_lies_on_a_page_at_the_top_of_low_memory() {
     let with = |len: usize, memory| {
         let initrd = Some(("i".to_owned(), Bytes::from(vec![7; len])));
-        let kernel = kernel(&[0x20_0000..0x30_0000], Entry::Pvh(0x20_0000));
+        let kernel = kernel(&[(0x20_0000, 0x30_0000)], Entry::Pvh(0x20_0000));
         Boot::plan(kernel, initrd, String::new(), memory)
     };
     for (memory, top) in [(64 * MIB, 64 * MIB), (8 * GIB, 3 * GIB)] {
@@ -79,7 +80,7 @@ fn an_initrd_lies_on_a_page_at_the_top_of_low_memory() {
 #[test]
 fn a_command_line_has_room_for_65535_bytes() {
     let with = |text: String| {
-        Boot::plan(kernel(&[0x20_0000..0x30_0000], Entry::Pvh(0x20_0000)), None, text, 64 * MIB)
+        Boot::plan(kernel(&[(0x20_0000, 0x30_0000)], Entry::Pvh(0x20_0000)), None, text, 64 * MIB)
     };
     assert!(with("a".repeat(65535)).is_ok());
     assert!(message(with("a".repeat(65536))).contains("65536 bytes"));
@@ -89,7 +90,7 @@ fn a_command_line_has_room_for_65535_bytes() {
 fn loaded(entry: Entry, initrd: bool) -> (GuestRam, Start) {
     let initrd = initrd.then(|| ("i".to_owned(), Bytes::from(b"initrd".to_vec())));
     let boot =
-        Boot::plan(kernel(&[0x20_0000..0x20_1000], entry), initrd, "a=b".to_owned(), 4 * MIB);
+        Boot::plan(kernel(&[(0x20_0000, 0x20_1000)], entry), initrd, "a=b".to_owned(), 4 * MIB);
     let ram = GuestRam::anonymous(&[(0, 4 << 20)]).unwrap();
     let start = boot.unwrap().load(&ram).unwrap();
     assert_eq!(ram.read(0x20_0000).unwrap(), *b"code\0");

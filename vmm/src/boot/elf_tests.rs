@@ -28,9 +28,10 @@ fn note(bytes: Vec<u8>) -> Part {
 /// One note: name, type, description, each padded to 4 bytes.
 fn note_bytes(name: &[u8], kind: u32, desc: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for word in [name.len() as u32, desc.len() as u32, kind] {
-        bytes.extend(word.to_le_bytes());
+    for len in [name.len(), desc.len()] {
+        bytes.extend(u32::try_from(len).unwrap().to_le_bytes());
     }
+    bytes.extend(kind.to_le_bytes());
     for part in [name, desc] {
         bytes.extend(part);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -48,20 +49,21 @@ impl File {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let (header, part_header) = if self.is_64 { (64, 56) } else { (52, 32) };
+        let (header, part_header): (u16, u16) = if self.is_64 { (64, 56) } else { (52, 32) };
+        let parts = u16::try_from(self.parts.len()).unwrap();
         let mut bytes = vec![0x7f, b'E', b'L', b'F', if self.is_64 { 2 } else { 1 }, 1, 1];
         bytes.resize(16, 0);
         bytes.extend(2u16.to_le_bytes());
         bytes.extend(self.machine.to_le_bytes());
         bytes.extend(1u32.to_le_bytes());
         self.word(&mut bytes, self.entry);
-        self.word(&mut bytes, header);
+        self.word(&mut bytes, u64::from(header));
         self.word(&mut bytes, 0);
         bytes.extend([0; 4]);
-        for half in [header as u16, part_header, self.parts.len() as u16, 0, 0, 0] {
+        for half in [header, part_header, parts, 0, 0, 0] {
             bytes.extend(half.to_le_bytes());
         }
-        let mut offset = header + u64::from(part_header) * self.parts.len() as u64;
+        let mut offset = u64::from(header) + u64::from(part_header) * u64::from(parts);
         for part in &self.parts {
             bytes.extend(part.kind.to_le_bytes());
             if self.is_64 {

@@ -1,7 +1,7 @@
 //! `cafevm demo`: the main job, shown as a story that a newcomer can follow, and checked from the host's side.
 //!
 //! Two scratch images, the built-in guest, both protocols. Each register access and each request is printed as
-//! the device saw it ([`story`]); when the guest has ended, the images are compared with what it was told to
+//! the device saw it (`story.rs`); when the guest has ended, the images are compared with what it was told to
 //! write.
 
 mod story;

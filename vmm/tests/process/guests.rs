@@ -1,0 +1,66 @@
+//! Guests of a few instructions, as ELF files made by hand.
+
+/// Where they are loaded and begin.
+const BASE: u64 = 0x20_0000;
+
+/// Prints the command line from PVH's start_info: mov esi, [ebx+0x18]; then bytes to COM1 until a zero; exits 0.
+pub(crate) const PRINT_PVH: &[u8] =
+    b"\x8b\x73\x18\x66\xba\xf8\x03\xac\x84\xc0\x74\x03\xee\xeb\xf8\xb0\x00\xe6\xf4";
+/// The same in 64-bit mode from the zero page: mov esi, [rsi+0x228].
+pub(crate) const PRINT_LONG: &[u8] =
+    b"\x8b\xb6\x28\x02\x00\x00\x66\xba\xf8\x03\xac\x84\xc0\x74\x03\xee\xeb\xf8\xb0\x00\xe6\xf4";
+/// Sends 'R' and spins.
+pub(crate) const READY_AND_SPIN: &[u8] = b"\x66\xba\xf8\x03\xb0R\xee\xeb\xfe";
+/// Sends 'F' for ever.
+pub(crate) const FLOOD: &[u8] = b"\x66\xba\xf8\x03\xb0F\xee\xeb\xfd";
+/// Polls the line status of COM1 for input and sends it back, until a 'q' comes; exits 0.
+pub(crate) const ECHO: &[u8] =
+    b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xf7\x66\xba\xf8\x03\xec\x3cq\x74\x03\xee\xeb\xeb\xb0\x00\xe6\xf4";
+
+/// A guest entered in 32-bit mode by a PVH note.
+pub(crate) fn pvh(code: &[u8]) -> Vec<u8> {
+    let mut note = Vec::new();
+    for word in [4u32, 4, 18] {
+        note.extend(word.to_le_bytes());
+    }
+    note.extend(b"Xen\0");
+    note.extend((BASE as u32).to_le_bytes());
+    elf(code, &note)
+}
+
+/// A guest entered in 64-bit mode.
+pub(crate) fn long(code: &[u8]) -> Vec<u8> {
+    elf(code, &[])
+}
+
+fn elf(code: &[u8], note: &[u8]) -> Vec<u8> {
+    let parts: u16 = if note.is_empty() { 1 } else { 2 };
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    for half in [2u16, 62] {
+        file.extend(half.to_le_bytes()); // an executable for x86-64
+    }
+    file.extend(1u32.to_le_bytes());
+    for word in [BASE, 64, 0] {
+        file.extend(word.to_le_bytes()); // entry, program headers, sections
+    }
+    file.extend([0; 4]);
+    for half in [64, 56, parts, 64, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    let contents = 64 + 56 * u64::from(parts);
+    let mut part = |kind: u32, offset: u64, addr: u64, len: usize| {
+        file.extend(kind.to_le_bytes());
+        file.extend(7u32.to_le_bytes());
+        for word in [offset, addr, addr, len as u64, len as u64, 4] {
+            file.extend(word.to_le_bytes());
+        }
+    };
+    part(1, contents, BASE, code.len());
+    if !note.is_empty() {
+        part(4, contents + code.len() as u64, 0, note.len());
+    }
+    file.extend(code);
+    file.extend(note);
+    file
+}
