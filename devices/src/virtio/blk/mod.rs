@@ -247,8 +247,9 @@ impl VirtioDevice for Blk {
 
     fn stop_queue(&mut self, queue: u16) {
         if let Some(live) = &mut self.live {
-            self.service.drain(live);
+            // Gone first, so that nothing in flight is answered there; other queues' requests are.
             live.stop_queue(queue);
+            self.service.settle(live);
         }
     }
 
@@ -261,7 +262,7 @@ impl VirtioDevice for Blk {
 
     fn resize(&mut self, bytes: u64) -> Result<bool, GrowError> {
         if let Some(live) = &mut self.live {
-            self.service.drain(live);
+            self.service.settle(live);
         }
         self.service.grow(bytes)?;
         let before = self.config.capacity;

@@ -104,6 +104,7 @@ impl Service {
     /// Takes what the driver made available on a queue, as many requests as the queue has entries at most,
     /// answers all that is finished, and interrupts once if the driver wants that.
     pub(super) fn serve(&mut self, live: &mut Live, config: &Config, index: u16) -> Served {
+        self.answer_finished(live);
         let mut budget = live.queue(index).map_or(0, |queue| queue.size());
         let mut served = Served::All;
         while !live.broken {
@@ -118,6 +119,12 @@ impl Service {
                 break;
             }
         }
+        Self::interrupt(live);
+        served
+    }
+
+    /// Interrupts once, if the driver of any queue wants that for what was answered.
+    fn interrupt(live: &mut Live) {
         let mut interrupt = false;
         for queue in live.queues.iter_mut().flatten() {
             interrupt |= queue.wants_interrupt();
@@ -125,7 +132,16 @@ impl Service {
         if interrupt {
             live.notifier.used_buffers();
         }
-        served
+    }
+
+    /// Waits for all that is in flight, and answers it; what came by a queue that is gone has nobody to be told.
+    pub(super) fn settle(&mut self, live: &mut Live) {
+        self.answer_finished(live);
+        while !live.flights.is_empty() {
+            self.disk.wait();
+            self.answer_finished(live);
+        }
+        Self::interrupt(live);
     }
 
     /// Waits for all that is in flight, and answers nobody: the queues are about to go.
@@ -141,7 +157,7 @@ impl Service {
 
     /// Brings what was answered to stable storage. A failure has nobody to go to but the log: no request asked.
     pub(super) fn flush(&mut self, live: &mut Live) {
-        self.drain(live);
+        self.settle(live);
         if let Err(error) = self.disk.run(Operation::Flush, 0) {
             let name = self.disk.name();
             self.complaints.say(rules::HOST, format_args!("{name}: a flush failed: {error}"));
