@@ -64,7 +64,7 @@ On a terminal: Ctrl-A X ends cafevm, Ctrl-A H lists the keys, Ctrl-A Ctrl-A send
 #[derive(Debug, Args)]
 #[command(after_help = STATUS)]
 pub struct RunArgs {
-    /// The kernel, an ELF file for x86 with a PVH note or a 64-bit entry [default: the built-in block shell]
+    /// The kernel: a Linux bzImage, or an ELF file for x86 with a PVH note or a 64-bit entry [default: the built-in block shell]
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
 
@@ -72,7 +72,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
 
-    /// The kernel's command line; where each virtio disk is found is appended
+    /// The kernel's command line; where each virtio disk is found is appended, and for Linux console=ttyS0 and
+    /// panic=-1 are put in front where it has no console= and no panic=
     #[arg(
         long,
         value_name = "TEXT",

@@ -16,6 +16,10 @@ use kvm_ioctls::VcpuFd;
 pub enum Cause {
     /// An exception while a double fault was being delivered.
     TripleFault,
+    /// The guest's kernel told of its panic, by pvpanic.
+    Panic,
+    /// A Linux guest reset the machine as it does after a panic.
+    ResetInEmergency,
     /// KVM gave up on the guest (KVM_EXIT_INTERNAL_ERROR).
     Internal {
         /// KVM's number for what failed.
@@ -60,6 +64,11 @@ impl fmt::Display for Cause {
             Self::TripleFault => f.write_str(
                 "triple fault: an exception came while a double fault was being delivered \
                  (is there a valid IDT, stack and page table?)",
+            ),
+            Self::Panic => f.write_str("its kernel panicked (and said so by pvpanic); see its console"),
+            Self::ResetInEmergency => f.write_str(
+                "its kernel reset the machine without shutting it down, as Linux does after a panic \
+                 (or SysRq-B, or with reboot=force); see its console",
             ),
             Self::Internal { suberror, instruction } => {
                 let why = match *suberror {

@@ -5,7 +5,7 @@ use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
 use kvm_ioctls::VcpuExit;
 
 use crate::crash::Cause;
-use crate::layout::{DEBUG_EXIT_PORT, RESET_COMMAND, RESET_PORT};
+use crate::power;
 
 /// The two address spaces of a machine.
 #[derive(Debug, Default)]
@@ -65,9 +65,8 @@ pub fn dispatch(exit: VcpuExit<'_>, buses: &Buses) -> Outcome {
 /// Reads from a port. KVM shows a wide read and a string of narrow ones in the same way; as no port here is
 /// wider than a byte, it is taken as a string: each byte is read from the same port.
 fn port_read(port: u16, data: &mut [u8], buses: &Buses) {
-    if port == RESET_PORT {
-        // The keyboard controller's status: nothing to read, and ready for a command.
-        data.fill(0);
+    if let Some(value) = power::read(port) {
+        data.fill(value);
         return;
     }
     for byte in data {
@@ -76,20 +75,15 @@ fn port_read(port: u16, data: &mut [u8], buses: &Buses) {
 }
 
 fn port_write(port: u16, data: &[u8], buses: &Buses) -> Outcome {
-    match (port, data) {
-        (RESET_PORT, [RESET_COMMAND, ..]) => return Outcome::Reset,
-        (DEBUG_EXIT_PORT, &[a]) => return Outcome::DebugExit(u32::from(a)),
-        (DEBUG_EXIT_PORT, &[a, b]) => {
-            return Outcome::DebugExit(u32::from(u16::from_le_bytes([a, b])));
-        }
-        (DEBUG_EXIT_PORT, &[a, b, c, d]) => {
-            return Outcome::DebugExit(u32::from_le_bytes([a, b, c, d]));
-        }
-        (_, [] | [_] | [_, _] | [_, _, _, _]) => {
+    if let Some(outcome) = power::write(port, data) {
+        return outcome;
+    }
+    match data {
+        [] | [_] | [_, _] | [_, _, _, _] => {
             buses.pio.write(u64::from(port), data);
         }
         // More bytes than an access has: a string of bytes.
-        (_, string) => {
+        string => {
             for byte in string {
                 buses.pio.write(u64::from(port), std::slice::from_ref(byte));
             }

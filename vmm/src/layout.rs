@@ -9,6 +9,8 @@
 //!                   │ 0x1_0000  command line                │
 //!                   │ 0x2_0000                              ┘
 //!                   │ 0x9_fc00  reserved, as on a PC
+//!                   │ 0xe_0000  ACPI tables
+//!                   │ 0xf_fff0  the restart code: where a PC's firmware would begin
 //!                   │ 0x10_0000 kernel, and whatever it wants
 //!                   │           initrd, at the top
 //!  0xc000_0000  RAM ends here at the latest; the rest is above 4 GiB
@@ -20,7 +22,8 @@
 //!  0x1_0000_0000  RAM above 4 GiB
 //! ```
 //!
-//! Ports: COM1 at 0x3f8 (interrupt 4), the keyboard controller's reset at 0x64, the debug exit at 0xf4.
+//! Ports: COM1 at 0x3f8 (interrupt 4); the keyboard controller's reset at 0x64, the debug exit at 0xf4, pvpanic at
+//! 0x505, ACPI's sleep registers at 0x600 (`power.rs`).
 
 use std::ops::Range;
 
@@ -56,6 +59,10 @@ pub const CONVENTIONAL_END: u64 = 0x9_fc00;
 pub const VIDEO_START: u64 = 0xa_0000;
 /// The area in which a kernel looks for the firmware's tables.
 pub const FIRMWARE: Range<u64> = 0xe_0000..0x10_0000;
+/// The ACPI tables; the first is the RSDP.
+pub const ACPI: Range<u64> = FIRMWARE.start..0xf_0000;
+/// Where a processor goes on after a reset, as real mode names it: f000:fff0, or ffff:0000.
+pub const RESTART: u64 = FIRMWARE.end - 0x10;
 
 /// The most RAM below 4 GiB.
 pub const LOW_RAM_END: u64 = 3 * GIB;
@@ -85,6 +92,12 @@ pub const RESET_PORT: u16 = 0x64;
 pub const RESET_COMMAND: u8 = 0xfe;
 /// The port that ends the machine with the guest's own status.
 pub const DEBUG_EXIT_PORT: u16 = 0xf4;
+/// pvpanic's port, as on a PC of QEMU's.
+pub const PVPANIC_PORT: u16 = 0x505;
+/// ACPI's sleep control register.
+pub const SLEEP_CONTROL_PORT: u16 = 0x600;
+/// ACPI's sleep status register.
+pub const SLEEP_STATUS_PORT: u16 = 0x601;
 
 /// Where `memory` bytes of RAM lie: (guest-physical address, bytes), lowest first.
 pub fn ram(memory: u64) -> Vec<Range<u64>> {

@@ -43,7 +43,9 @@
 //! | How is a kernel understood, loaded and told things? | `boot/` |
 //! | In which order is a machine put together? | `vm.rs`, `memory.rs`, `attach.rs`, `wiring.rs` |
 //! | What does a vCPU begin with, and what does it see of its processor? | `cpu_state.rs`, `cpuid.rs` |
+//! | What does a stock kernel learn from firmware's tables? | `acpi.rs` |
 //! | What does an exit of the guest mean? | `dispatch.rs` |
+//! | How does a guest power off or reset, or tell of a panic? | `power.rs`, `restart.rs` |
 //! | How do vCPUs run and stop? | `vcpu.rs` |
 //! | How is a machine paused, and told things while it runs? | `pause.rs`, `control/`, `io_loop.rs` |
 //! | How does the guest's console reach a person? | `console.rs`, `terminal.rs`, `keys.rs` |
@@ -54,6 +56,7 @@
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests make small numbers"))]
 
+mod acpi;
 mod attach;
 pub mod bank;
 pub mod boot;
@@ -77,6 +80,8 @@ pub mod layout;
 mod log;
 mod memory;
 mod pause;
+mod power;
+mod restart;
 pub mod run;
 pub mod signals;
 pub mod size;

@@ -62,7 +62,8 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
         .map(read_initrd)
         .transpose()
         .map_err(crate::boot::BootError::Read)?;
-    let boot = Boot::plan(kernel, initrd, config.whole_command_line(), config.memory)?;
+    let command_line = kernel.command_line(config.whole_command_line());
+    let boot = Boot::plan(kernel, initrd, command_line, config.memory)?;
     if let Output::File(path) = &console.output {
         check_serial_file(path, config)?;
     }

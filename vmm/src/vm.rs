@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use cafevm_devices::block::Image;
 use cafevm_devices::serial::Serial;
 use cafevm_devices::svirtb;
+use cafevm_devices::virtio::mmio::SLOT_SIZE;
 use kvm_bindings::CpuId;
 use kvm_ioctls::VmFd;
 use tracing::{debug, info, warn};
 
+use crate::acpi::{self, Machine};
 use crate::attach::{self, Attached, Surroundings};
-use crate::boot::{Boot, Entry};
+use crate::boot::{Boot, BootError, Entry};
 use crate::config::VmConfig;
 use crate::console::Output;
 use crate::control::{ControlSocket, Controlled};
@@ -26,6 +28,7 @@ use crate::io_loop::IoLoop;
 use crate::layout::{COM1_IRQ, KVM_TSS};
 use crate::memory;
 use crate::pause::Pause;
+use crate::restart;
 use crate::size::Human;
 use crate::vcpu::{Ending, Vcpu, VcpuThread};
 use crate::wiring;
@@ -80,6 +83,10 @@ impl Vm {
         describe(config, &boot);
 
         let start = boot.load(&ram)?;
+        let slots = config.virtio_disks().map(|(slot, _)| slot).collect();
+        let machine = Machine { cpus: config.cpus, slots, slot_size: SLOT_SIZE };
+        acpi::write(&ram, &machine).and_then(|()| restart::write(&ram)).map_err(BootError::Load)?;
+        let linux = boot.kernel().linux.is_some();
         // It may be large, and was only a source.
         drop(boot);
         let vcpus = (0..config.cpus)
@@ -95,7 +102,7 @@ impl Vm {
                 if id == 0 {
                     cpu_state::set(&fd, start)?;
                 }
-                Ok(Vcpu::new(id, fd, ram.clone()))
+                Ok(Vcpu::new(id, fd, ram.clone(), linux))
             })
             .collect::<Result<Vec<_>, HostError>>()?;
 

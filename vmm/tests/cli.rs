@@ -190,7 +190,7 @@ fn kernels_that_are_none() {
         ("text", ["not an ELF file", "text file"]),
         ("script", ["not an ELF file", "script"]),
         ("kernel.gz", ["compressed with gzip", "gzip -d"]),
-        ("bzImage", ["bzImage", "vmlinux"]),
+        ("bzImage", ["bzImage", "2.12"]),
         ("d.img", ["not an ELF file", "zeros"]),
         ("arm64", ["arm64", "x86-64"]),
         ("object.o", ["object file", "link it"]),

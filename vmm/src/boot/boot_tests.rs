@@ -11,6 +11,7 @@ fn kernel(places: &[(u64, u64)], entry: Entry) -> Kernel {
         segments,
         entry,
         kind: "a test's",
+        linux: None,
     }
 }
 

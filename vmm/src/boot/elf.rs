@@ -11,6 +11,8 @@ use super::{Entry, Segment, looks};
 /// The note by which a kernel names its 32-bit entry: Xen's ELFNOTE_PHYS32_ENTRY.
 const XEN: &[u8] = b"Xen";
 const PHYS32_ENTRY: u32 = 18;
+/// The name of Linux's own notes, such as that of its build's version.
+const LINUX: &[u8] = b"Linux";
 
 /// What of an ELF file a loader needs.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub(super) struct Elf {
     pub(super) segments: Vec<Segment>,
     pub(super) entry: Entry,
     pub(super) kind: &'static str,
+    /// Whether it is Linux.
+    pub(super) linux: bool,
 }
 
 /// Why a file is not a kernel that can be booted.
@@ -85,11 +89,17 @@ fn parse_class<F: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Elf, 
 
     let mut loads = Vec::new();
     let mut note = None;
+    let mut linux = false;
     for part in parts {
         match part.p_type(endian) {
             elf::PT_LOAD => loads.extend(Load::read(part, endian, bytes)?),
             // Kernels often have several of these, and the one that counts is not always the first.
-            elf::PT_NOTE if note.is_none() => note = pvh_note(part, endian, bytes)?,
+            elf::PT_NOTE => {
+                linux |= is_linux(part, endian, bytes);
+                if note.is_none() {
+                    note = pvh_note(part, endian, bytes)?;
+                }
+            }
             _ => {}
         }
     }
@@ -108,7 +118,8 @@ fn parse_class<F: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Elf, 
         (Entry::Pvh(_), false) => "ELF of 32 bits, entered by its PVH note",
         (Entry::Long(_), _) => "ELF of 64 bits, entered in 64-bit mode",
     };
-    Ok(Elf { segments: loads.into_iter().map(|load| load.segment).collect(), entry, kind })
+    let segments = loads.into_iter().map(|load| load.segment).collect();
+    Ok(Elf { segments, entry, kind, linux })
 }
 
 fn check_architecture(machine: elf::Machine) -> Result<(), ElfError> {
@@ -212,6 +223,21 @@ fn physical(entry: u64, loads: &[Load]) -> Result<u64, ElfError> {
         Some(addr) => Err(ElfError::EntryHigh(addr)),
         None => Err(ElfError::EntryOutside(entry)),
     }
+}
+
+/// Whether a segment's notes are those of Linux's build, which has some of its own name.
+fn is_linux<P: ProgramHeader<Endian = Endianness>>(
+    part: &P,
+    endian: Endianness,
+    bytes: &[u8],
+) -> bool {
+    let Ok(Some(mut notes)) = part.notes(endian, bytes) else { return false };
+    while let Ok(Some(note)) = notes.next() {
+        if note.name() == LINUX {
+            return true;
+        }
+    }
+    false
 }
 
 /// The address in a segment's PVH note, if it has one.

@@ -1,13 +1,15 @@
 //! From a kernel's bytes to a guest ready to run: what is loaded where, and what the kernel is told.
 //!
 //! ```text
-//!  bytes ──▶ elf::parse ──▶ Boot::plan (does all fit?) ──▶ Boot::load (into guest RAM) ──▶ Start ──▶ cpu_state
+//!  bytes ──▶ elf::parse or bzimage::parse ──▶ Boot::plan (does all fit?) ──▶ Boot::load (into guest RAM) ──▶ Start ──▶ cpu_state
 //! ```
 //!
-//! Nothing is written before all was checked. Another kernel format (bzImage, some day) is another file beside
-//! `elf.rs` that gives the same [`Kernel`].
+//! Nothing is written before all was checked. Another kernel format is another file beside `elf.rs` and `bzimage.rs`
+//! that gives the same [`Kernel`].
 
+mod bzimage;
 mod elf;
+mod linux;
 mod looks;
 mod memory_map;
 mod source;
@@ -19,10 +21,12 @@ use std::ops::Range;
 
 use cafevm_devices::memory::{GuestRam, OutOfRam};
 
-use crate::layout::{self, BOOT_AREA, COMMAND_LINE, MIB, PAGE};
+use crate::layout::{self, BOOT_AREA, COMMAND_LINE, FIRMWARE, MIB, PAGE};
 use crate::size::Human;
 
+pub use bzimage::BzImageError;
 pub use elf::ElfError;
+pub use linux::Linux;
 pub(crate) use source::read_initrd;
 pub use source::{Bytes, KernelSource, ReadError};
 
@@ -57,6 +61,15 @@ pub struct Kernel {
     pub entry: Entry,
     /// What it is, in a few words.
     pub kind: &'static str,
+    /// What is known of it where it is Linux.
+    pub linux: Option<Linux>,
+}
+
+impl Kernel {
+    /// The command line for it: that of the user, and for Linux what it should not lack.
+    pub(crate) fn command_line(&self, given: String) -> String {
+        if self.linux.is_some() { linux::complete(&given) } else { given }
+    }
 }
 
 /// Why a kernel cannot be booted.
@@ -72,6 +85,14 @@ pub enum BootError {
         name: String,
         /// What is wrong with it.
         source: ElfError,
+    },
+    /// It is a bzImage that cannot be booted.
+    #[error("--kernel {name}: {source}")]
+    BadBzImage {
+        /// The kernel.
+        name: String,
+        /// What is wrong with it.
+        source: BzImageError,
     },
     /// No room for what every kernel is given.
     #[error("--memory {}: too small; a machine needs at least {}", Human(*memory), Human(*least))]
@@ -108,6 +129,26 @@ pub enum BootError {
         name: String,
         /// The segment.
         place: Range<u64>,
+    },
+    /// A part of the kernel lies where the firmware's tables do.
+    #[error("--kernel {name}: its segment {:#x} to {:#x} overlaps the firmware's area {:#x} to {:#x}, where a kernel finds ACPI tables; link it at 1 MiB (0x100000) or higher", place.start, place.end, FIRMWARE.start, FIRMWARE.end)]
+    OverlapsFirmware {
+        /// The kernel.
+        name: String,
+        /// The segment.
+        place: Range<u64>,
+    },
+    /// The initrd has no room where the kernel looks for it.
+    #[error("--initrd {name}: {} do not fit beside the kernel, which ends at {kernel_end:#x}, below {limit:#x}, the last address that this kernel takes; give a smaller initrd", Human(*len))]
+    InitrdTooHigh {
+        /// The initrd.
+        name: String,
+        /// Its bytes.
+        len: u64,
+        /// The end of the kernel.
+        kernel_end: u64,
+        /// The end of what the kernel's header allows.
+        limit: u64,
     },
     /// The initrd has no room.
     #[error("--initrd {name}: {} do not fit beside the kernel, which ends at {kernel_end:#x}, below {ram_end:#x} (--memory {}); give more memory", Human(*len), Human(*memory))]
@@ -186,7 +227,7 @@ impl Boot {
         for segment in &kernel.segments {
             check_segment(&kernel.name, &segment.place, memory)?;
         }
-        check_command_line(&command_line)?;
+        check_command_line(&command_line, kernel.linux.as_ref())?;
         let initrd =
             initrd.map(|(name, bytes)| place_initrd(name, bytes, &kernel, memory)).transpose()?;
         Ok(Self { kernel, initrd, command_line, memory })
@@ -220,7 +261,13 @@ impl Boot {
             None => 0..0,
         };
         ram.write(COMMAND_LINE.start, self.command_line.as_bytes())?;
-        let told = Told { memory: self.memory, initrd, command_line_len: self.command_line.len() };
+        let header = self.kernel.linux.as_ref().and_then(|linux| linux.setup_header.clone());
+        let told = Told {
+            memory: self.memory,
+            initrd,
+            command_line_len: self.command_line.len(),
+            setup_header: header.and_then(|header| file.get(header)).unwrap_or_default(),
+        };
         let info = match self.kernel.entry {
             Entry::Pvh(_) => start_info::write(ram, &told)?,
             Entry::Long(_) => {
@@ -235,11 +282,13 @@ impl Boot {
 
 /// What a kernel is told, in whichever protocol.
 #[derive(Debug, Clone)]
-struct Told {
+struct Told<'a> {
     memory: u64,
     /// Empty where there is none.
     initrd: Range<u64>,
     command_line_len: usize,
+    /// Empty where the kernel has none.
+    setup_header: &'a [u8],
 }
 
 fn low_ram_end(memory: u64) -> u64 {
@@ -250,6 +299,9 @@ fn check_segment(name: &str, place: &Range<u64>, memory: u64) -> Result<(), Boot
     let name = name.to_owned();
     if !layout::disjoint(place, &BOOT_AREA) {
         return Err(BootError::OverlapsBootArea { name, place: place.clone() });
+    }
+    if !layout::disjoint(place, &FIRMWARE) {
+        return Err(BootError::OverlapsFirmware { name, place: place.clone() });
     }
     let in_ram = |ram: &Range<u64>| ram.start <= place.start && place.end <= ram.end;
     if layout::ram(memory).iter().any(in_ram) {
@@ -264,9 +316,11 @@ fn check_segment(name: &str, place: &Range<u64>, memory: u64) -> Result<(), Boot
     Err(BootError::DoesNotFit { name, place: place.clone(), ram_end, memory, remedy })
 }
 
-fn check_command_line(text: &str) -> Result<(), BootError> {
+fn check_command_line(text: &str, linux: Option<&Linux>) -> Result<(), BootError> {
     let room = usize::try_from(COMMAND_LINE.end - COMMAND_LINE.start).unwrap_or(0);
     let most = room.saturating_sub(1); // the closing zero
+    // Linux would cut it off without a word.
+    let most = linux.and_then(|linux| linux.command_line_max).map_or(most, |max| max.min(most));
     if text.len() > most {
         return Err(BootError::CommandLineTooLong { given: text.len(), most });
     }
@@ -276,7 +330,7 @@ fn check_command_line(text: &str) -> Result<(), BootError> {
     Ok(())
 }
 
-/// The initrd goes to the top of the RAM below 4 GiB, on a page of its own.
+/// The initrd goes to the top of the RAM below 4 GiB, or below the kernel's own limit, on a page of its own.
 fn place_initrd(
     name: String,
     bytes: Bytes,
@@ -292,9 +346,11 @@ fn place_initrd(
         .filter(|&end| end <= ram_end)
         .max()
         .unwrap_or(0);
-    let addr = ram_end.checked_sub(len).map(|addr| addr / PAGE * PAGE);
+    let limit = kernel.linux.as_ref().map_or(u64::MAX, |linux| linux.initrd_max.saturating_add(1));
+    let addr = ram_end.min(limit).checked_sub(len).map(|addr| addr / PAGE * PAGE);
     match addr {
         Some(addr) if addr >= kernel_end.max(MIB) => Ok(Initrd { addr, bytes }),
+        _ if limit < ram_end => Err(BootError::InitrdTooHigh { name, len, kernel_end, limit }),
         _ => Err(BootError::InitrdDoesNotFit { name, len, kernel_end, ram_end, memory }),
     }
 }

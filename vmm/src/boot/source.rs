@@ -5,7 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{BootError, Entry, Kernel, elf, looks};
+use super::bzimage::{self, BzImage};
+use super::{BootError, Entry, Kernel, Linux, elf, looks};
 
 /// Where a kernel comes from.
 #[derive(Clone)]
@@ -37,6 +38,15 @@ impl KernelSource {
             Self::File(path) => (path.display().to_string(), read("--kernel", path)?),
             Self::Bytes { name, bytes } => (name.clone(), Bytes(bytes.clone())),
         };
+        if bzimage::is_one(bytes.as_slice()) {
+            return match bzimage::parse(bytes.as_slice()) {
+                Ok(BzImage { segment, entry, linux }) => {
+                    let (segments, linux) = (vec![segment], Some(linux));
+                    Ok(Kernel { name, bytes, segments, entry, kind: "Linux bzImage", linux })
+                }
+                Err(source) => Err(BootError::BadBzImage { name, source }),
+            };
+        }
         match elf::parse(bytes.as_slice()) {
             Ok(elf) => {
                 if matches!(elf.entry, Entry::Long(_)) && looks::multiboot(bytes.as_slice()) {
@@ -44,8 +54,9 @@ impl KernelSource {
                         "--kernel {name}: has a Multiboot header and no PVH note: it is entered in 64-bit mode at its ELF entry point, not as Multiboot would; if it expects 32-bit mode, add the note"
                     );
                 }
-                let elf::Elf { segments, entry, kind } = elf;
-                Ok(Kernel { name, bytes, segments, entry, kind })
+                let elf::Elf { segments, entry, kind, linux } = elf;
+                let linux = linux.then(Linux::default);
+                Ok(Kernel { name, bytes, segments, entry, kind, linux })
             }
             Err(source) => Err(BootError::NotAKernel { name, source }),
         }

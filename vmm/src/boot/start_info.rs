@@ -5,7 +5,7 @@
 use cafevm_devices::memory::{GuestRam, OutOfRam};
 
 use super::{Told, memory_map};
-use crate::layout::{COMMAND_LINE, START_INFO};
+use crate::layout::{ACPI, COMMAND_LINE, START_INFO};
 
 const MAGIC: u32 = 0x336e_c578;
 const VERSION: u32 = 1;
@@ -15,7 +15,7 @@ const MODULES: u64 = START_INFO.start + 0x40;
 const MEMORY_MAP: u64 = START_INFO.start + 0x80;
 
 /// Writes what a PVH kernel is told; the address for ebx.
-pub(super) fn write(ram: &GuestRam, told: &Told) -> Result<u64, OutOfRam> {
+pub(super) fn write(ram: &GuestRam, told: &Told<'_>) -> Result<u64, OutOfRam> {
     let areas = memory_map::areas(told.memory);
     let has_initrd = !told.initrd.is_empty();
 
@@ -26,7 +26,7 @@ pub(super) fn write(ram: &GuestRam, told: &Told) -> Result<u64, OutOfRam> {
     info.extend(u32::from(has_initrd).to_le_bytes()); // nr_modules
     info.extend(if has_initrd { MODULES } else { 0 }.to_le_bytes()); // modlist_paddr
     info.extend(COMMAND_LINE.start.to_le_bytes()); // cmdline_paddr
-    info.extend(0u64.to_le_bytes()); // rsdp_paddr: no ACPI
+    info.extend(ACPI.start.to_le_bytes()); // rsdp_paddr
     info.extend(MEMORY_MAP.to_le_bytes()); // memmap_paddr
     info.extend(u32::try_from(areas.len()).unwrap_or(0).to_le_bytes()); // memmap_entries
     info.extend(0u32.to_le_bytes()); // reserved

@@ -4,11 +4,13 @@
 use cafevm_devices::memory::{GuestRam, OutOfRam};
 
 use super::{Told, memory_map};
-use crate::layout::{COMMAND_LINE, ZERO_PAGE};
+use crate::layout::{ACPI, COMMAND_LINE, ZERO_PAGE};
 
+const ACPI_RSDP_ADDR: u64 = 0x070;
 const EXT_RAMDISK_IMAGE: u64 = 0x0c0;
 const EXT_RAMDISK_SIZE: u64 = 0x0c4;
 const E820_ENTRIES: u64 = 0x1e8;
+const SETUP_HEADER: u64 = 0x1f1;
 const BOOT_FLAG: u64 = 0x1fe;
 const HEADER: u64 = 0x202;
 const VERSION: u64 = 0x206;
@@ -28,17 +30,22 @@ const LOADED_HIGH: u8 = 1;
 const PROTOCOL_2_15: u16 = 0x020f;
 
 /// Writes what a kernel entered in 64-bit mode is told; the address for rsi.
-pub(super) fn write(ram: &GuestRam, told: &Told) -> Result<u64, OutOfRam> {
+pub(super) fn write(ram: &GuestRam, told: &Told<'_>) -> Result<u64, OutOfRam> {
     let put = |offset: u64, bytes: &[u8]| ram.write(ZERO_PAGE.start + offset, bytes);
-    put(BOOT_FLAG, &0xaa55u16.to_le_bytes())?;
-    put(HEADER, b"HdrS")?;
-    put(VERSION, &PROTOCOL_2_15.to_le_bytes())?;
-    put(TYPE_OF_LOADER, &[LOADER_UNKNOWN])?;
-    put(LOAD_FLAGS, &[LOADED_HIGH])?;
-
     let low = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or(0).to_le_bytes();
+    if told.setup_header.is_empty() {
+        put(BOOT_FLAG, &0xaa55u16.to_le_bytes())?;
+        put(HEADER, b"HdrS")?;
+        put(VERSION, &PROTOCOL_2_15.to_le_bytes())?;
+        put(LOAD_FLAGS, &[LOADED_HIGH])?;
+        put(CMDLINE_SIZE, &low(told.command_line_len as u64))?;
+    } else {
+        put(SETUP_HEADER, told.setup_header)?;
+    }
+    put(TYPE_OF_LOADER, &[LOADER_UNKNOWN])?;
+    put(ACPI_RSDP_ADDR, &ACPI.start.to_le_bytes())?;
+
     put(CMD_LINE_PTR, &low(COMMAND_LINE.start))?;
-    put(CMDLINE_SIZE, &low(told.command_line_len as u64))?;
     if !told.initrd.is_empty() {
         let (start, len) = (told.initrd.start, told.initrd.end - told.initrd.start);
         put(RAMDISK_IMAGE, &low(start))?;

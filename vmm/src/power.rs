@@ -1,0 +1,102 @@
+//! The ports by which a guest ends the machine: what a write to one of them means.
+//!
+//! | port | who uses it |
+//! |---|---|
+//! | 0x64 | the keyboard controller's reset line: Linux's `reboot=k`, and ACPI's reset register (ACPI 6.5, 4.8.3.6) |
+//! | 0x600, 0x601 | ACPI's sleep control and sleep status (4.8.3.7): how Linux powers off |
+//! | 0x505 | pvpanic: how Linux tells of a panic, where it has the driver |
+//! | 0xf4 | the debug exit: a guest's own exit status |
+
+use crate::crash::Cause;
+use crate::dispatch::Outcome;
+use crate::layout::{
+    DEBUG_EXIT_PORT, PVPANIC_PORT, RESET_COMMAND, RESET_PORT, SLEEP_CONTROL_PORT, SLEEP_STATUS_PORT,
+};
+
+/// The sleep type that means "off": what `\_S5` holds, and the guest writes to the sleep control register.
+pub(crate) const SOFT_OFF: u8 = 5;
+/// In the sleep control register: the sleep type, and "now" (ACPI 6.5, table 4.16).
+const SLEEP_TYPE_SHIFT: u32 = 2;
+const SLEEP_TYPE_MASK: u8 = 0b111;
+const SLEEP_ENABLE: u8 = 1 << 5;
+
+/// pvpanic's events (QEMU's documentation, `specs/pvpanic`): the guest panicked; it panicked and will see to it
+/// by itself, with a crash kernel.
+const PANICKED: u8 = 1 << 0;
+const CRASH_LOADED: u8 = 1 << 1;
+
+/// What a write to a port makes of the machine; none where the port is a device's.
+pub(crate) fn write(port: u16, data: &[u8]) -> Option<Outcome> {
+    let outcome = match (port, data) {
+        (RESET_PORT, [RESET_COMMAND, ..]) => Outcome::Reset,
+        (SLEEP_CONTROL_PORT, &[value, ..]) => sleep(value),
+        (SLEEP_STATUS_PORT, _) => Outcome::Continue,
+        (PVPANIC_PORT, &[events, ..]) => panicked(events),
+        (DEBUG_EXIT_PORT, &[a]) => Outcome::DebugExit(u32::from(a)),
+        (DEBUG_EXIT_PORT, &[a, b]) => Outcome::DebugExit(u32::from(u16::from_le_bytes([a, b]))),
+        (DEBUG_EXIT_PORT, &[a, b, c, d]) => Outcome::DebugExit(u32::from_le_bytes([a, b, c, d])),
+        _ => return None,
+    };
+    Some(outcome)
+}
+
+/// What a byte read from a port is; none where the port is a device's.
+pub(crate) const fn read(port: u16) -> Option<u8> {
+    match port {
+        // The keyboard controller's status: nothing to read, and ready for a command. And: not asleep.
+        RESET_PORT | SLEEP_CONTROL_PORT | SLEEP_STATUS_PORT => Some(0),
+        // Which events can be told.
+        PVPANIC_PORT => Some(PANICKED | CRASH_LOADED),
+        _ => None,
+    }
+}
+
+/// Off is the only sleep there is.
+fn sleep(value: u8) -> Outcome {
+    let kind = value >> SLEEP_TYPE_SHIFT & SLEEP_TYPE_MASK;
+    if value & SLEEP_ENABLE != 0 && kind == SOFT_OFF {
+        Outcome::PowerOff
+    } else {
+        Outcome::Continue
+    }
+}
+
+fn panicked(events: u8) -> Outcome {
+    if events & PANICKED != 0 {
+        return Outcome::Crash(Cause::Panic);
+    }
+    if events & CRASH_LOADED != 0 {
+        tracing::warn!("the guest panicked and starts its crash kernel");
+    }
+    Outcome::Continue
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn off_is_sleep_type_5_and_now() {
+        let off = SOFT_OFF << 2 | SLEEP_ENABLE;
+        assert_eq!(off, 0x34);
+        assert_eq!(write(SLEEP_CONTROL_PORT, &[off]), Some(Outcome::PowerOff));
+        assert_eq!(write(SLEEP_CONTROL_PORT, &[SOFT_OFF << 2]), Some(Outcome::Continue));
+        assert_eq!(write(SLEEP_CONTROL_PORT, &[1 << 2 | SLEEP_ENABLE]), Some(Outcome::Continue));
+        assert_eq!(write(SLEEP_STATUS_PORT, &[0x80]), Some(Outcome::Continue));
+    }
+
+    #[test]
+    fn a_panic_that_is_told_is_a_crash() {
+        assert_eq!(read(PVPANIC_PORT), Some(3));
+        assert_eq!(write(PVPANIC_PORT, &[PANICKED]), Some(Outcome::Crash(Cause::Panic)));
+        assert_eq!(write(PVPANIC_PORT, &[CRASH_LOADED]), Some(Outcome::Continue));
+        assert_eq!(write(PVPANIC_PORT, &[0]), Some(Outcome::Continue));
+    }
+
+    #[test]
+    fn other_ports_are_the_devices() {
+        assert_eq!(write(0x3f8, &[0xfe]), None);
+        assert_eq!(write(RESET_PORT, &[0xd1]), None);
+        assert_eq!(read(0x3f8), None);
+    }
+}
