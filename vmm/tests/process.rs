@@ -22,6 +22,8 @@ use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+#[path = "process/control.rs"]
+mod control;
 #[path = "process/guests.rs"]
 mod guests;
 #[path = "process/terminal.rs"]
@@ -44,14 +46,22 @@ fn main() -> ExitCode {
     if let Some(error) = &reason {
         eprintln!("ignored here: /dev/kvm: {error} (CAFEVM_REQUIRE_KVM=1 makes that a failure)");
     }
-    let tests = TESTS.iter().chain(terminal::TESTS).map(|&(name, test)| {
+    let root = control::can_mount();
+    if !root {
+        eprintln!("ignored here: what needs a file system of its own (mount: run as root)");
+    }
+    let trial = |&(name, test): &Test, runs: bool| {
         let run = move || {
             test();
             Ok(())
         };
-        Trial::test(name, run).with_kind("kvm").with_ignored_flag(reason.is_some())
-    });
-    libtest_mimic::run(&Arguments::from_args(), tests.collect()).exit_code()
+        Trial::test(name, run).with_kind("kvm").with_ignored_flag(!runs)
+    };
+    let kvm = reason.is_none();
+    let tests = [TESTS, terminal::TESTS, control::TESTS].into_iter().flatten();
+    let mut trials: Vec<_> = tests.map(|test| trial(test, kvm)).collect();
+    trials.extend(control::ROOT_TESTS.iter().map(|test| trial(test, kvm && root)));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 const TESTS: &[Test] = &[

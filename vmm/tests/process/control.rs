@@ -1,0 +1,205 @@
+//! A running machine and its control socket: a disk that grows under the guest, a pause, a host that is full.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+use super::{Test, cafevm, wait_within};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_disk_grows_under_the_guest", a_disk_grows_under_the_guest),
+    ("a_paused_machine_does_nothing", a_paused_machine_does_nothing),
+    ("a_socket_goes_with_its_machine", a_socket_goes_with_its_machine),
+];
+
+/// Those that need a file system of their own, which only root can mount.
+pub(crate) const ROOT_TESTS: &[Test] =
+    &[("a_full_host_pauses_the_machine_until_there_is_room", a_full_host_pauses_the_machine)];
+
+/// Whether a file system can be mounted here.
+pub(crate) fn can_mount() -> bool {
+    tempfile::tempdir().is_ok_and(|dir| Mounted::new(dir.path(), "64K").is_some())
+}
+
+/// A machine with the built-in shell, one disk and a control socket.
+struct Machine {
+    child: Child,
+    answers: BufReader<UnixStream>,
+    socket: PathBuf,
+}
+
+impl Machine {
+    fn start(dir: &Path, disk: &str) -> Self {
+        let socket = dir.join("control");
+        let mut command = cafevm();
+        command.args(["--timeout", "60", "--disk", disk, "--control"]).arg(&socket);
+        let child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let connected = loop {
+            match UnixStream::connect(&socket) {
+                Ok(stream) => break stream,
+                Err(error) => {
+                    let soon = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
+                    assert!(soon.contains(&error.kind()), "{error}");
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+        };
+        Self { child, answers: BufReader::new(connected), socket }
+    }
+
+    fn type_line(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(line.as_bytes()).unwrap();
+        stdin.write_all(b"\r").unwrap();
+    }
+
+    /// Reads what the guest prints up to `text`, and that.
+    fn read_to(&mut self, text: &str) -> String {
+        let (mut seen, mut byte) = (Vec::new(), [0]);
+        while !seen.ends_with(text.as_bytes()) {
+            let stdout = self.child.stdout.as_mut().unwrap();
+            let count = stdout.read(&mut byte).unwrap();
+            assert_eq!(count, 1, "ended before {text:?}: {}", String::from_utf8_lossy(&seen));
+            seen.push(byte[0]);
+        }
+        String::from_utf8(seen).unwrap()
+    }
+
+    fn tell(&mut self, message: &str) -> String {
+        writeln!(self.answers.get_mut(), "{message}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        answer.trim_end().to_owned()
+    }
+
+    fn is_paused(&mut self) -> bool {
+        self.tell(r#"{"status":{}}"#).contains(r#""paused":true"#)
+    }
+
+    /// Lets the guest exit, which it does with its usual status; what cafevm said.
+    fn end(mut self) -> String {
+        self.type_line("exit");
+        assert_eq!(wait_within(&mut self.child, Duration::from_secs(20)), 1);
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
+    }
+}
+
+fn image(dir: &Path, len: u64) -> PathBuf {
+    let path = dir.join("d.img");
+    fs::File::create(&path).unwrap().set_len(len).unwrap();
+    path
+}
+
+fn a_disk_grows_under_the_guest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path(), 64 * 512);
+    let mut machine = Machine::start(dir.path(), &format!("{},id=data", path.display()));
+    machine.read_to("cafevm> ");
+    machine.type_line("read 64");
+    assert!(machine.read_to("cafevm> ").contains("sectors 0 to 63"));
+
+    let answer = machine.tell(r#"{"resize":{"id":"data","size":65536}}"#);
+    assert_eq!(answer, r#"{"result":{"id":"data","size":65536}}"#);
+    assert!(machine.tell(r#"{"resize":{"id":"data","size":512}}"#).contains("only grow"));
+    machine.type_line("status");
+    let status = machine.read_to("cafevm> ");
+    assert!(status.contains("128 sectors"), "{status}");
+    let generation = status.lines().find(|line| line.contains("ConfigGeneration")).unwrap();
+    assert!(generation.contains("0x00000001"), "{generation}");
+    // A driver that looks again, as after a reset, uses the new sectors.
+    machine.type_line("reset");
+    machine.read_to("cafevm> ");
+    machine.type_line("write 127 the end");
+    machine.read_to("cafevm> ");
+    machine.end();
+    let bytes = fs::read(path).unwrap();
+    assert_eq!((bytes.len(), &bytes[127 * 512..127 * 512 + 7]), (65536, &b"the end"[..]));
+}
+
+fn a_paused_machine_does_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path(), 4096);
+    let mut machine = Machine::start(dir.path(), &path.display().to_string());
+    machine.read_to("cafevm> ");
+    assert_eq!(machine.tell(r#"{"pause":{}}"#), r#"{"result":{}}"#);
+    assert!(machine.is_paused());
+    machine.type_line("write 0 paused");
+    // Nothing can show that nothing happens; far longer than a write takes must do.
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(fs::read(&path).unwrap(), [0; 4096]);
+    machine.tell(r#"{"resume":{}}"#);
+    machine.read_to("wrote sector 0");
+    machine.end();
+    assert!(fs::read(&path).unwrap().starts_with(b"paused\0"));
+}
+
+fn a_socket_goes_with_its_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path(), 4096);
+    let mut machine = Machine::start(dir.path(), &path.display().to_string());
+    machine.read_to("cafevm> ");
+    // Also a paused machine can be ended.
+    machine.tell(r#"{"pause":{}}"#);
+    let socket = machine.socket.clone();
+    rustix::process::kill_process(super::pid(&machine.child), rustix::process::Signal::TERM)
+        .unwrap();
+    assert_eq!(wait_within(&mut machine.child, Duration::from_secs(20)), 130);
+    assert!(!socket.exists());
+}
+
+fn a_full_host_pauses_the_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = Mounted::new(dir.path(), "256K").expect("asked before");
+    let path = image(dir.path(), 1 << 20);
+    let filler = dir.path().join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    let full = std::iter::repeat_with(|| file.write_all(&[1; 4096])).find_map(Result::err).unwrap();
+    assert_eq!(full.kind(), ErrorKind::StorageFull);
+
+    let socket_dir = tempfile::tempdir().unwrap();
+    let disk = format!("{},werror=stop", path.display());
+    let mut machine = Machine::start(socket_dir.path(), &disk);
+    machine.read_to("cafevm> ");
+    machine.type_line("write 9 there was room");
+    while !machine.is_paused() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // Still no room: it tries, and is paused again.
+    machine.tell(r#"{"resume":{}}"#);
+    while !machine.is_paused() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    fs::remove_file(&filler).unwrap();
+    drop(file);
+    machine.tell(r#"{"resume":{}}"#);
+    machine.read_to("wrote sector 9");
+    let said = machine.end();
+    assert!(said.contains("d.img: No space left on device"), "{said}");
+    assert!(said.contains("the machine is paused (werror=stop)"), "{said}");
+    let bytes = fs::read(path).unwrap();
+    assert!(bytes[9 * 512..].starts_with(b"there was room\0"));
+    drop(mounted);
+}
+
+/// A small file system in memory, for as long as it lives.
+struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    fn new(at: &'a Path, size: &str) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
+        let done = mount.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        done.is_ok_and(|status| status.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _unmounted = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
