@@ -45,6 +45,8 @@ impl SyncEngine {
                 let (file, durable) = (self.file_for(offset, data), *durable && self.image.syncs());
                 transfer(data.len(), |done| data.write_to(file, offset + done, done, durable))
             }
+            // Nothing to do, which fallocate takes for a mistake.
+            Operation::Discard { len: 0 } | Operation::WriteZeroes { len: 0, .. } => (0, Ok(())),
             &Operation::Discard { len } => whole(len, self.discard(offset, len)),
             &Operation::WriteZeroes { len, unmap, durable } => {
                 let zeroed = self.write_zeroes(offset, len, unmap);
