@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::memory::GuestRam;
-use crate::testing::FaultEngine;
+use crate::testing::{FaultEngine, HeldEngine};
 
 fn ram() -> GuestRam {
     GuestRam::anonymous(&[(0, 64 << 10)]).unwrap()
@@ -12,20 +12,23 @@ fn ram() -> GuestRam {
 
 /// A disk of `bytes` on each engine, and the path of its image.
 fn disks(bytes: &[u8], access: Access) -> Vec<(tempfile::TempDir, Disk)> {
-    let image = || {
+    let cached = Opening::cached(access);
+    let direct = Opening { direct: true, ..cached };
+    let kinds: [(Opening, fn(SyncEngine) -> Box<dyn Engine>); 4] = [
+        (cached, |engine| Box::new(engine)),
+        (direct, |engine| Box::new(engine)),
+        (cached, |engine| Box::new(FaultEngine::new(Box::new(engine)))),
+        (cached, |engine| Box::new(HeldEngine::new(Box::new(engine)))),
+    ];
+    let disk = |(opening, make): (Opening, fn(SyncEngine) -> Box<dyn Engine>)| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("d.img");
         fs::write(&path, bytes).unwrap();
-        (dir, Image::open(&path, Opening::cached(access)).unwrap())
+        let engine = make(SyncEngine::new(Image::open(&path, opening).unwrap()));
+        let size = bytes.len() as u64;
+        (dir, Disk::new(engine, "a test's disk".into(), size, access == Access::ReadOnly))
     };
-    let (a, sync) = image();
-    let (b, fault) = image();
-    let size = bytes.len() as u64;
-    let fault = FaultEngine::new(Box::new(SyncEngine::new(fault)));
-    vec![
-        (a, Disk::from_image(sync)),
-        (b, Disk::new(Box::new(fault), "faulty".into(), size, access == Access::ReadOnly)),
-    ]
+    kinds.into_iter().map(disk).collect()
 }
 
 fn write(data: Buffers) -> Operation {
@@ -134,4 +137,106 @@ fn an_image_cut_off_while_in_use_is_an_error_with_its_place() {
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(700).unwrap();
     let error = disk.run(Operation::Read(Buffers::single(ram(), 0, 1024).unwrap()), 512);
     assert!(matches!(error, Err(BlockError::Host { offset: 700, .. })), "{error:?}");
+}
+
+#[test]
+fn every_engine_makes_zeros_and_only_where_it_was_told() {
+    for (offset, len) in
+        [(0, 512), (512, 8192), (4096, 4096), (100, 1), (5000, 7000), (0, 20_000), (0, 0)]
+    {
+        for (unmap, durable) in [(false, false), (true, false), (false, true), (true, true)] {
+            for (dir, mut disk) in disks(&[0x11; 20_000], Access::ReadWrite) {
+                disk.run(Operation::WriteZeroes { len, unmap, durable }, offset).unwrap();
+                let mut expected = vec![0x11; 20_000];
+                expected[offset as usize..][..len as usize].fill(0);
+                let found = fs::read(dir.path().join("d.img")).unwrap();
+                assert!(found == expected, "{offset} {len} {unmap} {durable}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_engine_leaves_old_bytes_or_zeros_where_it_discards_and_the_rest_alone() {
+    for (offset, len) in [(0, 512), (512, 8192), (4096, 4096), (100, 1), (0, 20_000), (0, 0)] {
+        for (dir, mut disk) in disks(&[0x11; 20_000], Access::ReadWrite) {
+            disk.run(Operation::Discard { len }, offset).unwrap();
+            let found = fs::read(dir.path().join("d.img")).unwrap();
+            assert_eq!(found.len(), 20_000);
+            for (at, byte) in (0..).zip(found) {
+                let told = (offset..offset + len).contains(&at);
+                assert!(byte == 0x11 || told && byte == 0, "{byte} at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_engine_grows_its_image_by_zeros() {
+    for (dir, mut disk) in disks(&[0x11; 1000], Access::ReadWrite) {
+        for size in [0, 999, 1000] {
+            assert!(matches!(disk.grow(size), Err(GrowError::NotLarger { now: 1000, .. })));
+        }
+        disk.grow(3000).unwrap();
+        assert_eq!(disk.size(), 3000);
+        disk.run(write(Buffers::single(ram(), 0, 10).unwrap()), 2990).unwrap();
+        assert!(disk.run(write(Buffers::single(ram(), 0, 10).unwrap()), 2991).is_err());
+        let expected = [&[0x11; 1000][..], &[0; 2000]].concat();
+        assert_eq!(fs::read(dir.path().join("d.img")).unwrap(), expected);
+    }
+}
+
+#[test]
+fn buffers_and_places_of_any_alignment_reach_the_image() {
+    // Aligned to a page, to 512 bytes, to nothing; in one buffer and in several.
+    let layouts: [&[(u64, u64)]; 6] = [
+        &[(0x4000, 4096)],
+        &[(0x4000, 8192), (0x8000, 4096)],
+        &[(0x4200, 512)],
+        &[(0x4001, 4096)],
+        &[(0x4000, 4096), (0x6003, 512)],
+        &[(0x4000, 100), (0x5000, 3996)],
+    ];
+    for layout in layouts {
+        for offset in [0, 4096, 512, 1, 20_480 - 16] {
+            for (dir, mut disk) in disks(&[0x11; 40_001], Access::ReadWrite) {
+                let ram = ram();
+                let mut buffers = Buffers::new(ram.clone());
+                let mut sent = Vec::new();
+                for (n, &(addr, len)) in (1..).zip(layout) {
+                    let bytes: Vec<_> = (0..len).map(|at| (at % 251) as u8 ^ n).collect();
+                    ram.write(addr, &bytes).unwrap();
+                    buffers.push(addr, len).unwrap();
+                    sent.extend(bytes);
+                }
+                disk.run(write(buffers.clone()), offset).unwrap();
+                let mut expected = vec![0x11; 40_001];
+                expected[offset as usize..][..sent.len()].copy_from_slice(&sent);
+                let path = dir.path().join("d.img");
+                assert!(fs::read(path).unwrap() == expected, "{layout:x?} at {offset}");
+                for &(addr, len) in layout {
+                    ram.write(addr, &vec![0; len as usize]).unwrap();
+                }
+                disk.run(Operation::Read(buffers.clone()), offset).unwrap();
+                let mut found = vec![0; sent.len()];
+                assert_eq!(buffers.copy_to(&mut found), sent.len());
+                assert!(found == sent, "{layout:x?} at {offset}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_write_at_a_ragged_end_never_makes_the_image_longer() {
+    for (dir, mut disk) in disks(&[0x11; 4096 + 700], Access::ReadWrite) {
+        let path = dir.path().join("d.img");
+        for (offset, len) in [(4096, 700), (4608, 188), (0, 4796), (4795, 1)] {
+            disk.run(write(Buffers::single(ram(), 0, len).unwrap()), offset).unwrap();
+            let zeroes = Operation::WriteZeroes { len, unmap: true, durable: true };
+            disk.run(zeroes, offset).unwrap();
+            disk.run(Operation::Discard { len }, offset).unwrap();
+            disk.run(Operation::Read(Buffers::single(ram(), 0, len).unwrap()), offset).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().len(), 4796);
+        }
+    }
 }

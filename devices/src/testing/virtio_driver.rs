@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::CountingLine;
 use super::virtio_ring::{Ring, desc_bytes, write_chain};
 use crate::bus::BusDevice;
+use crate::complaints::Complaints;
 use crate::memory::GuestRam;
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Mmio, Options};
@@ -77,6 +78,8 @@ pub struct VirtioDriver {
     pub ram: GuestRam,
     /// The device's interrupt line.
     pub line: CountingLine,
+    /// What the device has to say of its driver.
+    pub complaints: Complaints,
     /// Queue 0. Other queues are a test's own.
     pub ring: Ring,
 }
@@ -99,9 +102,9 @@ impl VirtioDriver {
     #[expect(clippy::expect_used, reason = "for tests")]
     pub fn with(device: impl VirtioDevice + 'static, options: Options) -> Self {
         let ram = GuestRam::anonymous(&[(0, RAM_SIZE)]).expect("RAM for a test");
-        let line = CountingLine::default();
+        let (line, complaints) = (CountingLine::default(), device.complaints().clone());
         let mmio = Mmio::new(Box::new(device), ram.clone(), Arc::new(line.clone()), options);
-        Self { mmio, ram, line, ring: Ring::new(1, DESC, AVAIL, USED) }
+        Self { mmio, ram, line, complaints, ring: Ring::new(1, DESC, AVAIL, USED) }
     }
 
     /// Reads a register.

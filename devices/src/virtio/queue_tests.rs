@@ -145,3 +145,22 @@ fn with_event_idx_an_interrupt_is_wanted_when_the_event_is_crossed() {
         }
     }
 }
+
+#[test]
+fn what_came_before_avail_event_was_written_is_not_left_lying() {
+    let (mut queue, ram) = queue(true);
+    let avail_event = 0x3004 + 8 * 8;
+    ram.store_u16(0x2002, 1).unwrap();
+    assert_eq!((queue.pop(), queue.pop()), (Ok(Some(0)), Ok(None)));
+    // The driver saw the old avail_event, and rings no bell for this one.
+    ram.store_u16(0x2002, 2).unwrap();
+    assert!(queue.rearm());
+    assert_eq!(ram.load_u16(avail_event), Ok(1));
+    assert_eq!((queue.pop(), queue.pop()), (Ok(Some(0)), Ok(None)));
+    assert!(!queue.rearm());
+    assert_eq!(ram.load_u16(avail_event), Ok(2));
+    let (mut queue, ram) = self::queue(false);
+    ram.store_u16(0x2002, 1).unwrap();
+    assert!(!queue.rearm());
+    assert_eq!(ram.load_u16(avail_event), Ok(0));
+}

@@ -1,5 +1,8 @@
 //! The transport as a driver meets it: each register, each step of the handshake, each step out of order.
 
+mod legacy;
+mod strict;
+
 use super::*;
 use crate::testing::VirtioDriver;
 use crate::testing::virtio_driver::{AVAIL, DESC, USED, reg};

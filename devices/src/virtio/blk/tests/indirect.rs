@@ -1,0 +1,142 @@
+//! Indirect tables of descriptors (virtio 1.2, 2.7.5.3), through the whole device.
+
+use super::*;
+use crate::testing::virtio_ring::write_chain;
+use crate::virtio::spec::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE};
+
+const TABLE: u64 = 0x2_0000;
+const INDIRECT: u64 = feature::BLK_FLUSH | feature::RING_INDIRECT_DESC;
+const PARTS: [(u64, u32, bool); 3] =
+    [(HEADER, 16, false), (DATA, 512, true), (STATUS_BYTE, 1, true)];
+
+/// Offers descriptor 0, which points to a table of `len` bytes, with these flags.
+fn submit_table(driver: &mut VirtioDriver, len: u32, flags: u16) -> Option<Used> {
+    driver.write(STATUS_BYTE, &[0xff]);
+    driver.desc(0, TABLE, len, flags, 1);
+    driver.offer(0);
+    driver.kick();
+    let (head, len) = driver.pop()?;
+    Some(Used { head, len, status: driver.status_byte() })
+}
+
+#[test]
+fn a_table_holds_a_whole_request_behind_one_descriptor() {
+    let setup = Setup::new();
+    let mut driver = setup.driver(Access::ReadWrite).live(INDIRECT, 4);
+    driver.header(HEADER, T_IN, 2);
+    write_chain(&driver.ram, TABLE, 0, &PARTS);
+    assert_eq!(submit_table(&mut driver, 48, DESC_INDIRECT), used(513, S_OK));
+    assert_eq!(driver.bytes(DATA, 513), [&[3; 512][..], &[0]].concat());
+    // The WRITE flag of the descriptor that points to the table means nothing (2.7.5.3.2).
+    driver.header(HEADER, T_IN, 3);
+    assert_eq!(submit_table(&mut driver, 48, DESC_INDIRECT | DESC_WRITE), used(513, S_OK));
+    assert_eq!(driver.bytes(DATA, 512), [4; 512]);
+    // Each descriptor of a queue can be a request of its own.
+    for head in [3, 1, 2, 0] {
+        let table = TABLE + 64 * u64::from(head);
+        driver.indirect(head, table, &PARTS);
+        driver.offer(head);
+    }
+    driver.kick();
+    let heads = [(); 5].map(|()| driver.pop());
+    assert_eq!(heads, [Some((3, 513)), Some((1, 513)), Some((2, 513)), Some((0, 513)), None]);
+}
+
+#[test]
+fn plain_descriptors_may_come_before_the_table() {
+    let setup = Setup::new();
+    let mut driver = setup.driver(Access::ReadWrite).live(INDIRECT, 4);
+    driver.header(HEADER, T_IN, 5);
+    driver.write(STATUS_BYTE, &[0xff]);
+    driver.desc(0, HEADER, 16, DESC_NEXT, 2);
+    // The table's own chain does not go in order.
+    driver.write_desc(TABLE, DATA, 512, DESC_NEXT | DESC_WRITE, 2);
+    driver.write_desc(TABLE + 16, 0, 0, DESC_NEXT, 0);
+    driver.write_desc(TABLE + 32, STATUS_BYTE, 1, DESC_WRITE, 0);
+    driver.desc(2, TABLE, 48, DESC_INDIRECT, 0);
+    driver.offer(0);
+    driver.kick();
+    assert_eq!((driver.pop(), driver.status_byte()), (Some((0, 513)), S_OK));
+    assert_eq!(driver.bytes(DATA, 512), [6; 512]);
+}
+
+#[test]
+fn a_table_that_is_none_stops_the_device_until_a_reset() {
+    let broken: [(&str, u32, u16, fn(&VirtioDriver)); 9] = [
+        ("no entries", 0, DESC_INDIRECT, |_| ()),
+        ("half an entry less", 40, DESC_INDIRECT, |_| ()),
+        ("a byte more", 49, DESC_INDIRECT, |_| ()),
+        ("NEXT behind the table", 48, DESC_INDIRECT | DESC_NEXT, |_| ()),
+        ("a table in a table", 48, DESC_INDIRECT, |d| {
+            d.write_desc(TABLE, TABLE + 0x100, 48, DESC_INDIRECT, 0);
+        }),
+        ("next outside the table", 48, DESC_INDIRECT, |d| {
+            d.write_desc(TABLE + 16, DATA, 512, DESC_NEXT | DESC_WRITE, 3);
+        }),
+        ("a circle", 48, DESC_INDIRECT, |d| {
+            d.write_desc(TABLE + 32, STATUS_BYTE, 1, DESC_NEXT | DESC_WRITE, 1);
+        }),
+        ("longer than the queue", 80, DESC_INDIRECT, |d| {
+            let (header, data, status) =
+                ((HEADER, 8, false), (DATA, 512, true), (STATUS_BYTE, 1, true));
+            let parts = [header, (HEADER + 8, 8, false), data, (DATA, 0, true), status];
+            write_chain(&d.ram, TABLE, 0, &parts);
+        }),
+        ("past the end of RAM", 0x10_0000, DESC_INDIRECT, |_| ()),
+    ];
+    for (name, len, flags, break_it) in broken {
+        let setup = Setup::new();
+        let mut driver = setup.driver(Access::ReadWrite).live(INDIRECT, 4);
+        driver.header(HEADER, T_IN, 0);
+        write_chain(&driver.ram, TABLE, 0, &PARTS);
+        break_it(&driver);
+        assert_eq!(submit_table(&mut driver, len, flags), None, "{name}");
+        assert!(driver.needs_reset(), "{name}");
+        assert_eq!(driver.take_interrupts(), mmio::INTERRUPT_CONFIG, "{name}");
+        driver.restart(INDIRECT, 4);
+        write_chain(&driver.ram, TABLE, 0, &PARTS);
+        assert_eq!(submit_table(&mut driver, 48, DESC_INDIRECT), used(513, S_OK), "{name}");
+    }
+}
+
+#[test]
+fn a_table_wherever_it_lies_is_checked_as_a_whole() {
+    // The whole table counts, not only the entries that the chain goes through.
+    let (end, last) = (1 << 20, (1 << 20) - 48);
+    for (at, fits) in [
+        (last, true),
+        (last + 16, false),
+        (end, false),
+        (u64::MAX - 15, false),
+        (u64::MAX - 47, false),
+    ] {
+        let setup = Setup::new();
+        let mut driver = setup.driver(Access::ReadWrite).live(INDIRECT, 4);
+        driver.header(HEADER, T_IN, 0);
+        driver.write(STATUS_BYTE, &[0xff]);
+        if at < end {
+            // A chain of one descriptor: it has no status byte, and no more than that is wrong.
+            driver.write_desc(at, HEADER, 16, 0, 0);
+        }
+        if fits {
+            write_chain(&driver.ram, at, 0, &PARTS);
+        }
+        driver.desc(0, at, 48, DESC_INDIRECT, 0);
+        driver.offer(0);
+        let complaints = driver.complaints.clone();
+        driver.kick();
+        assert_eq!(driver.pop().is_some(), fits, "{at:#x}");
+        assert_eq!(complaints.count(rules::CHAIN), u64::from(!fits), "{at:#x}");
+    }
+}
+
+#[test]
+fn without_the_feature_no_table_is_looked_at() {
+    let setup = Setup::new();
+    let mut driver = setup.driver(Access::ReadWrite).live(feature::BLK_FLUSH, 4);
+    driver.header(HEADER, T_IN, 0);
+    write_chain(&driver.ram, TABLE, 0, &PARTS);
+    assert_eq!(submit_table(&mut driver, 48, DESC_INDIRECT), None);
+    assert!(driver.needs_reset());
+    assert_eq!(driver.bytes(DATA, 512), [0; 512]);
+}
