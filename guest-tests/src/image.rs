@@ -19,6 +19,13 @@ pub const fn sectors(sectors: Range<usize>) -> Range<usize> {
     sectors.start * SECTOR..sectors.end * SECTOR
 }
 
+/// The bytes of a pattern, from a multiple of 8 on: its 64-bit little-endian word number w is `seed << 48 | w`, so that
+/// each byte says where it belongs. The last word may be cut.
+pub fn pattern(seed: u64, range: Range<usize>) -> Vec<u8> {
+    let words = (seed << 48..).skip(range.start / 8);
+    words.flat_map(u64::to_le_bytes).take(range.len()).collect()
+}
+
 /// A directory of one test's own, gone when it is dropped.
 #[derive(Debug)]
 pub struct Scratch(TempDir);
@@ -56,16 +63,13 @@ impl Scratch {
         self.seeded(name, SEED, bytes)
     }
 
-    /// An image that holds the pattern of `seed`: its 64-bit little-endian word number w is `seed << 48 | w`, so that
-    /// each byte says where it belongs. The last word may be cut.
+    /// An image that holds the [`pattern`] of `seed`.
     ///
     /// # Errors
     ///
     /// Where it cannot be written.
     pub fn seeded(&self, name: &str, seed: u64, bytes: usize) -> io::Result<Image> {
-        let words = (seed << 48..).take(bytes.div_ceil(8));
-        let mut contents: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
-        contents.truncate(bytes);
+        let contents = pattern(seed, 0..bytes);
         let path = self.path(name);
         fs::write(&path, &contents)?;
         Ok(Image { path, contents })

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | How is a guest booted, and what is known afterwards? | `guest.rs` |
 //! | What does an image hold, and where does it differ from what it must? | `image.rs` |
+//! | How is the program run, as a person runs it? | `process.rs` |
 //! | Which tests are passed over on this machine, and why? | `suite.rs` |
 //!
 //! `tests/NAME.rs` boots the guest program `resources/guests/test-guests/src/bin/NAME`; what that expects of its
@@ -21,10 +22,11 @@
 
 pub mod guest;
 pub mod image;
+pub mod process;
 pub mod suite;
 
 pub use guest::{Guest, Run};
-pub use image::{Image, SECTOR, Scratch, sectors};
+pub use image::{Image, SECTOR, SEED, Scratch, pattern, sectors};
 pub use libtest_mimic::Failed;
 
 /// What comes of a test: nothing, or why it failed, in text for a person. Any error with a text becomes one by `?`.
