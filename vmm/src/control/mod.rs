@@ -12,7 +12,9 @@
 
 mod socket;
 
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
+use std::thread;
+use std::time::Duration;
 
 use cafevm_devices::virtio::mmio::Mmio;
 use serde::Deserialize;
@@ -22,6 +24,9 @@ use crate::pause::Pause;
 use crate::size;
 
 pub(crate) use socket::ControlSocket;
+
+/// How soon to try a disk again that a vCPU holds.
+const BUSY: Duration = Duration::from_millis(1);
 
 /// A virtio disk of a running machine.
 pub(crate) struct Handle {
@@ -111,16 +116,19 @@ impl Controlled {
                 known.join(", ")
             ));
         };
-        // A vCPU holds it for as long as a full disk keeps the machine paused.
-        let mut device = match disk.device.try_lock() {
-            Err(TryLockError::WouldBlock) if self.pause.is_paused() => {
-                return Err(format!("{id} waits for room on the host; resume the machine first"));
+        // A vCPU holds it for as long as a full disk keeps the machine paused, which only we can end: so no waiting
+        // for the lock itself.
+        let mut device = loop {
+            match disk.device.try_lock() {
+                Ok(device) => break device,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if self.pause.is_paused() => {
+                    return Err(format!(
+                        "{id} waits for room on the host; resume the machine first"
+                    ));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(BUSY),
             }
-            Err(TryLockError::WouldBlock) => {
-                disk.device.lock().unwrap_or_else(PoisonError::into_inner)
-            }
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Ok(device) => device,
         };
         device.resize(size).map_err(|error| format!("{id}: {error}"))?;
         Ok(json!({ "id": id, "size": size }))

@@ -8,10 +8,12 @@
 //! | How is a queue set up, stopped, notified? | `queues.rs` |
 //! | What has the driver said since the last reset? | `setup.rs` |
 //! | What does an access mean, in words? | `meaning.rs` |
+//! | What does a slot with no device answer? | `empty_slot.rs` |
 //!
 //! What a driver gets wrong but the device can bear is borne, and said with the rule; what it cannot bear has
 //! no effect. A [`Policy::Strict`] device bears nothing: features are refused, and every breach needs a reset.
 
+mod empty_slot;
 mod meaning;
 mod queues;
 mod registers;
@@ -35,6 +37,7 @@ use crate::complaints::{Complaints, Rule};
 use crate::irq::IrqLine;
 use crate::memory::GuestRam;
 use crate::trace::{self, Event, Tracer};
+pub use empty_slot::EmptySlot;
 use registers::{Direction, Half, Register, Target};
 use setup::Session;
 
@@ -385,28 +388,6 @@ impl BusDevice for Mmio {
             Target::Nothing | Target::Misaccess => {}
         }
     }
-}
-
-/// A slot of the bank with no device in it: a driver that looks finds DeviceID 0 and goes on (4.2.2.2).
-#[derive(Debug, Clone, Copy, Default)]
-pub struct EmptySlot {
-    /// What its Version register reads.
-    pub version: Version,
-}
-
-impl BusDevice for EmptySlot {
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
-        data.fill(0);
-        let value = match Target::decode(offset, data.len()) {
-            Target::Register(Register::MagicValue) => MAGIC,
-            Target::Register(Register::Version) => self.version.value(),
-            Target::Register(Register::VendorId) => VENDOR,
-            _ => return,
-        };
-        data.copy_from_slice(&value.to_le_bytes());
-    }
-
-    fn write(&mut self, _offset: u64, _data: &[u8]) {}
 }
 
 #[cfg(test)]
