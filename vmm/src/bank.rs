@@ -8,13 +8,13 @@ use crate::config::VirtioBank;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BankError {
     /// There is no such key.
-    #[error("unknown key '{0}'; the keys are version, base, stride and slots")]
+    #[error("unknown key '{}'; the keys are version, base, stride and slots", .0.escape_debug())]
     UnknownKey(String),
     /// A key stands there without its value.
-    #[error("'{0}' needs a value: {0}=...")]
+    #[error("'{}' needs a value: version=..., base=..., stride=... or slots=...", .0.escape_debug())]
     NoValue(String),
     /// A value is none of those that are known.
-    #[error("bad value '{value}' for {key}; it is {known}")]
+    #[error("bad value '{}' for {key}; it is {known}", value.escape_debug())]
     BadValue {
         /// The key.
         key: &'static str,

@@ -27,8 +27,8 @@ const KEYS: [(&str, Option<&str>); 10] = [
 pub enum SpecError {
     /// There is no such key.
     #[error(
-        "unknown key '{key}'{}; the keys are {}; a comma in a path is written ',,'",
-        hint(key), KEYS.map(|(known, _)| known).join(", ")
+        "unknown key '{}'{}; the keys are {}; a comma in a path is written ',,'",
+        key.escape_debug(), hint(key), KEYS.map(|(known, _)| known).join(", ")
     )]
     UnknownKey {
         /// The key.
@@ -44,7 +44,7 @@ pub enum SpecError {
     #[error("no path; give path=FILE")]
     NoPath,
     /// A value is none of those that are known.
-    #[error("bad value '{value}' for {key}; it is one of {known}")]
+    #[error("bad value '{}' for {key}; it is one of {known}", value.escape_debug())]
     BadValue {
         /// The key.
         key: &'static str,

@@ -1,0 +1,39 @@
+//! What must hold for any text behind `--disk` or `--virtio-mmio`: for the fuzzer and for the test that replays its
+//! corpus.
+
+use cafevm::config::{DiskBus, DiskConfig};
+use cafevm::{bank, spec};
+
+/// Reads `bytes` as both kinds of text.
+pub fn check(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match spec::parse(text) {
+        Ok(disk) => {
+            assert!(!disk.path.as_os_str().is_empty());
+            if let DiskBus::Virtio(options) = &disk.bus {
+                options.check().expect("what is accepted can be a device");
+            }
+            written_out_it_is_the_same(&disk, text);
+        }
+        Err(error) => is_said(&error.to_string()),
+    }
+    match bank::parse(text) {
+        Ok(bank) => assert!(bank.stride >= 0x200 && (1..=32).contains(&bank.slots)),
+        Err(error) => is_said(&error.to_string()),
+    }
+}
+
+/// The path in words of its own, with its commas doubled, means the same.
+fn written_out_it_is_the_same(disk: &DiskConfig, text: &str) {
+    if text.contains("path=") {
+        return;
+    }
+    let path = disk.path.to_str().expect("from text");
+    let escaped = path.replace(',', ",,");
+    let again = spec::parse(&format!("path={escaped}")).expect("a path alone is enough");
+    assert_eq!(again.path, disk.path, "{text:?}");
+}
+
+fn is_said(error: &str) {
+    assert_eq!(error.lines().count(), 1, "{error:?}");
+}
