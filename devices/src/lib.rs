@@ -9,7 +9,7 @@
 //!
 //! The crate names no hypervisor and starts no thread. A device is a value with a `read` and a `write`
 //! ([`bus::BusDevice`]); whoever owns it decides which thread calls them. So every behaviour of a device can
-//! be tested as a plain call, with the [`testing`] drivers in the role of the guest.
+//! be tested as a plain call, with the drivers of `testing` in the role of the guest.
 //!
 //! # Which file do I open?
 //!
