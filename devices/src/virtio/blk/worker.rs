@@ -105,7 +105,11 @@ impl Service {
     /// answers all that is finished, and interrupts once if the driver wants that.
     pub(super) fn serve(&mut self, live: &mut Live, config: &Config, index: u16) -> Served {
         self.answer_finished(live);
-        let mut budget = live.queue(index).map_or(0, |queue| queue.size());
+        // A queue that is gone has no work left, not even what a doorbell left undone.
+        let Some(mut budget) = live.queue(index).map(|queue| queue.size()) else {
+            Self::interrupt(live);
+            return Served::All;
+        };
         let mut served = Served::All;
         while !live.broken {
             if budget == 0 {

@@ -117,3 +117,22 @@ fn unfinished_work_is_forgotten_with_the_reset() {
     assert_eq!((answered(&mut driver), helper.take()), (0, 0));
     assert!(image.log().is_empty());
 }
+
+#[test]
+fn unfinished_work_goes_with_its_queue_and_nobody_is_sent_to_look_for_it() {
+    let (mut driver, helper, _) = with_helper(EVENT_IDX | feature::RING_RESET, 4);
+    for register in [reg::QUEUE_RESET, reg::QUEUE_READY] {
+        driver.restart(EVENT_IDX | feature::RING_RESET, 4);
+        driver.header(HEADER, T_FLUSH, 0);
+        driver.desc(0, HEADER, 16, 1, 3);
+        driver.desc(3, STATUS_BYTE, 1, 2, 0);
+        for _ in 0..4 {
+            driver.offer(0);
+        }
+        driver.kick();
+        assert_eq!((answered(&mut driver), helper.take()), (4, 1));
+        driver.set(register, u32::from(register == reg::QUEUE_RESET));
+        driver.mmio.service_unfinished();
+        assert_eq!(helper.take(), 0, "the helper goes round in circles");
+    }
+}
