@@ -92,6 +92,8 @@ pub const RESET_PORT: u16 = 0x64;
 pub const RESET_COMMAND: u8 = 0xfe;
 /// The port that ends the machine with the guest's own status.
 pub const DEBUG_EXIT_PORT: u16 = 0xf4;
+/// The reset control register of Intel's chipsets.
+pub const RESET_CONTROL_PORT: u16 = 0xcf9;
 /// pvpanic's port, as on a PC of QEMU's.
 pub const PVPANIC_PORT: u16 = 0x505;
 /// ACPI's sleep control register.
@@ -149,6 +151,10 @@ const _: () = assert!(
         HIGH_RAM_START..u64::MAX,
     ]),
     "the guest-physical map overlaps"
+);
+const _: () = assert!(
+    FIRMWARE.start <= ACPI.start && ACPI.end <= RESTART && RESTART < FIRMWARE.end,
+    "the firmware's area holds the ACPI tables and the restart code"
 );
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 //! | 0x64 | the keyboard controller's reset line: Linux's `reboot=k`, and ACPI's reset register (ACPI 6.5, 4.8.3.6) |
 //! | 0x600, 0x601 | ACPI's sleep control and sleep status (4.8.3.7): how Linux powers off |
 //! | 0x505 | pvpanic: how Linux tells of a panic, where it has the driver |
+//! | 0xcf9 | the reset control register of Intel's chipsets, bit 2: Linux's `reboot=p` |
 //! | 0xf4 | the debug exit: a guest's own exit status |
 
 use crate::crash::Cause;
 use crate::dispatch::Outcome;
 use crate::layout::{
-    DEBUG_EXIT_PORT, PVPANIC_PORT, RESET_COMMAND, RESET_PORT, SLEEP_CONTROL_PORT, SLEEP_STATUS_PORT,
+    DEBUG_EXIT_PORT, PVPANIC_PORT, RESET_COMMAND, RESET_CONTROL_PORT, RESET_PORT,
+    SLEEP_CONTROL_PORT, SLEEP_STATUS_PORT,
 };
 
 /// The sleep type that means "off": what `\_S5` holds, and the guest writes to the sleep control register.
@@ -19,6 +21,9 @@ pub(crate) const SOFT_OFF: u8 = 5;
 const SLEEP_TYPE_SHIFT: u32 = 2;
 const SLEEP_TYPE_MASK: u8 = 0b111;
 const SLEEP_ENABLE: u8 = 1 << 5;
+
+/// In the reset control register (Intel ICH data sheet, RST_CNT).
+const RESET_CPU: u8 = 1 << 2;
 
 /// pvpanic's events (QEMU's documentation, `specs/pvpanic`): the guest panicked; it panicked and will see to it
 /// by itself, with a crash kernel.
@@ -29,6 +34,7 @@ const CRASH_LOADED: u8 = 1 << 1;
 pub(crate) fn write(port: u16, data: &[u8]) -> Option<Outcome> {
     let outcome = match (port, data) {
         (RESET_PORT, [RESET_COMMAND, ..]) => Outcome::Reset,
+        (RESET_CONTROL_PORT, &[value]) if value & RESET_CPU != 0 => Outcome::Reset,
         (SLEEP_CONTROL_PORT, &[value, ..]) => sleep(value),
         (SLEEP_STATUS_PORT, _) => Outcome::Continue,
         (PVPANIC_PORT, &[events, ..]) => panicked(events),
@@ -97,6 +103,8 @@ mod tests {
     fn other_ports_are_the_devices() {
         assert_eq!(write(0x3f8, &[0xfe]), None);
         assert_eq!(write(RESET_PORT, &[0xd1]), None);
+        assert_eq!(write(RESET_CONTROL_PORT, &[2]), None);
+        assert_eq!(write(RESET_CONTROL_PORT, &[0x0e]), Some(Outcome::Reset));
         assert_eq!(read(0x3f8), None);
     }
 }

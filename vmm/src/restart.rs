@@ -1,15 +1,18 @@
 //! How a guest starts again, which here ends it: what it finds where a PC's firmware begins, and how a Linux that
 //! restarts in order is told from one that panicked.
 //!
-//! Linux resets the machine both ways with the same instructions. But before a restart in order it shuts its
-//! processors down, and with them their local APICs; after a panic (or SysRq-B) it does not trust itself to do
-//! so, and resets the machine as it stands. So the local APIC of the vCPU that resets the machine tells the two
-//! apart. A guest with a driver for pvpanic (`power.rs`) says it by itself, and sooner.
+//! Linux resets the machine both ways with the same instructions. But before a restart in order it takes leave of
+//! KVM: it switches off, on every processor, the clock that KVM keeps for it. After a panic (or SysRq-B) it trusts
+//! itself with nothing, and resets the machine as it stands. So the clock of the vCPU that resets the machine tells
+//! the two apart. A kernel built without CONFIG_KVM_GUEST has no such clock, and its panic looks like a restart;
+//! unless it has a driver for pvpanic (`power.rs`), by which any kernel says it by itself, and sooner.
+//!
+//! A triple fault is a crash, also of a Linux, unless it was told to restart in this way (`reboot=t`).
 
 use cafevm_devices::memory::{GuestRam, OutOfRam};
-use kvm_bindings::kvm_lapic_state;
+use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::crash::Cause;
 use crate::dispatch::Outcome;
@@ -35,56 +38,80 @@ pub(crate) fn write(ram: &GuestRam) -> Result<(), OutOfRam> {
     ram.write(RESTART, &CODE)
 }
 
-// Registers of the local APIC (Intel SDM volume 3, table 11-1).
-const SPURIOUS: usize = 0xf0;
-const TIMER: usize = 0x320;
-/// In the spurious-interrupt vector register: switched on by software.
-const ENABLED: u32 = 1 << 8;
-/// In an entry of the local vector table: it interrupts nobody.
-const MASKED: u32 = 1 << 16;
-/// The spurious-interrupt vector register after a reset.
-const AFTER_RESET: u32 = 0xff;
+// Where a Linux with KVM's clock has told KVM to keep the time since boot (bit 0: whether), and where to put the
+// time of day, for which it asks once at boot (Linux's documentation, `virt/kvm/x86/msr.rst`).
+const SYSTEM_TIME: u32 = 0x4b56_4d01;
+const WALL_CLOCK: u32 = 0x4b56_4d00;
+const ENABLED: u64 = 1 << 0;
 
-/// What a Linux guest meant by an outcome that ends the machine; what is no such outcome is left alone.
-pub(crate) fn judge(outcome: Outcome, vcpu: &VcpuFd) -> Outcome {
-    // A triple fault is one of Linux's ways to reset the machine: reboot=t, or after all others failed.
-    if !matches!(outcome, Outcome::Reset | Outcome::Crash(Cause::TripleFault)) {
-        return outcome;
-    }
-    match vcpu.get_lapic() {
-        Ok(apic) => {
-            let (spurious, timer) = (register(&apic, SPURIOUS), register(&apic, TIMER));
-            debug!(
-                "reset by the guest: local APIC's spurious vector {spurious:#x}, timer {timer:#x}"
-            );
-            verdict(outcome, was_in_order(spurious, timer))
-        }
-        Err(error) => {
-            warn!(
-                "cannot tell a restart from a panic, as KVM does not show the local APIC: {error}"
-            );
-            outcome
+/// What a guest made of KVM's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// It never asked for it: it did not get far, or has no driver.
+    Unknown,
+    /// It uses it.
+    InUse,
+    /// It used it, and took leave.
+    SwitchedOff,
+}
+
+impl Clock {
+    const fn new(system_time: u64, wall_clock: u64) -> Self {
+        match (system_time & ENABLED != 0, wall_clock) {
+            (true, _) => Self::InUse,
+            (false, 0) => Self::Unknown,
+            (false, _) => Self::SwitchedOff,
         }
     }
 }
 
-fn register(apic: &kvm_lapic_state, at: usize) -> u32 {
-    let bytes = apic.regs.get(at..at + 4).unwrap_or_default();
-    bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(byte.to_le_bytes()[0]))
+/// Judges how a guest ended the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Judge {
+    linux: bool,
+    /// Whether the guest was told to restart by a triple fault. KVM resets the vCPU's clock with it on some
+    /// processors, so that here a panic cannot be told from a restart.
+    by_triple_fault: bool,
 }
 
-/// Whether the local APIC was shut down. One that was never switched on is that of a kernel that did not get far.
-const fn was_in_order(spurious: u32, timer: u32) -> bool {
-    let untouched = spurious == AFTER_RESET;
-    let at_work = spurious & ENABLED != 0 && timer & MASKED == 0;
-    !untouched && !at_work
+impl Judge {
+    /// A judge for a guest that is known to be Linux, or is not.
+    pub(crate) fn new(linux: bool, command_line: &str) -> Self {
+        let mut words = command_line.split_ascii_whitespace();
+        let is_fault = |how: &str| how.split(',').any(|part| part.starts_with('t'));
+        let by_triple_fault = words.any(|word| word.strip_prefix("reboot=").is_some_and(is_fault));
+        Self { linux, by_triple_fault: linux && by_triple_fault }
+    }
+
+    /// What the guest meant by an outcome that ends the machine; what is no such outcome is left alone.
+    pub(crate) fn judge(self, outcome: Outcome, vcpu: &VcpuFd) -> Outcome {
+        if !self.linux || !matches!(outcome, Outcome::Reset | Outcome::Crash(Cause::TripleFault)) {
+            return outcome;
+        }
+        let (system_time, wall_clock) = (read(vcpu, SYSTEM_TIME), read(vcpu, WALL_CLOCK));
+        debug!("{outcome:?} by Linux; KVM's clock: {system_time:#x}, {wall_clock:#x}");
+        self.verdict(outcome, Clock::new(system_time, wall_clock))
+    }
+
+    fn verdict(self, outcome: Outcome, clock: Clock) -> Outcome {
+        match (outcome, clock) {
+            (Outcome::Reset, Clock::InUse) => Outcome::Crash(Cause::ResetInEmergency),
+            (Outcome::Crash(Cause::TripleFault), Clock::SwitchedOff) if self.by_triple_fault => {
+                Outcome::Reset
+            }
+            (other, _) => other,
+        }
+    }
 }
 
-fn verdict(outcome: Outcome, in_order: bool) -> Outcome {
-    match (outcome, in_order) {
-        (_, true) => Outcome::Reset,
-        (Outcome::Reset, false) => Outcome::Crash(Cause::ResetInEmergency),
-        (other, false) => other,
+/// A model-specific register; 0 where this KVM has no such.
+fn read(vcpu: &VcpuFd, index: u32) -> u64 {
+    let Ok(mut msrs) = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]) else {
+        return 0;
+    };
+    match vcpu.get_msrs(&mut msrs) {
+        Ok(1) => msrs.as_slice().first().map_or(0, |msr| msr.data),
+        _ => 0,
     }
 }
 
@@ -92,32 +119,31 @@ fn verdict(outcome: Outcome, in_order: bool) -> Outcome {
 mod tests {
     use super::*;
 
+    const FAULT: Outcome = Outcome::Crash(Cause::TripleFault);
+    // As Debian's 6.1 leaves the two registers after `reboot -f`, after a panic, and before anything was set up.
+    const RESTARTED: Clock = Clock::new(0, 0xde0_0000);
+    const PANICKED: Clock = Clock::new(0xdc0_1001, 0xdc0_0000);
+    const EARLY: Clock = Clock::new(0, 0);
+
     #[test]
-    fn the_local_apic_tells_a_restart_from_a_panic() {
-        // Values seen with Debian's 6.1: after `reboot -f`, and after a panic.
-        assert!(was_in_order(0x10f, 0x1_00ec));
-        assert!(!was_in_order(0x1ff, 0x400ec));
-        // Before Linux had set up its interrupts.
-        assert!(!was_in_order(0xff, 0x1_0000));
-        // Switched off altogether.
-        assert!(was_in_order(0xef, 0xec));
+    fn a_restart_in_order_is_told_from_a_panic() {
+        let judge = Judge::new(true, "quiet");
+        assert_eq!(judge.verdict(Outcome::Reset, RESTARTED), Outcome::Reset);
+        let panicked = judge.verdict(Outcome::Reset, PANICKED);
+        assert_eq!(panicked, Outcome::Crash(Cause::ResetInEmergency));
+        assert_eq!(judge.verdict(Outcome::Reset, EARLY), Outcome::Reset);
     }
 
     #[test]
-    fn a_triple_fault_in_order_is_a_restart() {
-        let fault = || Outcome::Crash(Cause::TripleFault);
-        assert_eq!(verdict(fault(), true), Outcome::Reset);
-        assert_eq!(verdict(fault(), false), fault());
-        assert_eq!(verdict(Outcome::Reset, true), Outcome::Reset);
-        assert_eq!(verdict(Outcome::Reset, false), Outcome::Crash(Cause::ResetInEmergency));
-    }
-
-    #[test]
-    fn registers_are_little_endian() {
-        let mut apic = kvm_lapic_state::default();
-        apic.regs[SPURIOUS] = -1;
-        apic.regs[SPURIOUS + 1] = 1;
-        assert_eq!(register(&apic, SPURIOUS), 0x1ff);
-        assert_eq!(register(&apic, 4096), 0);
+    fn a_triple_fault_is_a_restart_only_where_it_was_asked_for() {
+        assert_eq!(Judge::new(true, "quiet").verdict(FAULT, RESTARTED), FAULT);
+        for text in ["reboot=t", "quiet reboot=w,t -- x", "reboot=triple"] {
+            let judge = Judge::new(true, text);
+            assert_eq!(judge.verdict(FAULT, RESTARTED), Outcome::Reset, "{text}");
+            assert_eq!(judge.verdict(FAULT, PANICKED), FAULT, "{text}");
+            assert_eq!(judge.verdict(FAULT, EARLY), FAULT, "{text}");
+        }
+        assert_eq!(Judge::new(true, "reboot=k,e t").verdict(FAULT, RESTARTED), FAULT);
+        assert_eq!(Judge::new(false, "reboot=t").verdict(FAULT, RESTARTED), FAULT);
     }
 }

@@ -15,7 +15,7 @@ use crate::error::HostError;
 use crate::event::Event;
 use crate::exit::Verdict;
 use crate::pause::Pause;
-use crate::restart;
+use crate::restart::Judge;
 
 /// A vCPU, ready to run.
 pub(crate) struct Vcpu {
@@ -23,14 +23,14 @@ pub(crate) struct Vcpu {
     fd: VcpuFd,
     /// Keeps the memory mapped that the guest runs in.
     ram: GuestRam,
-    /// Whether the guest is known to be Linux.
-    linux: bool,
+    /// Tells a guest's restart from its panic.
+    judge: Judge,
 }
 
 impl Vcpu {
     /// The vCPU with this number, of a machine whose memory slots are those of `ram`.
-    pub(crate) const fn new(id: u32, fd: VcpuFd, ram: GuestRam, linux: bool) -> Self {
-        Self { id, fd, ram, linux }
+    pub(crate) const fn new(id: u32, fd: VcpuFd, ram: GuestRam, judge: Judge) -> Self {
+        Self { id, fd, ram, judge }
     }
 
     /// Runs on a new thread until the guest ends the machine or `ending` asks to stop; how often the guest
@@ -78,7 +78,7 @@ impl Vcpu {
                     Outcome::Crash(Cause::Run { error: error.to_string() })
                 }
             };
-            let outcome = if self.linux { restart::judge(outcome, &self.fd) } else { outcome };
+            let outcome = self.judge.judge(outcome, &self.fd);
             let verdict = match outcome {
                 Outcome::Continue => continue,
                 Outcome::DebugExit(code) => Verdict::DebugExit(code),

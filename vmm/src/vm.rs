@@ -28,7 +28,7 @@ use crate::io_loop::IoLoop;
 use crate::layout::{COM1_IRQ, KVM_TSS};
 use crate::memory;
 use crate::pause::Pause;
-use crate::restart;
+use crate::restart::{self, Judge};
 use crate::size::Human;
 use crate::vcpu::{Ending, Vcpu, VcpuThread};
 use crate::wiring;
@@ -86,7 +86,7 @@ impl Vm {
         let slots = config.virtio_disks().map(|(slot, _)| slot).collect();
         let machine = Machine { cpus: config.cpus, slots, slot_size: SLOT_SIZE };
         acpi::write(&ram, &machine).and_then(|()| restart::write(&ram)).map_err(BootError::Load)?;
-        let linux = boot.kernel().linux.is_some();
+        let judge = Judge::new(boot.kernel().linux.is_some(), boot.command_line());
         // It may be large, and was only a source.
         drop(boot);
         let vcpus = (0..config.cpus)
@@ -102,7 +102,7 @@ impl Vm {
                 if id == 0 {
                     cpu_state::set(&fd, start)?;
                 }
-                Ok(Vcpu::new(id, fd, ram.clone(), linux))
+                Ok(Vcpu::new(id, fd, ram.clone(), judge))
             })
             .collect::<Result<Vec<_>, HostError>>()?;
 

@@ -1,0 +1,55 @@
+#!/bin/sh
+# The first process of the inner machine, which cafevm runs. The command line says what to do (do=) and how to end
+# (end=); the test reads what is printed here, and afterwards what is on the disks.
+/bin/busybox --install -s /bin
+mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmp /tmp
+exec </dev/console >/dev/console 2>&1
+word() { sed -n "s/.* $1=\([^ ]*\).*/\1/p;s/^$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
+up() { echo "INNER $* at $(cut -d' ' -f1 /proc/uptime)"; }
+load() { grep -qx "$1" /modules/order && insmod "/modules/$1.ko"; }
+up init
+
+disks() {
+  for m in virtio_ring virtio virtio_mmio virtio_blk; do load $m; done
+  n=0; while [ ! -b /dev/vdb ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done
+  echo "INNER cpus $(nproc) vda $(cat /sys/block/vda/size) $(cat /sys/block/vda/serial) vdb $(cat /sys/block/vdb/size) $(cat /sys/block/vdb/serial)"
+  grep -E 'virtio|ttyS0' /proc/interrupts
+  # The file system made outside: what is in it is read, and as much is written back.
+  mount -t ext4 /dev/vda /mnt || { echo "INNER has no disk"; return; }
+  echo "INNER read $(cat /mnt/token) $(md5sum </mnt/in | cut -d' ' -f1)"
+  dd if=/dev/urandom of=/mnt/out bs=64k count=32 2>/dev/null
+  md5sum </mnt/out | cut -d' ' -f1 >/mnt/out.md5
+  # Past the page cache: what was written is what is read again.
+  dd if=/mnt/out of=/mnt/direct bs=64k oflag=direct 2>/dev/null
+  echo 3 >/proc/sys/vm/drop_caches
+  echo "INNER wrote $(dd if=/mnt/direct bs=16k iflag=direct 2>/dev/null | md5sum | cut -d' ' -f1) of $(cat /mnt/out.md5)"
+  umount /mnt && up unmounted
+  # The sparse image: written full of something, then given back.
+  mount -t ext4 /dev/vdb /mnt || { echo "INNER has no second disk"; return; }
+  echo "INNER discard granularity $(cat /sys/block/vdb/queue/discard_granularity) max $(cat /sys/block/vdb/queue/discard_max_bytes)"
+  dd if=/dev/urandom of=/mnt/ballast bs=1M count=8 2>/dev/null; sync
+  echo "INNER ballast"; rm /mnt/ballast; sync
+  fstrim -v /mnt
+  echo kept >/mnt/kept
+  umount /mnt && up trimmed
+}
+
+shell() {
+  echo "INNER shell"
+  setsid cttyhack sh -l
+  up left
+}
+
+case "$(word do)" in
+  disks) disks;;
+  shell) shell;;
+  pvpanic) load pvpanic; load pvpanic-mmio;;
+esac
+sync
+up ends
+case "$(word end)" in
+  reboot) reboot -f;;
+  panic) echo c >/proc/sysrq-trigger;;
+  exit) exit 0;;
+  *) poweroff -f;;
+esac

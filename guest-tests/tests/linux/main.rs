@@ -1,0 +1,44 @@
+//! Stock Linux as the guest: Debian's own kernel, unmodified, with disks.
+//!
+//! ```text
+//!  this machine ── qemu-system-x86_64, wholly emulated, with SVM
+//!    └ outer machine: Debian's kernel with its KVM ── outer.sh ── go (a scene's own)
+//!        └ cafevm, a static binary
+//!            └ inner machine: the same kernel ── inner.sh
+//! ```
+//!
+//! So the test needs neither /dev/kvm nor a processor that can virtualize, and asks for nothing but the Debian
+//! packages in `packages`; where they are missing it says so in one line and is ignored (with CAFEVM_REQUIRE_LINUX=1
+//! it fails). What the inner machine wrote is looked at from outside, with e2fsprogs.
+//!
+//! About 2 of 100 emulated boots hang, with whatever monitor inside: a scene whose time is over is tried once more.
+//!
+//! CAFEVM_LINUX_BINARY names a static cafevm to use; without it one is built.
+
+mod debian;
+mod disk;
+mod emulator;
+mod initramfs;
+mod kernel;
+mod needs;
+mod scene;
+mod scenes;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each is a machine that keeps a processor busy, and has a time limit.
+    arguments.test_threads.get_or_insert(2);
+    let missing = needs::missing();
+    let ignored = missing.is_some() && !needs::required();
+    if let Some(why) = &missing {
+        eprintln!("{}: {why}", if ignored { "ignored here" } else { "cannot be run" });
+    }
+    let trials = scenes::all().into_iter().map(|(name, play)| {
+        Trial::test(name, move || play(name)).with_kind("linux").with_ignored_flag(ignored)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
