@@ -1,11 +1,12 @@
 //! What must hold for any text behind `--disk` or `--virtio-mmio`: for the fuzzer and for the test that replays its
 //! corpus.
+#![allow(clippy::expect_used, reason = "a test may panic")]
 
 use cafevm::config::{DiskBus, DiskConfig};
 use cafevm::{bank, spec};
 
 /// Reads `bytes` as both kinds of text.
-pub fn check(bytes: &[u8]) {
+pub(crate) fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match spec::parse(text) {
         Ok(disk) => {
