@@ -3,8 +3,10 @@
 
 mod fault;
 mod held;
+mod input;
 mod irq;
 mod log_lines;
+pub mod oracle;
 mod svirtb_driver;
 pub mod svirtb_model;
 pub mod virtio_driver;

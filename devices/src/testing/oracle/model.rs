@@ -1,0 +1,366 @@
+//! A virtio-blk device without a transport, as the specification has it, over plain vectors. It shares no code
+//! with the device.
+
+use std::collections::VecDeque;
+
+use super::memory::Memory;
+use super::request::{self, Ask, Broken};
+use super::script::Machine;
+
+pub(super) const INDIRECT_DESC: u64 = 1 << 28;
+pub(super) const EVENT_IDX: u64 = 1 << 29;
+pub(super) const FLUSH: u64 = 1 << 9;
+
+/// What went through the model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests that were done.
+    pub done: u64,
+    /// Requests that were answered with an error.
+    pub refused: u64,
+    /// Rings that broke the device.
+    pub broken: u64,
+    /// Requests that were done only when the device waited for them.
+    pub awaited: u64,
+}
+
+/// A queue in use, and how far the device has come with it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Queue {
+    pub(super) size: u16,
+    pub(super) desc: u64,
+    pub(super) avail: u64,
+    pub(super) used: u64,
+    /// The available index as it was last looked at: it is, whenever all up to it was taken.
+    seen: u16,
+    pub(super) taken: u16,
+    given: u16,
+    /// `given` when an interrupt was last considered.
+    considered: u16,
+}
+
+impl Queue {
+    pub(super) const fn new(size: u16, desc: u64, avail: u64, used: u64) -> Self {
+        Self { size, desc, avail, used, seen: 0, taken: 0, given: 0, considered: 0 }
+    }
+}
+
+/// What the host is to do. Places are bytes of the image.
+#[derive(Debug, Clone)]
+enum Work {
+    Read { at: usize, into: Vec<u64> },
+    Write { at: usize, from: Vec<u64>, durable: bool },
+    Zero { at: usize, len: usize, durable: bool },
+    Discard { at: usize, len: usize },
+    Flush,
+}
+
+/// A request that the host has, in one part or more.
+#[derive(Debug, Clone)]
+struct Flight {
+    queue: usize,
+    head: u16,
+    status: u64,
+    written: u64,
+    left: usize,
+}
+
+/// A device, its guest's RAM, and its image.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) machine: Machine,
+    pub(super) memory: Memory,
+    pub(super) image: Vec<u8>,
+    /// What a power cut would leave of it.
+    pub(super) stable: Vec<u8>,
+    /// In sectors.
+    pub(super) capacity: u64,
+    pub(super) writeback: bool,
+    pub(super) features: u64,
+    pub(super) queues: Vec<Option<Queue>>,
+    pub(super) needs_reset: bool,
+    /// InterruptStatus.
+    pub(super) pending: u32,
+    /// How often the line, and the helper's, was raised.
+    pub(super) raised: [u64; 2],
+    pub(super) unfinished: Vec<usize>,
+    flights: Vec<Flight>,
+    /// (flight, part): held back, and done but not reaped.
+    waiting: VecDeque<(usize, Work)>,
+    done: Vec<usize>,
+    pub(super) tally: Tally,
+}
+
+impl Model {
+    pub(super) fn new(machine: Machine, image: &[u8]) -> Self {
+        let block = u64::from(machine.block_size);
+        Self {
+            machine,
+            memory: Memory::new(),
+            image: image.to_vec(),
+            stable: image.to_vec(),
+            capacity: image.len() as u64 / block * (block / 512),
+            writeback: machine.writeback,
+            features: 0,
+            queues: Vec::new(),
+            needs_reset: false,
+            pending: 0,
+            raised: [0; 2],
+            unfinished: Vec::new(),
+            flights: Vec::new(),
+            waiting: VecDeque::new(),
+            done: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// How many parts the host holds back.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// A doorbell, or whoever goes on with what one left undone.
+    pub(super) fn serve(&mut self, index: usize) {
+        if self.needs_reset || !matches!(self.queues.get(index), Some(Some(_))) {
+            return;
+        }
+        self.answer_done();
+        let mut budget = self.queues[index].map_or(0, |q| q.size);
+        loop {
+            if budget == 0 {
+                if !self.unfinished.contains(&index) && self.machine.helper {
+                    self.unfinished.push(index);
+                }
+                self.raised[1] += u64::from(self.machine.helper);
+                break;
+            }
+            match self.take(index) {
+                Ok(true) => budget -= 1,
+                Ok(false) => break,
+                Err(Broken) => {
+                    self.tally.broken += 1;
+                    self.needs_reset = true;
+                    self.pending |= 2;
+                    self.raised[0] += 1;
+                    break;
+                }
+            }
+        }
+        self.interrupt();
+    }
+
+    /// Takes one chain; false where there is none.
+    fn take(&mut self, index: usize) -> Result<bool, Broken> {
+        let mut queue = self.queues[index].ok_or(Broken)?;
+        if queue.taken == queue.seen {
+            let idx = self.memory.u16(queue.avail + 2);
+            if idx.wrapping_sub(queue.taken) > queue.size {
+                return Err(Broken);
+            }
+            queue.seen = idx;
+            self.queues[index] = Some(queue);
+            if idx == queue.taken {
+                if self.features & EVENT_IDX != 0 {
+                    let avail_event = queue.used + 4 + 8 * u64::from(queue.size);
+                    self.memory.put(avail_event, &idx.to_le_bytes());
+                }
+                return Ok(false);
+            }
+        }
+        let slot = u64::from(queue.taken % queue.size);
+        let head = self.memory.u16(queue.avail + 4 + 2 * slot);
+        queue.taken = queue.taken.wrapping_add(1);
+        self.queues[index] = Some(queue);
+        let indirect = self.features & INDIRECT_DESC != 0;
+        let chain = request::buffers(&mut self.memory, queue.desc, queue.size, head, indirect)?;
+        let (status, ask) = request::parse(&mut self.memory, &chain)?;
+        self.start(index, head, status, ask);
+        self.answer_done();
+        Ok(true)
+    }
+
+    fn start(&mut self, queue: usize, head: u16, status: u64, ask: Ask) {
+        let durable = self.features & FLUSH == 0 || !self.writeback;
+        let place = |sector: u64| (sector as usize).wrapping_mul(512);
+        let bytes = |sectors: u64| sectors as usize * 512;
+        let mut written = 0;
+        let (changes, covers, work) = match ask {
+            Ask::Refused(code) => return self.answer(queue, head, status, code, 0),
+            Ask::GetId { into } => {
+                let id = self.machine.id();
+                for (addr, byte) in into.iter().zip(id) {
+                    self.memory.put(*addr, &[byte]);
+                }
+                return self.answer(queue, head, status, 0, into.len().min(20) as u64);
+            }
+            Ask::Flush => (false, vec![], vec![Work::Flush]),
+            Ask::Read { sector, into } => {
+                let sectors = into.len() as u64 / 512;
+                written = into.len() as u64;
+                (false, vec![(sector, sectors)], vec![Work::Read { at: place(sector), into }])
+            }
+            Ask::Write { sector, from } => {
+                let sectors = from.len() as u64 / 512;
+                (
+                    true,
+                    vec![(sector, sectors)],
+                    vec![Work::Write { at: place(sector), from, durable }],
+                )
+            }
+            Ask::Discard(ranges) => {
+                let part = |&(s, n): &(u64, u64)| Work::Discard { at: place(s), len: bytes(n) };
+                let work = ranges.iter().map(part).collect();
+                (true, ranges, work)
+            }
+            Ask::Zero(ranges) => {
+                let part =
+                    |&(s, n): &(u64, u64)| Work::Zero { at: place(s), len: bytes(n), durable };
+                let work = ranges.iter().map(part).collect();
+                (true, ranges, work)
+            }
+        };
+        let outside = |(sector, sectors): &(u64, u64)| {
+            sector.checked_add(*sectors).is_none_or(|end| end > self.capacity)
+        };
+        if covers.iter().any(outside) || changes && self.machine.read_only {
+            return self.answer(queue, head, status, 1, 0);
+        }
+        let flight = self.flights.len();
+        self.flights.push(Flight { queue, head, status, written, left: work.len() });
+        self.waiting.extend(work.into_iter().map(|part| (flight, part)));
+        if !self.machine.held {
+            while self.release(0) {}
+        }
+    }
+
+    /// The host does one of the parts it has.
+    pub(super) fn release(&mut self, at: usize) -> bool {
+        let Some((flight, work)) = self.waiting.remove(at) else { return false };
+        let (image, stable) = (&mut self.image, &mut self.stable);
+        match work {
+            Work::Flush => stable.clone_from(image),
+            Work::Read { at, into } => {
+                for (addr, byte) in into.iter().zip(&image[at..]) {
+                    self.memory.put(*addr, &[*byte]);
+                }
+            }
+            Work::Write { at, from, durable } => {
+                let bytes = request::fetch(&mut self.memory, &from);
+                image[at..at + bytes.len()].copy_from_slice(&bytes);
+                if durable {
+                    stable[at..at + bytes.len()].copy_from_slice(&bytes);
+                }
+            }
+            Work::Zero { at, len, durable } => {
+                image[at..at + len].fill(0);
+                if durable {
+                    stable[at..at + len].fill(0);
+                }
+            }
+            Work::Discard { at, len } if self.machine.punches => image[at..at + len].fill(0),
+            Work::Discard { .. } => {}
+        }
+        self.done.push(flight);
+        true
+    }
+
+    fn answer_done(&mut self) {
+        for at in std::mem::take(&mut self.done) {
+            self.flights[at].left -= 1;
+            let Flight { queue, head, status, written, left } = self.flights[at].clone();
+            if left == 0 {
+                self.answer(queue, head, status, 0, written);
+            }
+        }
+    }
+
+    fn answer(&mut self, index: usize, head: u16, status: u64, code: u8, written: u64) {
+        *(if code == 0 { &mut self.tally.done } else { &mut self.tally.refused }) += 1;
+        let Some(queue) = &mut self.queues[index] else { return };
+        self.memory.put(status, &[code]);
+        let at = queue.used + 4 + 8 * u64::from(queue.given % queue.size);
+        self.memory.put(at, &u32::from(head).to_le_bytes());
+        self.memory.put(at + 4, &(written as u32 + 1).to_le_bytes());
+        queue.given = queue.given.wrapping_add(1);
+        self.memory.put(queue.used + 2, &queue.given.to_le_bytes());
+    }
+
+    fn interrupt(&mut self) {
+        let mut wanted = false;
+        for queue in self.queues.iter_mut().flatten() {
+            let (from, to) = (queue.considered, queue.given);
+            queue.considered = to;
+            wanted |= if self.features & EVENT_IDX == 0 {
+                from != to && self.memory.u16(queue.avail) & 1 == 0
+            } else {
+                let event = self.memory.u16(queue.avail + 4 + 2 * u64::from(queue.size));
+                // The chains from..to were given back: is it one of them?
+                event.wrapping_sub(from) < to.wrapping_sub(from)
+            };
+        }
+        if wanted {
+            self.pending |= 1;
+            self.raised[0] += 1;
+        }
+    }
+
+    /// Waits for all that the host has, and answers it.
+    fn settle(&mut self) {
+        self.answer_done();
+        while self.release(0) {
+            self.tally.awaited += 1;
+            self.answer_done();
+        }
+        self.interrupt();
+    }
+
+    /// Takes one queue out of use.
+    pub(super) fn stop_queue(&mut self, index: usize) {
+        if let Some(queue) = self.queues.get_mut(index) {
+            *queue = None;
+            self.settle();
+        }
+    }
+
+    /// The driver wrote the configuration field `writeback`.
+    pub(super) fn switch(&mut self, writeback: bool) {
+        let was = std::mem::replace(&mut self.writeback, writeback);
+        if was && !writeback && !self.queues.is_empty() {
+            self.settle();
+            self.stable.clone_from(&self.image);
+        }
+    }
+
+    /// The owner wants the image to have so many bytes. Whether the configuration changed.
+    pub(super) fn resize(&mut self, bytes: usize) -> bool {
+        let live = !self.queues.is_empty();
+        if live {
+            self.settle();
+        }
+        if self.machine.read_only || bytes <= self.image.len() {
+            return false;
+        }
+        self.image.resize(bytes, 0);
+        self.stable.resize(bytes, 0);
+        let (before, block) = (self.capacity, u64::from(self.machine.block_size));
+        self.capacity = bytes as u64 / block * (block / 512);
+        if live && self.capacity != before {
+            self.pending |= 2;
+            self.raised[0] += 1;
+        }
+        self.capacity != before
+    }
+
+    /// All begins anew. What the host has is done, and nobody is told.
+    pub(super) fn reset(&mut self) {
+        while self.release(0) {
+            self.tally.awaited += 1;
+        }
+        self.done.clear();
+        self.flights.clear();
+        self.queues.clear();
+        self.unfinished.clear();
+        (self.needs_reset, self.pending) = (false, 0);
+        self.writeback = self.machine.writeback;
+    }
+}

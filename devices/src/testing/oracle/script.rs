@@ -1,0 +1,347 @@
+//! A machine with one disk, twice: the device and its model; and the steps of its guest.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::model::{Model, Queue, Tally};
+use crate::block::{Access, Disk, Engine, Image, Opening, Operation, SyncEngine};
+use crate::bus::BusDevice;
+use crate::memory::GuestRam;
+use crate::testing::input::Input;
+use crate::testing::virtio_driver::reg;
+use crate::testing::{CountingLine, Held, HeldEngine, WatchedImage};
+use crate::trace::Tracer;
+use crate::virtio::blk::{self, Blk};
+use crate::virtio::mmio::{Mmio, Options, Version};
+
+/// Guest RAM: (guest-physical address, bytes).
+pub(super) const RAM: [(u64, usize); 2] = [(0, 0x1_0000), (1 << 20, 0x8000)];
+/// Buffers of the guest lie below this, or in the upper range.
+pub(super) const DATA_END: u32 = 0x7000;
+/// From here to `RINGS` lie indirect tables.
+pub(super) const TABLES: u64 = 0x7000;
+/// From here on lie the rings, each in two pages of its own.
+pub(super) const RINGS: u64 = 0x8000;
+
+/// Which machine it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Machine {
+    pub(super) legacy: bool,
+    pub(super) queues: u16,
+    pub(super) queue_max: u16,
+    pub(super) block_size: u32,
+    pub(super) writeback: bool,
+    pub(super) read_only: bool,
+    pub(super) helper: bool,
+    pub(super) held: bool,
+    /// Whether what is discarded reads as zeros.
+    pub(super) punches: bool,
+}
+
+impl Machine {
+    fn choose(input: &mut Input<'_>) -> Self {
+        Self {
+            legacy: input.one_in(8),
+            queues: 1 + input.below(2) as u16,
+            queue_max: 2 << input.below(5),
+            block_size: input.pick(&[512, 512, 4096], 512),
+            writeback: !input.one_in(4),
+            read_only: input.one_in(16),
+            helper: !input.one_in(4),
+            held: input.one_in(3),
+            punches: true,
+        }
+    }
+
+    pub(super) fn id(self) -> [u8; 20] {
+        let mut id = [0; 20];
+        id[..10].copy_from_slice(b"the oracle");
+        id
+    }
+}
+
+/// A ring as the guest has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ring {
+    pub(super) at: Queue,
+    pub(super) idx: u16,
+    /// Descriptors in use since the last doorbell, and the step from one to the next.
+    pub(super) in_use: u16,
+    pub(super) step: u16,
+}
+
+enum Backing {
+    Memory(WatchedImage),
+    File(std::path::PathBuf),
+}
+
+/// The device and its model, and the guest of both.
+pub(super) struct World {
+    mmio: Mmio,
+    ram: GuestRam,
+    line: CountingLine,
+    helper: CountingLine,
+    held: Option<Held>,
+    backing: Backing,
+    generation: u32,
+    pub(super) model: Model,
+    pub(super) rings: Vec<Option<Ring>>,
+    /// What the guest did, for whoever looks into a difference.
+    history: Vec<String>,
+}
+
+/// Plays the script that `bytes` are, on an image in memory; what went through.
+///
+/// # Panics
+///
+/// Where the device does not do as the model.
+pub fn play(bytes: &[u8]) -> Tally {
+    let mut input = Input::new(bytes);
+    let machine = Machine::choose(&mut input);
+    let contents = contents(&mut input);
+    let image = WatchedImage::new(&contents);
+    let engine = Box::new(image.engine());
+    World::new(machine, &contents, engine, Backing::Memory(image)).run(&mut input)
+}
+
+/// The same on an image file, which is made at `path`.
+///
+/// # Panics
+///
+/// Where the device does not do as the model, or the file cannot be used.
+pub fn play_on(path: &Path, bytes: &[u8]) -> Tally {
+    let mut input = Input::new(bytes);
+    let mut machine = Machine::choose(&mut input);
+    let contents = contents(&mut input);
+    let open = |access| {
+        std::fs::write(path, &contents).unwrap();
+        Image::open(path, Opening { direct: input.clone().one_in(2), ..Opening::cached(access) })
+    };
+    // Some hosts cannot free what is discarded, and leave it as it is.
+    let mut disk = Disk::from_image(open(Access::ReadWrite).unwrap());
+    disk.run(Operation::Discard { len: contents.len() as u64 }, 0).unwrap();
+    machine.punches = std::fs::read(path).unwrap().iter().all(|byte| *byte == 0);
+    drop(disk);
+    let access = if machine.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let engine = Box::new(SyncEngine::new(open(access).unwrap()));
+    World::new(machine, &contents, engine, Backing::File(path.to_owned())).run(&mut input)
+}
+
+/// An image of 40 to 71 sectors, and now and then a ragged end.
+fn contents(input: &mut Input<'_>) -> Vec<u8> {
+    let sectors = 40 + input.below(32);
+    let ragged = if input.one_in(4) { input.below(512) } else { 0 };
+    (0..sectors * 512 + ragged).map(|n| (n / 512 + n % 7) as u8 | 1).collect()
+}
+
+impl World {
+    fn new(machine: Machine, image: &[u8], engine: Box<dyn Engine>, backing: Backing) -> Self {
+        let (line, helper) = (CountingLine::default(), CountingLine::default());
+        let (engine, held): (Box<dyn Engine>, _) = if machine.held {
+            let engine = HeldEngine::new(engine);
+            let held = engine.held();
+            (Box::new(engine), Some(held))
+        } else {
+            (engine, None)
+        };
+        let disk = Disk::new(engine, "the oracle's".into(), image.len() as u64, machine.read_only);
+        let options = blk::Options {
+            id: "the oracle".into(),
+            queues: machine.queues,
+            queue_size: machine.queue_max,
+            block_size: machine.block_size,
+            writeback: machine.writeback,
+        };
+        let blk = Blk::new("virtio0", disk, &options, Tracer::none()).unwrap();
+        let ram = GuestRam::anonymous(&RAM).unwrap();
+        let options = Options {
+            version: if machine.legacy { Version::Legacy } else { Version::Modern },
+            helper: machine.helper.then(|| Arc::new(helper.clone()) as _),
+            ..Options::default()
+        };
+        let mmio = Mmio::new(Box::new(blk), ram.clone(), Arc::new(line.clone()), options);
+        let rings = vec![None; machine.queues.into()];
+        let model = Model::new(machine, image);
+        let (generation, history) = (0, Vec::new());
+        Self { mmio, ram, line, helper, held, backing, generation, model, rings, history }
+    }
+
+    fn run(mut self, input: &mut Input<'_>) -> Tally {
+        let mut first = true;
+        while !input.is_over() && self.history.len() < 300 {
+            // A driver whose device needs a reset mostly resets it.
+            let stuck = self.model.queues.is_empty() || self.model.needs_reset;
+            if std::mem::take(&mut first) || stuck && !input.one_in(8) {
+                self.history.push("handshake".into());
+                self.handshake(input);
+            } else {
+                self.step(input);
+            }
+            self.compare();
+        }
+        self.model.tally
+    }
+
+    fn step(&mut self, input: &mut Input<'_>) {
+        let queue = input.below(self.model.machine.queues.into()) as usize;
+        let name = match input.byte() {
+            0..160 => return self.batch(input, queue),
+            160..170 => {
+                let addr = u64::from(input.below(DATA_END));
+                self.poke(addr, &[input.byte(); 40]);
+                "poke"
+            }
+            170..180 => {
+                let bits = input.pick(&[3, 1, 2, 0, 4, u32::MAX], 3);
+                self.set(reg::INTERRUPT_ACK, bits);
+                self.model.pending &= !bits;
+                "acknowledge"
+            }
+            180..188 => {
+                let value = input.pick(&[0, 1, 2], 0);
+                self.mmio.write(reg::CONFIG + 32, &[value]);
+                if value < 2 {
+                    self.model.switch(value == 1);
+                }
+                "switch the cache"
+            }
+            188..200 => {
+                self.reset_queue(input, queue);
+                "reset a queue"
+            }
+            200..208 => {
+                let now = self.model.image.len();
+                let bytes =
+                    if input.one_in(4) { now / 2 } else { now + input.below(2000) as usize };
+                let changed = self.model.resize(bytes);
+                self.generation += u32::from(changed);
+                let grows = bytes > now && !self.model.machine.read_only;
+                let done = if self.mmio_resize(bytes) { bytes > now } else { false };
+                assert_eq!(done, grows, "resize to {bytes}");
+                "resize"
+            }
+            208..218 => {
+                self.mmio.service_unfinished();
+                for index in std::mem::take(&mut self.model.unfinished) {
+                    self.model.serve(index);
+                }
+                "go on"
+            }
+            218..232 => {
+                for _ in 0..=input.below(4) {
+                    let at = input.below(3) as usize;
+                    let released = self.held.as_ref().is_some_and(|held| held.release(at));
+                    // Without a hold nothing waits in the model either.
+                    assert_eq!(self.model.release(at), released);
+                }
+                "release"
+            }
+            232..244 => {
+                if let Some(ring) = self.rings[queue] {
+                    let event = ring.at.avail + 4 + 2 * u64::from(ring.at.size);
+                    let next = ring.idx.wrapping_add(input.byte().into()).wrapping_sub(4);
+                    self.poke(event, &next.to_le_bytes());
+                    self.poke(ring.at.avail, &[input.byte() & 1, 0]);
+                }
+                "ask for interrupts"
+            }
+            244..249 => {
+                let value = input.pick(&[0, 1, 2, 0xffff, 0x1_0000, u32::MAX], 0);
+                self.kick(value);
+                "ring"
+            }
+            249..252 => {
+                let addr = RINGS + u64::from(input.below(0x8000));
+                self.poke(addr, &[input.byte(), input.byte()]);
+                "poke a ring"
+            }
+            252.. => {
+                self.handshake(input);
+                "handshake"
+            }
+        };
+        self.history.push(format!("{name} ({queue})"));
+    }
+
+    fn mmio_resize(&mut self, bytes: usize) -> bool {
+        self.mmio.resize(bytes as u64).is_ok()
+    }
+
+    /// A few requests, mostly with a doorbell behind them.
+    fn batch(&mut self, input: &mut Input<'_>, queue: usize) {
+        let mut names = Vec::new();
+        for _ in 0..=input.below(4) {
+            names.extend(self.offer(input, queue));
+        }
+        if !input.one_in(16) {
+            self.kick(queue as u32);
+            names.push("ring".into());
+        }
+        self.history.push(format!("queue {queue}: {}", names.join("; ")));
+    }
+
+    fn kick(&mut self, queue: u32) {
+        self.set(reg::QUEUE_NOTIFY, queue);
+        self.model.serve(queue as usize);
+        if let Some(Some(ring)) = self.rings.get_mut(queue as usize) {
+            ring.in_use = 0;
+        }
+    }
+
+    /// The guest writes to its RAM, where it is RAM.
+    pub(super) fn poke(&mut self, addr: u64, bytes: &[u8]) {
+        if self.model.memory.has(addr, bytes.len() as u64) {
+            self.model.memory.put(addr, bytes);
+            self.ram.write(addr, bytes).unwrap();
+        }
+    }
+
+    pub(super) fn set(&mut self, register: u64, value: u32) {
+        self.mmio.write(register, &value.to_le_bytes());
+    }
+
+    pub(super) fn get(&mut self, register: u64) -> u32 {
+        let mut data = [0; 4];
+        self.mmio.read(register, &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    /// All that anybody can see must be as in the model.
+    fn compare(&mut self) {
+        let (machine, history) = (self.model.machine, std::mem::take(&mut self.history));
+        let told = || format!("{machine:?}\n  {}", history.join("\n  "));
+        for (base, expected) in self.model.memory.ranges() {
+            let mut found = vec![0; expected.len()];
+            self.ram.read_into(base, &mut found).unwrap();
+            if found != expected {
+                let at = (0..found.len()).find(|at| found[*at] != expected[*at]).unwrap();
+                let (found, expected) = (found[at], expected[at]);
+                panic!("RAM at {base:#x}+{at:#x} is {found:#x}, not {expected:#x}: {}", told());
+            }
+        }
+        let same = match &self.backing {
+            Backing::Memory(image) => image.holds(&self.model.image, &self.model.stable),
+            Backing::File(path) => std::fs::read(path).unwrap() == self.model.image,
+        };
+        assert!(same, "the images differ: {}", told());
+        let raised = std::mem::take(&mut self.model.raised);
+        assert_eq!([self.line.take(), self.helper.take()], raised, "interrupts: {}", told());
+        let waiting = self.held.as_ref().map_or(0, Held::waiting);
+        assert_eq!(waiting, self.model.waiting(), "in flight: {}", told());
+        let model = &self.model;
+        let (pending, needs_reset) = (model.pending, model.needs_reset);
+        let expected = (pending, needs_reset, model.writeback, model.capacity);
+        let mut config = [0; 40];
+        for (at, bytes) in (0..).zip(config.chunks_mut(4)) {
+            self.mmio.read(reg::CONFIG + 4 * at, bytes);
+        }
+        let capacity = u64::from_le_bytes(config[..8].try_into().unwrap());
+        let status = self.get(reg::STATUS);
+        let found = (self.get(reg::INTERRUPT_STATUS), status & 64 != 0, config[32] == 1, capacity);
+        assert_eq!(found, expected, "interrupts, NEEDS_RESET, writeback, capacity: {}", told());
+        if !self.model.machine.legacy {
+            assert_eq!(self.get(reg::CONFIG_GENERATION), self.generation, "generation: {}", told());
+        }
+        self.history = history;
+    }
+}
