@@ -9,10 +9,11 @@ use crate::error::Error;
 use crate::exit::{self, Verdict};
 use crate::run::{Console, run};
 use crate::signals::Signals;
-use crate::{log, terminal};
+use crate::{log, milestones, terminal};
 
 /// Does what the process's arguments ask for; the exit status.
 pub fn main() -> u8 {
+    milestones::begin();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(Instead::Help(text)) => {

@@ -50,6 +50,7 @@
 //! | How is a machine paused, and told things while it runs? | `pause.rs`, `control/`, `io_loop.rs` |
 //! | How does the guest's console reach a person? | `console.rs`, `terminal.rs`, `keys.rs` |
 //! | What does the main thread do meanwhile? | `supervise.rs`, `signals.rs` |
+//! | How is it known how long a guest takes to come up? | `milestones.rs` |
 //! | What is said when something fails? | `error.rs`, `crash.rs`, `log.rs` |
 //! | Which exit status? | `exit.rs` |
 //! | What does `cafevm demo` show, and what does it check? | `demo/` |
@@ -79,6 +80,7 @@ pub mod keys;
 pub mod layout;
 mod log;
 mod memory;
+mod milestones;
 mod pause;
 mod power;
 mod restart;

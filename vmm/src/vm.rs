@@ -1,13 +1,13 @@
 //! Assembly: a machine from its parts, in the order that KVM wants.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use cafevm_devices::block::Image;
 use cafevm_devices::serial::Serial;
 use cafevm_devices::svirtb;
-use cafevm_devices::virtio::mmio::SLOT_SIZE;
+use cafevm_devices::virtio::mmio::{Mmio, SLOT_SIZE};
 use kvm_bindings::CpuId;
 use kvm_ioctls::VmFd;
 use tracing::{debug, info, warn};
@@ -23,10 +23,12 @@ use crate::cpuid;
 use crate::dispatch::{Buses, Exits};
 use crate::error::{Error, HostError};
 use crate::event::Event;
+use crate::exit::Verdict;
 use crate::host::Host;
 use crate::io_loop::IoLoop;
 use crate::layout::{COM1_IRQ, KVM_TSS};
 use crate::memory;
+use crate::milestones;
 use crate::pause::Pause;
 use crate::restart::{self, Judge};
 use crate::size::Human;
@@ -44,6 +46,8 @@ pub(crate) struct Vm {
     attached: Attached,
     helper: Arc<Event>,
     pause: Arc<Pause>,
+    /// Whether the guest is known to be Linux.
+    linux: bool,
     pub(crate) ending: Arc<Ending>,
 }
 
@@ -53,6 +57,8 @@ pub(crate) struct Running {
     /// The thread beside the vCPUs.
     io: Option<JoinHandle<()>>,
     stops: Vec<svirtb::Stop>,
+    /// The disks that a Linux guest should use.
+    expected: Vec<(String, Arc<Mutex<Mmio>>)>,
     pub(crate) pause: Arc<Pause>,
     pub(crate) ending: Arc<Ending>,
     pub(crate) serial: Arc<Mutex<Serial>>,
@@ -86,7 +92,8 @@ impl Vm {
         let slots = config.virtio_disks().map(|(slot, _)| slot).collect();
         let machine = Machine { cpus: config.cpus, slots, slot_size: SLOT_SIZE };
         acpi::write(&ram, &machine).and_then(|()| restart::write(&ram)).map_err(BootError::Load)?;
-        let judge = Judge::new(boot.kernel().linux.is_some(), boot.command_line());
+        let linux = boot.kernel().linux.is_some();
+        let judge = Judge::new(linux, boot.command_line());
         // It may be large, and was only a source.
         drop(boot);
         let vcpus = (0..config.cpus)
@@ -111,7 +118,7 @@ impl Vm {
         let (helper, pause) = (Arc::new(Event::new()?), Arc::new(Pause::new(ending.clone())?));
         let around = Surroundings { vm: &vm, ram: &ram, helper: &helper, pause: &pause };
         let attached = attach::attach_disks(&mut buses, config, images, &around)?;
-        Ok(Self { vcpus, buses, vm, attached, helper, pause, ending })
+        Ok(Self { vcpus, buses, vm, attached, helper, pause, linux, ending })
     }
 
     /// Opens the console and lets the vCPUs run.
@@ -128,7 +135,7 @@ impl Vm {
         let tell = drained.clone();
         let line = wiring::line(&self.vm, COM1_IRQ)?;
         // Only now, that nothing else can go wrong: a file is made here.
-        let output = output.open(&self.ending)?;
+        let output = milestones::watch(output.open(&self.ending)?);
         let serial = Serial::new(output, line, Box::new(move || tell.tell()));
         let serial = Arc::new(Mutex::new(serial));
         attach::attach_serial(&mut self.buses, serial.clone())?;
@@ -136,6 +143,8 @@ impl Vm {
 
         let buses = Arc::new(self.buses);
         let Attached { disks, stops } = self.attached;
+        let expected = disks.iter().filter(|_| self.linux);
+        let expected = expected.map(|disk| (disk.name.clone(), disk.device.clone())).collect();
         let io = IoLoop {
             ending: self.ending.clone(),
             helper: self.helper,
@@ -146,6 +155,7 @@ impl Vm {
             threads: Vec::new(),
             io: Some(io.spawn()?),
             stops,
+            expected,
             pause: self.pause,
             ending: self.ending,
             serial,
@@ -205,6 +215,18 @@ impl Running {
                 exits = exits.plus(thread.join()?);
             } else {
                 warn!("a vCPU does not stop, as the host keeps it waiting; it is left behind");
+            }
+        }
+        let ended_itself = matches!(
+            self.ending.verdict(),
+            Some(Verdict::PowerOff | Verdict::Reset | Verdict::Crash(_))
+        );
+        for (name, disk) in self.expected.iter().filter(|_| ended_itself) {
+            if !disk.lock().unwrap_or_else(PoisonError::into_inner).was_used() {
+                warn!(
+                    "the guest never used {name}: no driver took it over; its kernel needs VIRTIO_MMIO and VIRTIO_BLK, \
+                     built in or as modules in the initrd"
+                );
             }
         }
         Ok(exits)

@@ -27,6 +27,7 @@ pub(crate) fn all() -> Vec<(&'static str, Play)> {
     all.push(("reboots", Box::new(reboots)));
     all.push(("panics", Box::new(panics)));
     all.push(("login_shell_and_a_paste", Box::new(shell)));
+    all.push(("no_driver_and_milestones", Box::new(no_driver)));
     all
 }
 
@@ -186,5 +187,29 @@ fn shell(name: &str) -> Outcome {
     let file = played.dir.join("paste");
     fs::write(&file, &paste)?;
     played.says("sum ", &format!("{} -", disk::md5(&file)?))?;
+    played.says("STATUS ", "0")
+}
+
+/// A disk that the guest has no driver for is named at the end. And -v says how long the guest took to come up.
+fn no_driver(name: &str) -> Outcome {
+    let scene = Scene {
+        name: name.to_owned(),
+        forms: vec![Form::BzImage],
+        go: format!(
+            "./cafevm run -v --kernel bzimage --initrd initramfs --memory 256M --timeout 60 \
+             --disk {SECOND} </dev/null\necho \"STATUS $?\"\n"
+        ),
+        typed: Vec::new(),
+        limit: Duration::from_secs(120),
+    };
+    let played = scene.play()?;
+    let line = |text: &str| played.log.time(text, 0.0).is_some();
+    played.ensure(line("the guest never used virtio0"), "not told of the missing driver")?;
+    played.ensure(line("command line: console=ttyS0 panic=-1 virtio_mmio."), "no command line")?;
+    let after = |text: &str| played.log.after(text).unwrap_or("?").to_owned();
+    let (first, init) =
+        ("the guest's first byte came after", "the guest's first process was started after");
+    played.ensure(line(first) && line(init), "no milestones")?;
+    eprintln!("{name}: first byte after {}, first process after {}", after(first), after(init));
     played.says("STATUS ", "0")
 }

@@ -160,3 +160,46 @@ fn a_64_bit_kernel_is_told_by_the_zero_page_and_finds_4_gib_mapped() {
         assert_eq!(walk(addr), addr, "{addr:#x}");
     }
 }
+
+fn linux(linux: Linux) -> Kernel {
+    Kernel { linux: Some(linux), ..kernel(&[(16 * MIB, 32 * MIB)], Entry::Long(16 * MIB + 0x200)) }
+}
+
+fn initrd(bytes: u64) -> Option<(String, Bytes)> {
+    Some(("i".to_owned(), Bytes::from(vec![1; usize::try_from(bytes).unwrap()])))
+}
+
+#[test]
+fn an_initrd_lies_below_the_kernels_own_limit() {
+    let limited = || linux(Linux { initrd_max: 48 * MIB - 1, ..Linux::default() });
+    let boot = Boot::plan(limited(), initrd(MIB), String::new(), 128 * MIB).unwrap();
+    assert_eq!(boot.initrd.unwrap().addr, 47 * MIB);
+    let text = message(Boot::plan(limited(), initrd(17 * MIB), String::new(), 128 * MIB));
+    assert!(text.contains("--initrd i: 17 MiB") && text.contains("0x3000000"), "{text}");
+    // Where RAM is what ends first, more of it helps.
+    let text = message(Boot::plan(limited(), initrd(17 * MIB), String::new(), 40 * MIB));
+    assert!(text.contains("give more memory"), "{text}");
+}
+
+#[test]
+fn a_command_line_that_linux_would_cut_off_is_refused() {
+    let limited = || linux(Linux { command_line_max: Some(20), ..Linux::default() });
+    assert!(Boot::plan(limited(), None, "x".repeat(20), 64 * MIB).is_ok());
+    let text = message(Boot::plan(limited(), None, "x".repeat(21), 64 * MIB));
+    assert!(text.contains("21 bytes") && text.contains("room for 20"), "{text}");
+}
+
+#[test]
+fn only_linux_gets_words_that_nobody_gave() {
+    let other = kernel(&[(16 * MIB, 32 * MIB)], Entry::Pvh(16 * MIB));
+    assert_eq!(other.command_line("quiet".to_owned()), "quiet");
+    let linux = linux(Linux::default());
+    assert_eq!(linux.command_line("quiet".to_owned()), "console=ttyS0 panic=-1 quiet");
+}
+
+#[test]
+fn nothing_is_loaded_where_the_firmwares_tables_are() {
+    let text = message(plan(&[(0xe_f000, 0xe_f010)], 64 * MIB));
+    assert!(text.contains("ACPI") && text.contains("0x100000"), "{text}");
+    assert!(plan(&[(0x5_0000, 0x6_0000)], 64 * MIB).is_ok());
+}

@@ -107,6 +107,8 @@ pub struct Mmio {
     /// Bumped whenever the configuration space changes. No reset sets it back.
     config_generation: u32,
     session: Session,
+    /// Whether a driver ever took the device over, whatever was reset since.
+    used: bool,
 }
 
 impl Mmio {
@@ -119,6 +121,7 @@ impl Mmio {
     ) -> Self {
         Self {
             session: Session::new(&*device),
+            used: false,
             complaints: device.complaints().clone(),
             notifier: Notifier::new(line),
             config_generation: 0,
@@ -141,6 +144,11 @@ impl Mmio {
             }
         }
         Ok(())
+    }
+
+    /// Whether a driver ever took the device over.
+    pub const fn was_used(&self) -> bool {
+        self.used
     }
 
     /// The features offered.

@@ -79,6 +79,7 @@ impl Mmio {
             return;
         }
         self.session.status |= DRIVER_OK;
+        self.used = true;
         let queues: Vec<_> = self
             .session
             .queues
