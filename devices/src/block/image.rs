@@ -310,4 +310,18 @@ mod tests {
         drop(readers);
         assert!(!in_use(RW));
     }
+
+    #[test]
+    fn what_an_image_holds_is_never_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = image(&dir, 4096);
+        // A guest may write any of these over its first sector, and boot again.
+        for magic in [&b"QFI\xfb\0\0\0\x03"[..], b"KDMV", b"conectix", b"vhdxfile", b"<<< "] {
+            std::fs::write(&path, [magic, &[0xff; 2048]].concat()).unwrap();
+            let opened = Image::open(&path, RO).unwrap();
+            let mut bytes = vec![0; magic.len()];
+            std::os::unix::fs::FileExt::read_exact_at(opened.file(), &mut bytes, 0).unwrap();
+            assert_eq!((opened.size(), &bytes[..]), (magic.len() as u64 + 2048, magic));
+        }
+    }
 }

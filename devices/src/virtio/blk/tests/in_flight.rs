@@ -184,3 +184,24 @@ fn the_machines_end_leaves_memory_that_lives_as_long_as_the_last_request() {
     assert_eq!(held.waiting(), 0);
     assert_eq!(image.bytes()[4 * 512..5 * 512], [0xcc; 512]);
 }
+
+#[test]
+fn a_request_changed_while_it_is_in_flight_is_done_as_it_was_read() {
+    let (mut driver, [mut ring, _], image, held) = two_queues();
+    start(&mut driver, 0, &mut ring, 0, T_IN, 3);
+    // Now it is another request, of another place, with its status byte elsewhere.
+    driver.header(HEADER, T_OUT, 5);
+    let (elsewhere, status) = (place(8).0, place(8).1);
+    driver.write(status, &[0xff]);
+    ring.chain(
+        &driver.ram,
+        0,
+        &[(HEADER, 16, false), (elsewhere, 512, false), (status, 1, true)],
+    );
+    held.release_all();
+    driver.kick_queue(0);
+    assert_eq!(ring.pop(&driver.ram), Some((0, 513)));
+    assert_eq!(driver.bytes(place(0).0, 512), [4; 512]);
+    assert_eq!((driver.bytes(place(0).1, 1), driver.bytes(status, 1)), (vec![0], vec![0xff]));
+    assert_eq!(image.bytes()[5 * 512..6 * 512], [6; 512]);
+}
