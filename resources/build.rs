@@ -9,7 +9,10 @@ use std::process::{Command, ExitCode, Output};
 const TARGET: &str = "x86_64-unknown-none";
 
 /// The programs that only tests boot; `src/lib.rs` names them.
-const TEST_GUESTS: [&str; 8] = ["boot", "kev", "multi", "rcore", "smp", "sos", "svirtb", "xv6"];
+const TEST_GUESTS: [&str; 12] = [
+    "boot", "events", "kev", "mixed", "multi", "numbered", "rcore", "reset", "smp", "sos",
+    "svirtb", "xv6",
+];
 
 fn main() -> ExitCode {
     match build() {
@@ -98,7 +101,9 @@ fn ensure_target() -> Result<(), String> {
         Ok(output) => last_line(&output.stderr),
         Err(error) => format!("rustup: {error}"),
     };
-    Err(format!("the guest programs need the target {TARGET}: run `rustup target add{option} {TARGET}` ({why})"))
+    Err(format!(
+        "the guest programs need the target {TARGET}: run `rustup target add{option} {TARGET}` ({why})"
+    ))
 }
 
 /// Whether the compiler in use has the target's core library. Its `target-libdir` is printed in any case.
@@ -126,7 +131,9 @@ fn rerun_if_changed(guests: &Path) -> Result<(), String> {
 
 fn path(variable: &str) -> Result<PathBuf, String> {
     let value: Option<OsString> = env::var_os(variable);
-    value.map(PathBuf::from).ok_or_else(|| format!("{variable} is not set: cargo runs this program"))
+    value
+        .map(PathBuf::from)
+        .ok_or_else(|| format!("{variable} is not set: cargo runs this program"))
 }
 
 fn run(command: &mut Command) -> Result<Output, String> {
@@ -135,5 +142,10 @@ fn run(command: &mut Command) -> Result<Output, String> {
 
 fn last_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given").trim().to_owned()
+    text.lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("no reason given")
+        .trim()
+        .to_owned()
 }

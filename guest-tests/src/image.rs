@@ -69,7 +69,15 @@ impl Scratch {
     ///
     /// Where it cannot be written.
     pub fn seeded(&self, name: &str, seed: u64, bytes: usize) -> io::Result<Image> {
-        let contents = pattern(seed, 0..bytes);
+        self.holding(name, pattern(seed, 0..bytes))
+    }
+
+    /// An image that holds these bytes.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written.
+    pub fn holding(&self, name: &str, contents: Vec<u8>) -> io::Result<Image> {
         let path = self.path(name);
         fs::write(&path, &contents)?;
         Ok(Image { path, contents })

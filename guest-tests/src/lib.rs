@@ -26,7 +26,7 @@ pub mod process;
 pub mod suite;
 
 pub use guest::{Guest, Run};
-pub use image::{Image, SECTOR, SEED, Scratch, pattern, sectors};
+pub use image::{Image, SECTOR, SEED, Scratch, difference, pattern, sectors};
 pub use libtest_mimic::Failed;
 
 /// What comes of a test: nothing, or why it failed, in text for a person. Any error with a text becomes one by `?`.

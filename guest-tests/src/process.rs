@@ -100,6 +100,16 @@ impl Process {
         }
     }
 
+    /// Hears what it says for this long, or until it ends.
+    pub fn listen(&mut self, time: Duration) {
+        let limit = Instant::now() + time;
+        while let Ok(bytes) =
+            self.output.recv_timeout(limit.saturating_duration_since(Instant::now()))
+        {
+            self.said.extend(bytes);
+        }
+    }
+
     /// Kills it, if it has not ended, as `kill -9` does.
     ///
     /// # Errors

@@ -14,12 +14,20 @@ pub static SHELL: &[u8] = include_bytes!(env!("GUEST_SHELL"));
 pub mod test_guests {
     /// What the loader hands over, and each way for a guest to end.
     pub static BOOT: &[u8] = include_bytes!(env!("GUEST_BOOT"));
+    /// Interrupts by index and without: none lost, none doubled.
+    pub static EVENTS: &[u8] = include_bytes!(env!("GUEST_EVENTS"));
     /// A svirtb driver that behaves as the KeV course's.
     pub static KEV: &[u8] = include_bytes!(env!("GUEST_KEV"));
+    /// Requests of all kinds, sizes and splits against a model of the disk.
+    pub static MIXED: &[u8] = include_bytes!(env!("GUEST_MIXED"));
     /// Several disks of both kinds at once.
     pub static MULTI: &[u8] = include_bytes!(env!("GUEST_MULTI"));
+    /// Numbered sectors without end, for a host that kills the monitor.
+    pub static NUMBERED: &[u8] = include_bytes!(env!("GUEST_NUMBERED"));
     /// rCore's published driver crate, `virtio-drivers`.
     pub static RCORE: &[u8] = include_bytes!(env!("GUEST_RCORE"));
+    /// Resets with requests under way, again and again.
+    pub static RESET: &[u8] = include_bytes!(env!("GUEST_RESET"));
     /// Two vCPUs with a disk each, or one between them.
     pub static SMP: &[u8] = include_bytes!(env!("GUEST_SMP"));
     /// A virtio driver that behaves as SOS's.

@@ -114,14 +114,35 @@ impl Dma {
 
     /// Sets every byte to `byte`.
     pub fn fill(self, byte: u8) {
-        let words = u64::from(byte) * 0x0101_0101_0101_0101;
-        // SAFETY: writes `len` bytes from `start`, all of this stretch; eight at a time, then what is left.
+        self.fill_words(u64::from(byte) * 0x0101_0101_0101_0101);
+    }
+
+    /// Sets every eight bytes to `word`, and what is left to its first bytes.
+    pub fn fill_words(self, word: u64) {
+        // SAFETY: writes `len` bytes from `start`, all of this stretch; eight at a time, then what is left, a byte at a
+        // time from the word's lowest on.
         unsafe {
-            asm!("rep stosq", "mov rcx, {rest}", "rep stosb",
+            asm!("rep stosq", "mov rcx, {rest}", "jrcxz 3f",
+                 "2:", "stosb", "shr rax, 8", "loop 2b", "3:",
                  rest = in(reg) self.len % 8, inout("rcx") self.len / 8 => _,
-                 inout("rdi") self.start.as_ptr() => _, in("rax") words,
-                 options(nostack, preserves_flags));
+                 inout("rdi") self.start.as_ptr() => _, inout("rax") word => _,
+                 options(nostack));
         }
+    }
+
+    /// Whether every eight bytes are `word`, and what is left its first bytes.
+    pub fn is_all(self, word: u64) -> bool {
+        let equal: u8;
+        // SAFETY: reads `len / 8` words from `start`, all within this stretch. The comparison before them sets the zero
+        // flag also where there are none.
+        unsafe {
+            asm!("cmp rcx, rcx", "repe scasq", "sete {equal}",
+                 equal = out(reg_byte) equal, inout("rcx") self.len / 8 => _,
+                 inout("rdi") self.start.as_ptr() => _, in("rax") word,
+                 options(nostack, readonly));
+        }
+        let rest = self.len % 8;
+        equal != 0 && self.matches(self.len - rest, &word.to_le_bytes()[..rest])
     }
 
     /// Copies `bytes` to `offset`.
@@ -136,6 +157,15 @@ impl Dma {
         let from = self.at(offset, bytes.len()).as_ptr();
         // SAFETY: as for `put`.
         unsafe { copy(bytes.as_mut_ptr(), from, bytes.len()) };
+    }
+
+    /// Whether `bytes` are what lies at `offset`.
+    pub fn matches(self, offset: usize, bytes: &[u8]) -> bool {
+        let here = self.at(offset, bytes.len()).as_ptr();
+        let (words, rest) = (bytes.len() / 8, bytes.len() % 8);
+        // SAFETY: both ranges are valid for `bytes.len()` bytes: eight at a time, as long as they are the same, then
+        // what is left.
+        unsafe { same(here, bytes.as_ptr(), words, rest) }
     }
 
     #[inline]
@@ -166,4 +196,23 @@ unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
              inout("rdi") to => _, inout("rsi") from => _,
              options(nostack, preserves_flags));
     }
+}
+
+/// Whether `words` words of eight bytes and `rest` bytes after them are the same in both places.
+///
+/// # Safety
+///
+/// `a` and `b` are valid for `8 * words + rest` bytes.
+unsafe fn same(a: *const u8, b: *const u8, words: usize, rest: usize) -> bool {
+    let equal: u8;
+    // SAFETY: the caller's promise. The first comparison sets the zero flag also where there is nothing to compare.
+    unsafe {
+        asm!("cmp rcx, rcx", "repe cmpsq", "jne 2f",
+             "mov rcx, {rest}", "cmp rcx, rcx", "repe cmpsb",
+             "2:", "sete {equal}",
+             rest = in(reg) rest, equal = out(reg_byte) equal, inout("rcx") words => _,
+             inout("rdi") a => _, inout("rsi") b => _,
+             options(nostack, readonly));
+    }
+    equal != 0
 }

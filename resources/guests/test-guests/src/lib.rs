@@ -1,10 +1,15 @@
-//! What the test guests share: how they report, and what their disks hold.
+//! What the test guests share: how they report, what their disks hold, and a driver that does what it is told.
 //!
 //! A guest prints one line for each scenario, `ok NAME` or `FAIL NAME: what was seen`, and ends the machine with
 //! code 0 where all passed, 1 where one failed. Other lines are for the host to compare.
 #![no_std]
 
+pub mod block;
 pub mod pattern;
+mod random;
 mod report;
+mod ring;
 
+pub use random::Random;
 pub use report::{Failure, Outcome, Report};
+pub use ring::{DESCRIPTOR, Piece, Ring};

@@ -1,0 +1,144 @@
+//! cafevm killed at any moment: no sector is lost of which the guest was told that it is safe.
+//!
+//! 200 times in all; `CAFEVM_KILLS=N` for as many. The guest is `resources/guests/test-guests/src/bin/numbered.rs`.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cafevm_guest_tests::process::{Ended, Process};
+use cafevm_guest_tests::{Failed, Image, Outcome, SECTOR, Scratch, ensure, tests};
+use cafevm_resources::test_guests::NUMBERED;
+
+tests! { after_a_flush, written_through, written_past_the_page_cache, over_svirtb }
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cafevm-under-test");
+/// Sectors of the disk: few, so that each is written often.
+const SECTORS: usize = 64;
+const SIGKILL: i32 = 9;
+/// The guest is killed within so many microseconds after its first word.
+const MOMENTS: u64 = 25_000;
+
+/// This part of all kills, in hundredths.
+fn kills(part: usize) -> Result<usize, Failed> {
+    let all = std::env::var("CAFEVM_KILLS").map_or(Ok(200), |text| text.parse::<usize>())?;
+    Ok((all * part).div_ceil(100))
+}
+
+/// One disk, and all that its guests were told of it.
+struct Told {
+    elf: PathBuf,
+    image: Image,
+    /// The last number that was safe; the numbers before it are, too.
+    safe: u64,
+    _scratch: Scratch,
+}
+
+fn kill(times: usize, keys: &str, words: &str) -> Outcome {
+    // Not where temporary files go: that may be memory.
+    let scratch = Scratch::within(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+    let elf = scratch.path("numbered");
+    fs::write(&elf, NUMBERED)?;
+    let image = scratch.holding("d.img", vec![0; SECTORS * SECTOR])?;
+    let mut told = Told { elf, image, safe: 0, _scratch: scratch };
+    let mut rounds_with_news = 0;
+    for round in 0..times {
+        let before = told.safe;
+        let outcome = told.round(keys, words);
+        outcome.map_err(|e| format!("round {round}: {}", e.message().unwrap_or_default()))?;
+        rounds_with_news += usize::from(told.safe > before);
+    }
+    // Where nothing was ever said to be safe, nothing was shown.
+    ensure!(
+        2 * rounds_with_news >= times,
+        "only {rounds_with_news} of {times} rounds wrote anything"
+    );
+    Ok(())
+}
+
+impl Told {
+    /// Runs a guest, kills it at some moment, and looks at the disk.
+    fn round(&mut self, keys: &str, words: &str) -> Outcome {
+        let elf = self.elf.display().to_string();
+        let disk = format!("path={},{keys}", self.image.path().display());
+        let words = format!("start={} sectors={SECTORS} {words}", self.safe + 1);
+        let arguments =
+            ["run", "--kernel", &elf, "--disk", &disk, "--cmdline", &words, "--timeout", "60"];
+        let mut process = Process::start(Path::new(PROGRAM), arguments)?;
+        process.wait_for("ready\r\n")?;
+        let moment = RandomState::new().hash_one(self.safe) % MOMENTS;
+        process.listen(Duration::from_micros(moment));
+        process.kill()?;
+        let ended = process.finish()?;
+        ensure!(ended.by_signal(SIGKILL), "{:?}: {} {}", ended.status, ended.text(), ended.log);
+        self.hear(&ended)?;
+        self.look()
+    }
+
+    /// Takes in what the guest said: numbers, each higher than the one before.
+    fn hear(&mut self, ended: &Ended) -> Outcome {
+        let text = ended.text();
+        // The last line may be cut.
+        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+        let mut lines = whole.lines();
+        ensure!(lines.next() == Some("ready"), "it began with {whole:?}");
+        for line in lines {
+            let number: u64 = line.parse().map_err(|e| format!("it said {line:?}: {e}"))?;
+            ensure!(number > self.safe, "it said {number} after {}", self.safe);
+            self.safe = number;
+        }
+        Ok(())
+    }
+
+    /// Looks at each sector: whole, one of its numbers, and none older than what was safe.
+    fn look(&self) -> Outcome {
+        let bytes = fs::read(self.image.path())?;
+        ensure!(bytes.len() == SECTORS * SECTOR, "the image has {} bytes", bytes.len());
+        let sectors = SECTORS as u64;
+        for (sector, bytes) in (0..).zip(bytes.as_chunks::<SECTOR>().0) {
+            let number = number_of(bytes).map_err(|why| format!("sector {sector}: {why}"))?;
+            ensure!(number % sectors == sector || number == 0, "sector {sector} holds {number}");
+            // The last number up to `safe` that goes to this sector, if there was one.
+            let newest = (self.safe + sectors - sector) / sectors * sectors + sector;
+            let newest = newest.checked_sub(sectors).unwrap_or_default();
+            ensure!(
+                number >= newest,
+                "sector {sector} holds {number}, and {newest} was safe; the guest was told so up to {}",
+                self.safe
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The number that a sector holds, whole; 0 where it was never written.
+fn number_of(sector: &[u8; SECTOR]) -> Result<u64, String> {
+    let words: Vec<u64> =
+        sector.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    match words.as_slice() {
+        [number, between @ .., last] => {
+            let check = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let whole = *last == !number && between.iter().all(|word| *word == check);
+            let empty = words.iter().all(|word| *word == 0);
+            if whole || empty { Ok(*number) } else { Err(format!("it is torn: {words:x?}")) }
+        }
+        _ => Err("it has no words".to_owned()),
+    }
+}
+
+fn after_a_flush() -> Outcome {
+    kill(kills(40)?, "bus=virtio", "")
+}
+
+fn written_through() -> Outcome {
+    kill(kills(20)?, "bus=virtio", "flush=0")
+}
+
+fn written_past_the_page_cache() -> Outcome {
+    kill(kills(20)?, "cache=none", "")
+}
+
+fn over_svirtb() -> Outcome {
+    kill(kills(20)?, "bus=svirtb", "")
+}

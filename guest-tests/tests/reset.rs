@@ -1,0 +1,52 @@
+//! Reset and fresh handshake with requests under way: `resources/guests/test-guests/src/bin/reset`.
+
+use std::fs;
+
+use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, difference, ensure, fail, tests};
+use cafevm_resources::test_guests::RESET;
+
+tests! { after_the_doorbell, while_another_processor_rings, of_the_queue_alone }
+
+/// Sectors that requests are about; behind them the guest puts 8 bytes for each.
+const SECTORS: usize = 256;
+const MODEL: usize = 8 * SECTORS;
+
+/// Sectors that hold these words, each in all its places.
+fn sectors_of(words: impl Iterator<Item = u64>) -> Vec<u8> {
+    words.flat_map(|word| word.to_le_bytes().repeat(SECTOR / 8)).collect()
+}
+
+fn reset(set: &str, scenario: &str) -> Outcome {
+    let scratch = Scratch::new()?;
+    let mut contents = sectors_of(0..SECTORS as u64);
+    contents.resize(SECTORS * SECTOR + MODEL, 0);
+    let image = scratch.holding("d.img", contents)?;
+    let guest = Guest::new(RESET).cmdline(&format!("t={set} rounds=100")).virtio(&image);
+    let run = guest.with(|config| config.cpus = 2).run()?;
+    run.passed(&[scenario])?;
+
+    let seen = fs::read(image.path())?;
+    let Some((disk, model)) = seen.split_at_checked(SECTORS * SECTOR) else {
+        fail!("the image has become shorter: {} bytes", seen.len());
+    };
+    ensure!(model.len() == MODEL, "the image has {} bytes", seen.len());
+    let words = model.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+    let written = words.clone().zip(0..).filter(|(word, number)| word != number).count();
+    ensure!(written > SECTORS / 4, "only {written} sectors were written: {run}");
+    match difference(disk, &sectors_of(words)) {
+        None => Ok(()),
+        Some(text) => fail!("{text}: {run}"),
+    }
+}
+
+fn after_the_doorbell() -> Outcome {
+    reset("doorbell", "reset-after-the-doorbell")
+}
+
+fn while_another_processor_rings() -> Outcome {
+    reset("race", "reset-while-another-rings")
+}
+
+fn of_the_queue_alone() -> Outcome {
+    reset("queue", "reset-of-the-queue")
+}
