@@ -2,6 +2,7 @@
 //! counts, engines that fail, hold back or remember, and machines whose right answers are known.
 
 mod fault;
+pub mod fuzz;
 mod held;
 mod input;
 mod irq;

@@ -1,0 +1,4 @@
+//! The teaching protocol, against its model.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| cafevm_devices::testing::fuzz::svirtb(bytes));

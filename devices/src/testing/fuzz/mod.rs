@@ -1,0 +1,22 @@
+//! What the fuzzers do with their bytes. Each is an ordinary function, so that a plain test replays the corpora.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a fuzzer's body is a test, and its numbers are small"
+)]
+
+mod registers;
+mod svirtb;
+
+pub use registers::mmio_registers;
+pub use svirtb::svirtb;
+
+/// A whole virtqueue, against its oracle.
+///
+/// # Panics
+///
+/// Where the device does not do as the model.
+pub fn virtqueue(bytes: &[u8]) {
+    super::oracle::play(bytes);
+}

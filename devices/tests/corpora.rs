@@ -1,0 +1,40 @@
+//! The fuzzers' committed corpora, replayed: what they found once is found again by a plain test.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its corpus fails")]
+
+use std::fs;
+use std::path::Path;
+
+use cafevm_devices::testing::fuzz;
+
+/// Replays a target's corpus; its bytes.
+fn replay(target: &str, body: fn(&[u8])) -> u64 {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut bytes = 0;
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let input = fs::read(&path).unwrap();
+        bytes += input.len() as u64;
+        // Named on standard output, so that a failure says which one it is.
+        println!("{}", path.display());
+        body(&input);
+    }
+    assert_ne!(bytes, 0, "{} is empty", dir.display());
+    assert!(bytes < 40 << 10, "{} has {bytes} bytes; minimise it", dir.display());
+    bytes
+}
+
+#[test]
+fn any_access_to_any_register() {
+    replay("mmio_registers", fuzz::mmio_registers);
+}
+
+#[test]
+fn a_whole_virtqueue() {
+    replay("virtqueue", fuzz::virtqueue);
+}
+
+#[test]
+fn the_teaching_protocol() {
+    replay("svirtb", fuzz::svirtb);
+}
