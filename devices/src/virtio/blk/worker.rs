@@ -22,8 +22,6 @@ pub(super) struct Live {
     features: u64,
     queues: Vec<Option<SplitQueue>>,
     notifier: Notifier,
-    /// Set with DEVICE_NEEDS_RESET: no more work until then.
-    broken: bool,
     flights: Flights,
 }
 
@@ -44,7 +42,7 @@ impl Answer {
 impl Live {
     pub(super) fn new(activation: Activation) -> Self {
         let Activation { features, queues, notifier } = activation;
-        Self { features, queues, notifier, broken: false, flights: Flights::default() }
+        Self { features, queues, notifier, flights: Flights::default() }
     }
 
     pub(super) fn start_queue(&mut self, index: u16, queue: SplitQueue) {
@@ -111,7 +109,8 @@ impl Service {
             return Served::All;
         };
         let mut served = Served::All;
-        while !live.broken {
+        // What broke is told to the driver, and from then on nothing is done but for the reset it asks for.
+        while !live.notifier.is_reset_needed() {
             if budget == 0 {
                 served = Served::Some;
                 break;
@@ -119,7 +118,9 @@ impl Service {
             if self.take_one(live, config, index) {
                 budget -= 1;
                 self.answer_finished(live);
-            } else if live.broken || !live.queue(index).is_some_and(SplitQueue::rearm) {
+            } else if live.notifier.is_reset_needed()
+                || !live.queue(index).is_some_and(SplitQueue::rearm)
+            {
                 break;
             }
         }
@@ -196,7 +197,6 @@ impl Service {
 
     /// A queue that can be used no longer: said once, and told to the driver.
     fn break_down(&self, live: &mut Live, queue: u16, rule: Rule, why: &dyn fmt::Display) {
-        live.broken = true;
         self.complaints.say(
             rule,
             format_args!("queue {queue} is broken, and the device needs a reset: {why}"),
