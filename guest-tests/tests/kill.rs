@@ -101,7 +101,7 @@ impl Told {
             ensure!(number % sectors == sector || number == 0, "sector {sector} holds {number}");
             // The last number up to `safe` that goes to this sector, if there was one.
             let newest = (self.safe + sectors - sector) / sectors * sectors + sector;
-            let newest = newest.checked_sub(sectors).unwrap_or_default();
+            let newest = newest.saturating_sub(sectors);
             ensure!(
                 number >= newest,
                 "sector {sector} holds {number}, and {newest} was safe; the guest was told so up to {}",

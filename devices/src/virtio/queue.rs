@@ -82,6 +82,14 @@ pub enum QueueError {
         /// The entries there are.
         size: u16,
     },
+    /// The driver made more chains available than can be in use at a time.
+    #[error(
+        "the device has {size} chains already, as many as the queue has entries, and there is one more"
+    )]
+    TooManyInUse {
+        /// The entries there are.
+        size: u16,
+    },
 }
 
 /// A live virtqueue: checked once, when it was made. It touches guest RAM only within its three parts.
@@ -165,7 +173,8 @@ impl SplitQueue {
     ///
     /// # Errors
     ///
-    /// Where the driver's index is further ahead than there are entries. The queue is then of no more use.
+    /// Where the driver's index is further ahead than there are entries, or more chains would be in use than
+    /// there are. The queue is then of no more use.
     pub fn pop(&mut self) -> Result<Option<u16>, QueueError> {
         if self.next_avail == self.seen_avail {
             let idx = self.load(self.avail + 2);
@@ -177,6 +186,11 @@ impl SplitQueue {
             if ahead == 0 {
                 return Ok(None);
             }
+        }
+        // Each chain in use takes a descriptor at least (2.7.13). Without this bound a driver that uses its
+        // descriptors twice could fill the host's memory with requests.
+        if self.next_avail.wrapping_sub(self.next_used) >= self.size {
+            return Err(QueueError::TooManyInUse { size: self.size });
         }
         let slot = u64::from(self.next_avail % self.size);
         let head = self.load(self.avail + RING_HEADER + AVAIL_ELEM * slot);

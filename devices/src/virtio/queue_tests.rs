@@ -72,6 +72,7 @@ fn heads_come_in_order_and_wrap_around() {
         ram.store_u16(0x2002, idx.wrapping_add(step)).unwrap();
         for n in 0..step {
             assert_eq!(queue.pop(), Ok(Some(idx.wrapping_add(n) & 0xff)));
+            queue.push(0, 1);
         }
         assert_eq!(queue.pop(), Ok(None));
         idx = idx.wrapping_add(step);
@@ -163,4 +164,18 @@ fn what_came_before_avail_event_was_written_is_not_left_lying() {
     ram.store_u16(0x2002, 1).unwrap();
     assert!(!queue.rearm());
     assert_eq!(ram.load_u16(avail_event), Ok(0));
+}
+
+#[test]
+fn no_more_chains_are_in_use_than_there_are_entries() {
+    let (mut queue, ram) = queue(false);
+    ram.store_u16(0x2002, 8).unwrap();
+    for _ in 0..8 {
+        assert_eq!(queue.pop(), Ok(Some(0)));
+    }
+    ram.store_u16(0x2002, 10).unwrap();
+    assert_eq!(queue.pop(), Err(QueueError::TooManyInUse { size: 8 }));
+    queue.push(0, 1);
+    assert_eq!(queue.pop(), Ok(Some(0)));
+    assert_eq!(queue.pop(), Err(QueueError::TooManyInUse { size: 8 }));
 }

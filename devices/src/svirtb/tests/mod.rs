@@ -13,7 +13,9 @@ use super::{Device, EntrySize, Register, Status};
 use crate::block::Disk;
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
-use crate::testing::{Fault, FaultEngine, Faults, SvirtbDriver, SvirtbEntry, SvirtbRing, WatchedImage};
+use crate::testing::{
+    Fault, FaultEngine, Faults, SvirtbDriver, SvirtbEntry, SvirtbRing, WatchedImage,
+};
 use crate::trace::{Event, Observer, Tracer};
 
 /// RAM in all tests: 64 KiB at 0 and 64 KiB at 1 MiB, nothing in between.

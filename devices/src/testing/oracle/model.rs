@@ -167,6 +167,9 @@ impl Model {
                 return Ok(false);
             }
         }
+        if queue.taken.wrapping_sub(queue.given) >= queue.size {
+            return Err(Broken);
+        }
         let slot = u64::from(queue.taken % queue.size);
         let head = self.memory.u16(queue.avail + 4 + 2 * slot);
         queue.taken = queue.taken.wrapping_add(1);

@@ -193,15 +193,27 @@ fn a_request_changed_while_it_is_in_flight_is_done_as_it_was_read() {
     driver.header(HEADER, T_OUT, 5);
     let (elsewhere, status) = (place(8).0, place(8).1);
     driver.write(status, &[0xff]);
-    ring.chain(
-        &driver.ram,
-        0,
-        &[(HEADER, 16, false), (elsewhere, 512, false), (status, 1, true)],
-    );
+    ring.chain(&driver.ram, 0, &[(HEADER, 16, false), (elsewhere, 512, false), (status, 1, true)]);
     held.release_all();
     driver.kick_queue(0);
     assert_eq!(ring.pop(&driver.ram), Some((0, 513)));
     assert_eq!(driver.bytes(place(0).0, 512), [4; 512]);
     assert_eq!((driver.bytes(place(0).1, 1), driver.bytes(status, 1)), (vec![0], vec![0xff]));
     assert_eq!(image.bytes()[5 * 512..6 * 512], [6; 512]);
+}
+
+#[test]
+fn no_more_requests_are_in_flight_than_the_queue_has_entries() {
+    // The driver offers descriptors again that the device still has.
+    let (mut driver, [mut one, mut two], _, held) = two_queues();
+    for n in 0..8 {
+        start(&mut driver, 0, &mut one, n, T_IN, n);
+        start(&mut driver, 1, &mut two, n, T_IN, n);
+    }
+    assert_eq!((held.waiting(), driver.needs_reset()), (16, false));
+    held.release(0);
+    start(&mut driver, 0, &mut one, 0, T_IN, 0);
+    assert_eq!((held.waiting(), driver.needs_reset()), (16, false));
+    start(&mut driver, 0, &mut one, 0, T_IN, 0);
+    assert_eq!((held.waiting(), driver.needs_reset()), (16, true));
 }
