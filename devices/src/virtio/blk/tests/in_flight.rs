@@ -217,3 +217,24 @@ fn no_more_requests_are_in_flight_than_the_queue_has_entries() {
     start(&mut driver, 0, &mut one, 0, T_IN, 0);
     assert_eq!((held.waiting(), driver.needs_reset()), (16, true));
 }
+
+#[test]
+fn a_request_is_what_it_was_when_it_was_taken_whatever_the_driver_writes_later() {
+    let (mut driver, [mut one, _], image, held) = two_queues();
+    let before = image.bytes();
+    start(&mut driver, 0, &mut one, 0, T_IN, 5);
+    // Another type, another sector, another place for data and status.
+    driver.header(HEADER, T_OUT, 0);
+    let (data, status) = place(1);
+    driver.write(status, &[0xff]);
+    one.chain(&driver.ram, 0, &[(HEADER, 16, false), (data, 512, false), (status, 1, true)]);
+    held.release_all();
+    driver.kick_queue(0);
+    assert_eq!(one.pop(&driver.ram), Some((0, 513)));
+    assert_eq!(
+        (driver.bytes(place(0).0, 512), driver.bytes(place(0).1, 1)),
+        (vec![6; 512], vec![0])
+    );
+    assert_eq!((driver.bytes(data, 512), driver.bytes(status, 1)), (vec![0; 512], vec![0xff]));
+    assert!(image.bytes() == before);
+}
