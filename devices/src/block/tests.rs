@@ -240,3 +240,37 @@ fn a_write_at_a_ragged_end_never_makes_the_image_longer() {
         }
     }
 }
+
+#[test]
+fn what_an_image_holds_is_never_looked_at() {
+    // The first bytes of qcow2, QED, VMDK, VHDX, VHD, VDI and parallels images, as a guest may write them.
+    let magics: [&[u8]; 8] = [
+        b"QFI\xfb\0\0\0\x03",
+        b"QED\0",
+        b"KDMV",
+        b"# Disk DescriptorFile",
+        b"vhdxfile",
+        b"conectix",
+        b"<<< Oracle VM VirtualBox Disk Image >>>",
+        b"WithoutFreeSpace",
+    ];
+    for magic in magics {
+        let mut bytes = vec![0x11; 4096];
+        bytes[..magic.len()].copy_from_slice(magic);
+        for (dir, mut disk) in disks(&bytes, Access::ReadWrite) {
+            assert_eq!(disk.size(), 4096);
+            let ram = ram();
+            disk.run(Operation::Read(Buffers::single(ram.clone(), 0, 4096).unwrap()), 0).unwrap();
+            let mut found = vec![0; 4096];
+            ram.read_into(0, &mut found).unwrap();
+            assert!(found == bytes, "{magic:?}");
+            // And not when the image is opened again, after the guest wrote it.
+            disk.run(write(Buffers::single(ram.clone(), 0, 512).unwrap()), 0).unwrap();
+            drop(disk);
+            let path = dir.path().join("d.img");
+            let again = Image::open(&path, Opening::cached(Access::ReadWrite)).unwrap();
+            assert_eq!(again.size(), 4096);
+            assert!(fs::read(path).unwrap() == bytes, "{magic:?}");
+        }
+    }
+}
