@@ -86,7 +86,7 @@ fn who_does_not_is_refused_by_strict() -> Outcome {
     let scratch = Scratch::new()?;
     let image = scratch.image("d.img", 64 * SECTOR)?;
     for elf in [XV6, SOS] {
-        let run = strict(Guest::new(elf)).cmdline("limit=100").virtio(&image).run()?;
+        let run = strict(Guest::new(elf)).virtio(&image).run()?;
         run.ended(1)?;
         ensure!(run.text.contains("FAIL init: FEATURES_OK was taken back"), "{run}");
         image.is_untouched()?;

@@ -195,6 +195,9 @@ fn main() -> u32 {
         println!("capacity {} sectors", disk.init()?);
         Ok(())
     });
+    if report.code() != 0 {
+        return report.code();
+    }
     report.run("128-requests-with-an-index-that-is-not-taken-modulo", || {
         for n in 0..LEN {
             let sector = u64::from(n % 32);

@@ -237,6 +237,9 @@ fn main() -> u32 {
     let buffer = Dma::new(2 * BLOCK, BLOCK);
     let (one, two) = (buffer.part(0, BLOCK), buffer.part(BLOCK, BLOCK));
     report.run("init", || disk.init());
+    if report.code() != 0 {
+        return report.code();
+    }
     report.run("read", || {
         for block in 0..16 {
             disk.read(block, one)?;
