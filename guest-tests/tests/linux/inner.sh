@@ -43,6 +43,7 @@ shell() {
 case "$(word do)" in
   disks) disks;;
   shell) shell;;
+  memory) echo "INNER memory $(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)";;
   pvpanic) load pvpanic; load pvpanic-mmio;;
 esac
 sync

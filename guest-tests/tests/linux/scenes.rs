@@ -27,6 +27,7 @@ pub(crate) fn all() -> Vec<(&'static str, Play)> {
     all.push(("reboots", Box::new(reboots)));
     all.push(("panics", Box::new(panics)));
     all.push(("login_shell_and_a_paste", Box::new(shell)));
+    all.push(("ram_above_4_gib", Box::new(high_ram)));
     all.push(("no_driver_and_milestones", Box::new(no_driver)));
     all
 }
@@ -211,5 +212,22 @@ fn no_driver(name: &str) -> Outcome {
         ("the guest's first byte came after", "the guest's first process was started after");
     played.ensure(line(first) && line(init), "no milestones")?;
     eprintln!("{name}: first byte after {}, first process after {}", after(first), after(init));
+    played.says("STATUS ", "0")
+}
+
+/// 5 GiB: two of them above 4 GiB. What the guest does not touch, the host does not give.
+fn high_ram(name: &str) -> Outcome {
+    let scene = Scene {
+        name: name.to_owned(),
+        forms: vec![Form::BzImage],
+        go: "./cafevm run --kernel bzimage --initrd initramfs --memory 5G --timeout 100 \
+             --cmdline 'quiet do=memory' </dev/null\necho \"STATUS $?\"\n"
+            .to_owned(),
+        typed: Vec::new(),
+        limit: Duration::from_secs(160),
+    };
+    let played = scene.play()?;
+    let kib = played.log.after("INNER memory ").and_then(|kib| kib.parse::<u64>().ok());
+    played.ensure(kib.is_some_and(|kib| kib > 4 << 20), "the guest has no more than 4 GiB")?;
     played.says("STATUS ", "0")
 }
