@@ -68,6 +68,7 @@ fn a_table_that_is_none_stops_the_device_until_a_reset() {
         ("a byte more", 49, DESC_INDIRECT, |_| ()),
         ("NEXT behind the table", 48, DESC_INDIRECT | DESC_NEXT, |_| ()),
         ("a table in a table", 48, DESC_INDIRECT, |d| {
+            write_chain(&d.ram, TABLE + 0x100, 0, &PARTS);
             d.write_desc(TABLE, TABLE + 0x100, 48, DESC_INDIRECT, 0);
         }),
         ("next outside the table", 48, DESC_INDIRECT, |d| {
@@ -139,4 +140,19 @@ fn without_the_feature_no_table_is_looked_at() {
     assert_eq!(submit_table(&mut driver, 48, DESC_INDIRECT), None);
     assert!(driver.needs_reset());
     assert_eq!(driver.bytes(DATA, 512), [0; 512]);
+}
+
+#[test]
+fn a_table_of_no_bytes_is_not_read_even_where_a_good_descriptor_stands_there() {
+    let setup = Setup::new();
+    for (len, answer) in [(16, Some((0, 1))), (0, None)] {
+        let mut driver = setup.driver(Access::ReadWrite).live(INDIRECT, 4);
+        driver.header(HEADER, T_FLUSH, 0);
+        driver.desc(0, HEADER, 16, DESC_NEXT, 1);
+        driver.desc(1, TABLE, len, DESC_INDIRECT, 0);
+        driver.write_desc(TABLE, STATUS_BYTE, 1, DESC_WRITE, 0);
+        driver.offer(0);
+        driver.kick();
+        assert_eq!((driver.pop(), driver.needs_reset()), (answer, answer.is_none()));
+    }
 }
