@@ -11,7 +11,8 @@
 //! packages in `packages`; where they are missing it says so in one line and is ignored (with CAFEVM_REQUIRE_LINUX=1
 //! it fails). What the inner machine wrote is looked at from outside, with e2fsprogs.
 //!
-//! About 2 of 100 emulated boots hang, with whatever monitor inside: a scene whose time is over is tried once more.
+//! About 2 of 100 emulated boots hang, with whatever monitor inside: a scene whose time is over, or whose outer machine
+//! does not come up, is tried once more.
 //!
 //! CAFEVM_LINUX_BINARY names a static cafevm to use; without it one is built.
 
@@ -32,12 +33,16 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each is a machine that keeps a processor busy, and has a time limit.
     arguments.test_threads.get_or_insert(2);
-    let missing = needs::missing();
+    let scenes = scenes::all();
+    let asked = |name: &str| arguments.filter.as_ref().is_none_or(|filter| name.contains(filter));
+    // Fetched before the first scene: only here can it still be passed over.
+    let fetch = !arguments.list && scenes.iter().any(|(name, _)| asked(name));
+    let missing = needs::missing().or_else(|| if fetch { scene::fetch().err() } else { None });
     let ignored = missing.is_some() && !needs::required();
     if let Some(why) = &missing {
         eprintln!("{}: {why}", if ignored { "ignored here" } else { "cannot be run" });
     }
-    let trials = scenes::all().into_iter().map(|(name, play)| {
+    let trials = scenes.into_iter().map(|(name, play)| {
         Trial::test(name, move || play(name)).with_kind("linux").with_ignored_flag(ignored)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()

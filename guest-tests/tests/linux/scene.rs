@@ -49,7 +49,7 @@ impl Stage {
         if let Some(stage) = STAGE.get() {
             return Ok(stage);
         }
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("linux");
+        let dir = directory();
         fs::create_dir_all(&dir)?;
         let debian = Debian::fetch(&dir)?;
         Form::make_all(&debian.bzimage, &dir)?;
@@ -63,6 +63,21 @@ impl Stage {
         eprintln!("kernel {}", debian.version);
         Ok(STAGE.get_or_init(|| Self { dir, debian, cafevm, outer, inner }))
     }
+}
+
+/// Downloads what is downloaded, unless an earlier run has; or says in one line why not.
+pub(crate) fn fetch() -> Result<(), String> {
+    let fetched = fs::create_dir_all(directory())
+        .map_err(Failed::from)
+        .and_then(|()| Debian::fetch(&directory()).map(drop));
+    fetched.map_err(|error| {
+        let text = error.message().unwrap_or("no reason given").replace('\n', "; ");
+        format!("Debian's kernel cannot be fetched: {text} (CAFEVM_REQUIRE_LINUX=1 makes that a failure)")
+    })
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("linux")
 }
 
 /// Builds cafevm as a static binary for any x86-64, as the outer machine has no libraries and few extensions.
@@ -116,12 +131,18 @@ impl Scene {
     pub(crate) fn play(&self) -> Result<Played, Failed> {
         let stage = Stage::get()?;
         let played = self.attempt(stage)?;
-        // 124 is cafevm's --timeout: the inner machine hung.
-        if !(played.log.hung || played.log.time("STATUS 124", 0.0).is_some()) {
+        // The outer machine did not come up; the inner one hung, and cafevm's --timeout ended it; or either did.
+        let came_up = played.log.time("OUTER up", 0.0).is_some();
+        let inner_hung = played.log.time("STATUS 124", 0.0).is_some();
+        if came_up && !inner_hung && !played.log.hung {
             return Ok(played);
         }
         fs::rename(played.dir.join("log"), played.dir.join("log.hung"))?;
-        eprintln!("{}: hung, tried once more ({}/log.hung)", self.name, played.dir.display());
+        eprintln!(
+            "{}: the emulator failed, tried once more ({}/log.hung)",
+            self.name,
+            played.dir.display()
+        );
         self.attempt(stage)
     }
 
