@@ -59,7 +59,10 @@ impl Memory {
     pub(crate) fn new() -> Memory {
         Memory {
             header: Dma::new(HEADER + GAP, 16),
-            data: Dma::new(MOST_SECTORS as usize * SECTOR + (DATA_PIECES as usize + 1) * GAP, 16),
+            data: Dma::new(
+                MOST_SECTORS as usize * SECTOR + (DATA_PIECES as usize + 1) * GAP,
+                SECTOR,
+            ),
             status: Dma::new(1, 1),
             table: Dma::new(PIECES * DESCRIPTOR, 16),
         }

@@ -219,8 +219,12 @@ impl Worker {
             let sectors = if run == RUNS { left } else { self.random.within(1, left) };
             let len = sectors as usize * SECTOR;
             let from = self.random.below((self.stock.len() - len) as u64);
-            // One of them is cut in two, anywhere.
-            let first = if run == 1 { self.random.below(len as u64) as usize } else { 0 };
+            // Some as a host needs them that goes past its page cache: the stock begins with a page. Of the others one
+            // is cut in two, anywhere.
+            let aligned = self.random.once_in(3);
+            let from = if aligned { from & !(SECTOR as u64 - 1) } else { from };
+            let cut = run == 1 && !aligned;
+            let first = if cut { self.random.below(len as u64) as usize } else { 0 };
             memory.add_bytes(&mut pieces, self.stock.as_ptr() as u64 + from, len, first);
             for n in 0..sectors {
                 let holds = from + n * SECTOR as u64;

@@ -85,7 +85,8 @@ impl Batch {
     /// As new.
     pub(crate) fn clear(&mut self) {
         self.ring.clear(false);
-        self.ring.want_interrupts(false);
+        // They are not let in, but the device has them pending when it is reset.
+        self.ring.want_interrupts(true);
         self.requests = [Request::default(); REQUESTS as usize];
         self.closed = None;
     }
@@ -187,6 +188,12 @@ impl Batch {
             self.data_of(n).part(0, WATCHED).fill(CANARY);
         }
         done
+    }
+
+    /// Offers the first request once more, where the device had its queue.
+    pub(crate) fn offer_again(&mut self) {
+        self.ring.give(0);
+        self.ring.publish();
     }
 
     /// Writes what each sector holds behind them all.
