@@ -1,6 +1,7 @@
 //! Reset and fresh handshake with requests under way: `resources/guests/test-guests/src/bin/reset`.
 
 use std::fs;
+use std::ops::RangeInclusive;
 
 use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, difference, ensure, fail, tests};
 use cafevm_resources::test_guests::RESET;
@@ -16,7 +17,8 @@ fn sectors_of(words: impl Iterator<Item = u64>) -> Vec<u8> {
     words.flat_map(|word| word.to_le_bytes().repeat(SECTOR / 8)).collect()
 }
 
-fn reset(set: &str, scenario: &str) -> Outcome {
+/// `missed` says in how many of the 100 rounds the reset came before anything was done.
+fn reset(set: &str, scenario: &str, missed: RangeInclusive<u64>) -> Outcome {
     let scratch = Scratch::new()?;
     let mut contents = sectors_of(0..SECTORS as u64);
     contents.resize(SECTORS * SECTOR + MODEL, 0);
@@ -24,6 +26,10 @@ fn reset(set: &str, scenario: &str) -> Outcome {
     let guest = Guest::new(RESET).cmdline(&format!("t={set} rounds=100")).virtio(&image);
     let run = guest.with(|config| config.cpus = 2).run()?;
     run.passed(&[scenario])?;
+    let told =
+        run.text.lines().find_map(|line| line.strip_prefix("rounds 100: ")?.split(' ').next());
+    let told: u64 = told.unwrap_or_default().parse()?;
+    ensure!(missed.contains(&told), "the reset came first in {told} rounds: {run}");
 
     let seen = fs::read(image.path())?;
     let Some((disk, model)) = seen.split_at_checked(SECTORS * SECTOR) else {
@@ -32,7 +38,9 @@ fn reset(set: &str, scenario: &str) -> Outcome {
     ensure!(model.len() == MODEL, "the image has {} bytes", seen.len());
     let words = model.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
     let written = words.clone().zip(0..).filter(|(word, number)| word != number).count();
-    ensure!(written > SECTORS / 4, "only {written} sectors were written: {run}");
+    // Where two processors race, the host's load decides how many rounds the reset wins.
+    let enough = if missed == (0..=0) { SECTORS / 8 } else { 0 };
+    ensure!(written >= enough, "only {written} sectors were written: {run}");
     match difference(disk, &sectors_of(words)) {
         None => Ok(()),
         Some(text) => fail!("{text}: {run}"),
@@ -40,13 +48,13 @@ fn reset(set: &str, scenario: &str) -> Outcome {
 }
 
 fn after_the_doorbell() -> Outcome {
-    reset("doorbell", "reset-after-the-doorbell")
+    reset("doorbell", "reset-after-the-doorbell", 0..=0)
 }
 
 fn while_another_processor_rings() -> Outcome {
-    reset("race", "reset-while-another-rings")
+    reset("race", "reset-while-another-rings", 0..=100)
 }
 
 fn of_the_queue_alone() -> Outcome {
-    reset("queue", "reset-of-the-queue")
+    reset("queue", "reset-of-the-queue", 0..=0)
 }
