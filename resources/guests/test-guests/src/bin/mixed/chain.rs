@@ -159,3 +159,38 @@ impl Memory {
 
 /// What the status byte must be.
 pub(crate) const OK: u8 = request::OK;
+
+/// A request under way, and what its answer must be.
+pub(crate) struct Slot {
+    pub(crate) memory: Memory,
+    pub(crate) places: Places,
+    pub(crate) head: u16,
+    pub(crate) pending: bool,
+    pub(crate) kind: u32,
+    pub(crate) sector: u64,
+    pub(crate) status: u8,
+    /// Bytes that the device is to write, without the status byte.
+    pub(crate) written: u32,
+}
+
+impl Slot {
+    pub(crate) fn new() -> Slot {
+        Slot {
+            memory: Memory::new(),
+            places: Places::default(),
+            head: 0,
+            pending: false,
+            kind: 0,
+            sector: 0,
+            status: OK,
+            written: 0,
+        }
+    }
+}
+
+/// Puts a range of a discard or write-zeroes into `data` (5.2.6).
+pub(crate) fn put_range(data: Dma, index: usize, sector: u64, sectors: u32, flags: u32) {
+    data.write(16 * index, sector);
+    data.write(16 * index + 8, sectors);
+    data.write(16 * index + 12, flags);
+}

@@ -8,7 +8,7 @@ use rt::wait::{DEVICE_LIMIT, Wait};
 use scenario::block::{Block, EVENT_IDX, INDIRECT_DESC, T_DISCARD, T_WRITE_ZEROES};
 use scenario::{Outcome, Random, Ring, ensure, ensure_eq, fail, pattern};
 
-use crate::chain::{MOST_SECTORS, Memory, OK, PIECES, Pieces, Places};
+use crate::chain::{MOST_SECTORS, OK, PIECES, Pieces, Places, Slot, put_range};
 
 /// Sectors of the disk that requests are about.
 pub(crate) const SECTORS: u64 = 1024;
@@ -39,19 +39,6 @@ pub(crate) struct Share {
     pub(crate) requests: u64,
     pub(crate) seed: u64,
     pub(crate) wait: Wait,
-}
-
-/// A request under way, and what its answer must be.
-struct Slot {
-    memory: Memory,
-    places: Places,
-    head: u16,
-    pending: bool,
-    kind: u32,
-    sector: u64,
-    status: u8,
-    /// Bytes that the device is to write, without the status byte.
-    written: u32,
 }
 
 /// Requests by what became of them.
@@ -101,16 +88,7 @@ impl Worker {
             random: Random::new(share.seed),
             ring,
             model,
-            slots: core::array::from_fn(|_| Slot {
-                memory: Memory::new(),
-                places: Places::default(),
-                head: 0,
-                pending: false,
-                kind: 0,
-                sector: 0,
-                status: OK,
-                written: 0,
-            }),
+            slots: core::array::from_fn(|_| Slot::new()),
             batches: 0,
             counts: Counts::default(),
         }
@@ -410,10 +388,4 @@ impl Worker {
         ensure_eq!(self.slots[0].memory.status(), OK, "status of the model's sectors");
         Ok(())
     }
-}
-
-fn put_range(data: Dma, index: usize, sector: u64, sectors: u32, flags: u32) {
-    data.write(16 * index, sector);
-    data.write(16 * index + 8, sectors);
-    data.write(16 * index + 12, flags);
 }
