@@ -69,6 +69,11 @@ impl Tracer {
         Self(Some(observer))
     }
 
+    /// Whether anybody watches.
+    pub const fn is_watching(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Hands over the event that `make` builds; where nobody watches, `make` is not called.
     pub fn emit(&self, make: impl FnOnce() -> Event) {
         if let Some(observer) = &self.0 {

@@ -9,7 +9,7 @@ use cafevm_devices::memory::GuestRam;
 use cafevm_devices::serial::{self, Serial};
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::{self, Blk};
-use cafevm_devices::virtio::mmio::{self, EmptySlot, Mmio, SLOT_SIZE};
+use cafevm_devices::virtio::mmio::{self, EmptySlot, Mmio, SLOT_SIZE, Window};
 use kvm_ioctls::VmFd;
 use tracing::info;
 
@@ -20,6 +20,7 @@ use crate::error::{ConfigError, Error};
 use crate::event::Event;
 use crate::layout::{COM1, COM1_IRQ};
 use crate::pause::Pause;
+use crate::register_pages::RegisterPages;
 use crate::size::Human;
 use crate::wiring;
 
@@ -51,9 +52,9 @@ fn same_file(a: &DiskConfig, b: &DiskConfig) -> bool {
 
 /// What the devices need of the machine around them.
 pub(crate) struct Surroundings<'a> {
-    pub(crate) vm: &'a VmFd,
+    pub(crate) vm: &'a Arc<VmFd>,
     pub(crate) ram: &'a GuestRam,
-    /// Told when a device has left work undone.
+    /// Told when a device has left work undone, or was taken over.
     pub(crate) helper: &'a Arc<Event>,
     pub(crate) pause: &'a Arc<Pause>,
 }
@@ -63,6 +64,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct Attached {
     /// The virtio disks, for the control socket.
     pub(crate) disks: Vec<Handle>,
+    /// Where the virtio disks' registers are read.
+    pub(crate) pages: RegisterPages,
     /// Ends a long doorbell of svirtb's.
     pub(crate) stops: Vec<svirtb::Stop>,
 }
@@ -79,14 +82,18 @@ pub(crate) fn attach_disks(
     around: &Surroundings<'_>,
 ) -> Result<Attached, Error> {
     let bank = &config.virtio;
-    let mut attached = Attached::default();
+    let pages = RegisterPages::new(around.vm, config);
+    let mut attached = Attached { pages, ..Attached::default() };
     let mut used = 0;
     for (wanted, image) in config.disks.iter().zip(images) {
         let disk = disk(wanted, image, around.pause);
         match &wanted.bus {
             DiskBus::Virtio(options) => {
-                let handle =
-                    attach_virtio(buses, config, used, disk, (wanted.cache, options), around)?;
+                let base = bank.slot(used).base;
+                let window = attached.pages.window(base);
+                let options = (wanted.cache, options, window);
+                let handle = attach_virtio(buses, config, used, disk, options, around)?;
+                attached.pages.insert(base, handle.device.clone());
                 attached.disks.push(handle);
                 used += 1;
             }
@@ -103,7 +110,8 @@ pub(crate) fn attach_disks(
     }
     for number in used..bank.slots {
         let (base, name) = (bank.slot(number).base, format!("slot{number}"));
-        let empty = Arc::new(Mutex::new(EmptySlot { version: bank.version }));
+        let window = attached.pages.window(base);
+        let empty = Arc::new(Mutex::new(EmptySlot::new(bank.version, window)));
         buses.mmio.insert(base, SLOT_SIZE, &name, empty).map_err(ConfigError::Bus)?;
     }
     Ok(attached)
@@ -125,7 +133,7 @@ fn attach_virtio(
     config: &VmConfig,
     number: u32,
     disk: Disk,
-    (cache, options): (Cache, &blk::Options),
+    (cache, options, window): (Cache, &blk::Options, Window),
     around: &Surroundings<'_>,
 ) -> Result<Handle, Error> {
     let (slot, name) = (config.virtio.slot(number), format!("virtio{number}"));
@@ -139,7 +147,9 @@ fn attach_virtio(
     let options = mmio::Options {
         version: config.virtio.version,
         policy: config.virtio.policy,
-        helper: Some(helper),
+        helper: Some(helper.clone()),
+        taken_over: Some(helper),
+        window,
         tracer: config.tracer.clone(),
     };
     let line = wiring::line(around.vm, slot.irq)?;

@@ -18,7 +18,7 @@ const BUSY: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// What the thread needs.
 pub(crate) struct IoLoop {
     pub(crate) ending: Arc<Ending>,
-    /// Told when a device has left work undone.
+    /// Told when a device has left work undone, or was taken over.
     pub(crate) helper: Arc<Event>,
     pub(crate) controlled: Controlled,
     pub(crate) control: Option<ControlSocket>,
@@ -53,10 +53,11 @@ impl IoLoop {
                 Err(error) => return Err(HostError::os("wait for work")(error)),
             }
             if self.helper.take() || busy {
-                busy = !self.help();
+                let helped = self.help();
+                busy = !(self.controlled.pages.look() && helped);
             }
             if let Some(control) = &mut self.control {
-                control.serve(&self.controlled);
+                control.serve(&mut self.controlled);
             }
         }
         Ok(())

@@ -83,6 +83,7 @@ mod memory;
 mod milestones;
 mod pause;
 mod power;
+mod register_pages;
 mod restart;
 pub mod run;
 pub mod signals;

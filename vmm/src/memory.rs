@@ -1,8 +1,9 @@
-//! Guest RAM, and its memory slots in KVM.
+//! Guest RAM and pages of registers, and their memory slots in KVM.
 #![expect(unsafe_code, reason = "a memory slot hands the address of a mapping to KVM")]
 
 use cafevm_devices::memory::GuestRam;
-use kvm_bindings::kvm_userspace_memory_region;
+use cafevm_devices::virtio::mmio::{PAGE_SIZE, RegisterPage};
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
@@ -46,4 +47,44 @@ pub(crate) fn map(vm: &VmFd, ram: &GuestRam) -> Result<(), HostError> {
             .map_err(|error| HostError::MemoryRefused { bytes, why: format!("KVM: {error}") })?;
     }
     Ok(())
+}
+
+/// Shows the guest a page of registers at `addr`, which it can read and not write, in memory slot `slot`.
+///
+/// # Errors
+///
+/// Where KVM does not take it.
+pub(crate) fn show_registers(
+    vm: &VmFd,
+    slot: u32,
+    addr: u64,
+    page: &RegisterPage,
+) -> Result<(), kvm_ioctls::Error> {
+    let slot = kvm_userspace_memory_region {
+        slot,
+        guest_phys_addr: addr,
+        memory_size: PAGE_SIZE,
+        userspace_addr: page.as_ptr() as u64,
+        flags: KVM_MEM_READONLY,
+    };
+    // SAFETY: the page is a whole one of the host's, with nothing else in it, and made of atomics; the guest only reads
+    // it. A guest runs only in `vcpu::Vcpu::run`, which borrows the buses, on which are the devices that own the page.
+    unsafe { vm.set_user_memory_region(slot) }
+}
+
+/// Takes such a page away again: when this returns, no vCPU reads there any more.
+///
+/// # Errors
+///
+/// Where KVM does not do it.
+pub(crate) fn hide_registers(vm: &VmFd, slot: u32, addr: u64) -> Result<(), kvm_ioctls::Error> {
+    let slot = kvm_userspace_memory_region {
+        slot,
+        guest_phys_addr: addr,
+        memory_size: 0,
+        userspace_addr: 0,
+        flags: 0,
+    };
+    // SAFETY: no memory is given to the guest, only taken.
+    unsafe { vm.set_user_memory_region(slot) }
 }

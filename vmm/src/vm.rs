@@ -42,7 +42,7 @@ const STOPPING: Duration = Duration::from_secs(5);
 pub(crate) struct Vm {
     vcpus: Vec<Vcpu>,
     buses: Buses,
-    vm: VmFd,
+    vm: Arc<VmFd>,
     attached: Attached,
     helper: Arc<Event>,
     pause: Arc<Pause>,
@@ -65,7 +65,7 @@ pub(crate) struct Running {
     /// Readable when the serial port has room for input again.
     pub(crate) drained: Arc<Event>,
     /// The interrupts' wiring ends with it.
-    _vm: VmFd,
+    _vm: Arc<VmFd>,
 }
 
 impl Vm {
@@ -80,7 +80,7 @@ impl Vm {
         images: Vec<Image>,
         host: &Host,
     ) -> Result<Self, Error> {
-        let vm = host.kvm.create_vm().map_err(HostError::kvm("create a machine"))?;
+        let vm = Arc::new(host.kvm.create_vm().map_err(HostError::kvm("create a machine"))?);
         vm.set_tss_address(KVM_TSS).map_err(HostError::kvm("place its TSS"))?;
         // Before the interrupt controllers: a memory slot made after them waits for milliseconds.
         let ram = memory::allocate(config.memory)?;
@@ -142,13 +142,13 @@ impl Vm {
         debug!("memory bus: {:x?}; ports: {:x?}", self.buses.mmio, self.buses.pio);
 
         let buses = Arc::new(self.buses);
-        let Attached { disks, stops } = self.attached;
+        let Attached { disks, pages, stops } = self.attached;
         let expected = disks.iter().filter(|_| self.linux);
         let expected = expected.map(|disk| (disk.name.clone(), disk.device.clone())).collect();
         let io = IoLoop {
             ending: self.ending.clone(),
             helper: self.helper,
-            controlled: Controlled { disks, pause: self.pause.clone() },
+            controlled: Controlled { disks, pages, pause: self.pause.clone() },
             control,
         };
         let mut running = Running {

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_USED};
+use super::mmio::Window;
+use super::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_STATUS, INTERRUPT_USED, STATUS};
+use super::spec::status::DEVICE_NEEDS_RESET;
 use crate::irq::IrqLine;
 
 /// A device's voice, shared between its transport, which answers the registers, and whoever serves its
@@ -13,21 +15,15 @@ use crate::irq::IrqLine;
 pub struct Notifier(Arc<Shared>);
 
 struct Shared {
-    /// InterruptStatus (4.2.2).
-    pending: AtomicU32,
-    /// DEVICE_NEEDS_RESET (2.1.2).
-    needs_reset: AtomicBool,
+    /// InterruptStatus and Status stand only here: whoever serves the queues changes them at any time.
+    window: Window,
     line: Arc<dyn IrqLine>,
 }
 
 impl Notifier {
-    /// The voice of a device that interrupts by `line`.
-    pub fn new(line: Arc<dyn IrqLine>) -> Self {
-        Self(Arc::new(Shared {
-            pending: AtomicU32::new(0),
-            needs_reset: AtomicBool::new(false),
-            line,
-        }))
+    /// The voice of a device that interrupts by `line`, and whose registers are read in `window`.
+    pub fn new(line: Arc<dyn IrqLine>, window: Window) -> Self {
+        Self(Arc::new(Shared { window, line }))
     }
 
     /// Says that a queue has used buffers.
@@ -43,37 +39,51 @@ impl Notifier {
     /// Says that only a reset helps (2.1.2): the bit in the device status field, and, where the device is live,
     /// the interrupt.
     pub fn needs_reset(&self, live: bool) {
-        self.0.needs_reset.store(true, Ordering::Release);
+        self.add_status(DEVICE_NEEDS_RESET);
         if live {
             self.interrupt(INTERRUPT_CONFIG);
         }
     }
 
-    /// InterruptStatus.
+    /// InterruptStatus (4.2.2).
     pub fn pending(&self) -> u32 {
-        self.0.pending.load(Ordering::Acquire)
+        u32::from_le(self.word(INTERRUPT_STATUS).load(Ordering::Acquire))
+    }
+
+    /// The device status field (2.1).
+    pub fn status(&self) -> u32 {
+        u32::from_le(self.word(STATUS).load(Ordering::Acquire))
+    }
+
+    /// Sets bits of the device status field; only [`Notifier::reset`] takes them back.
+    pub fn add_status(&self, bits: u32) {
+        self.word(STATUS).fetch_or(bits.to_le(), Ordering::AcqRel);
     }
 
     /// Whether [`Notifier::needs_reset`] was said since the last reset.
     pub fn is_reset_needed(&self) -> bool {
-        self.0.needs_reset.load(Ordering::Acquire)
+        self.status() & DEVICE_NEEDS_RESET != 0
     }
 
     /// InterruptACK: these reasons were dealt with.
     pub fn acknowledge(&self, bits: u32) {
-        self.0.pending.fetch_and(!bits, Ordering::AcqRel);
+        self.word(INTERRUPT_STATUS).fetch_and(!bits.to_le(), Ordering::AcqRel);
     }
 
     /// As after power-on.
     pub fn reset(&self) {
-        self.0.pending.store(0, Ordering::Release);
-        self.0.needs_reset.store(false, Ordering::Release);
+        self.word(INTERRUPT_STATUS).store(0, Ordering::Release);
+        self.word(STATUS).store(0, Ordering::Release);
     }
 
     fn interrupt(&self, bits: u32) {
         // The reason is there before the line is raised: the handler reads it first thing.
-        self.0.pending.fetch_or(bits, Ordering::AcqRel);
+        self.word(INTERRUPT_STATUS).fetch_or(bits.to_le(), Ordering::AcqRel);
         self.0.line.raise();
+    }
+
+    fn word(&self, offset: u64) -> &AtomicU32 {
+        self.0.window.word(offset)
     }
 }
 

@@ -88,6 +88,10 @@ pub mod mmio {
     pub const LEGACY_VERSION: u32 = 1;
     /// VendorID: "QEMU", little-endian. The specification leaves it free; drivers (xv6) ask for this one.
     pub const VENDOR: u32 = 0x554d_4551;
+    /// Where InterruptStatus is, in bytes.
+    pub const INTERRUPT_STATUS: u64 = 0x060;
+    /// Where Status is, in bytes.
+    pub const STATUS: u64 = 0x070;
     /// Where the device's configuration space begins, in bytes.
     pub const CONFIG: u64 = 0x100;
     /// InterruptStatus: a queue has used buffers.

@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::pause::Pause;
+use crate::register_pages::RegisterPages;
 use crate::size;
 
 pub(crate) use socket::ControlSocket;
@@ -67,12 +68,13 @@ impl Size {
 /// What the control socket speaks for.
 pub(crate) struct Controlled {
     pub(crate) disks: Vec<Handle>,
+    pub(crate) pages: RegisterPages,
     pub(crate) pause: Arc<Pause>,
 }
 
 impl Controlled {
     /// Does what one line says; the line to answer.
-    pub(crate) fn answer(&self, line: &[u8]) -> String {
+    pub(crate) fn answer(&mut self, line: &[u8]) -> String {
         let done = match serde_json::from_slice(line) {
             Ok(message) => self.perform(message),
             Err(error) => Err(format!(
@@ -87,7 +89,7 @@ impl Controlled {
         .to_string()
     }
 
-    fn perform(&self, message: Message) -> Result<Value, String> {
+    fn perform(&mut self, message: Message) -> Result<Value, String> {
         match message {
             Message::Resize { id, size } => self.resize(&id, size.bytes()?),
             Message::Pause {} => {
@@ -106,7 +108,7 @@ impl Controlled {
         }
     }
 
-    fn resize(&self, id: &str, size: u64) -> Result<Value, String> {
+    fn resize(&mut self, id: &str, size: u64) -> Result<Value, String> {
         let named = |d: &&Handle| d.id == id || d.name == id;
         let Some(disk) = self.disks.iter().find(named) else {
             let known: Vec<_> =
@@ -130,7 +132,10 @@ impl Controlled {
                 Err(TryLockError::WouldBlock) => thread::sleep(BUSY),
             }
         };
-        device.resize(size).map_err(|error| format!("{id}: {error}"))?;
+        self.pages
+            .hidden(|| device.resize(size))
+            .map_err(|error| format!("{id}: KVM does not hide its registers: {error}"))?
+            .map_err(|error| format!("{id}: {error}"))?;
         Ok(json!({ "id": id, "size": size }))
     }
 }

@@ -70,7 +70,7 @@ impl ControlSocket {
     }
 
     /// Takes what connections have to say and answers it. Never waits.
-    pub(crate) fn serve(&mut self, controlled: &Controlled) {
+    pub(crate) fn serve(&mut self, controlled: &mut Controlled) {
         while self.clients.len() < CLIENTS_MAX {
             let Ok((stream, _)) = self.listener.accept() else { break };
             if stream.set_nonblocking(true).is_ok() {
@@ -90,7 +90,7 @@ impl Drop for ControlSocket {
 
 impl Client {
     /// An error ends the connection.
-    fn serve(&mut self, controlled: &Controlled) -> io::Result<()> {
+    fn serve(&mut self, controlled: &mut Controlled) -> io::Result<()> {
         loop {
             self.send()?;
             if !self.answers.is_empty() {
@@ -110,7 +110,7 @@ impl Client {
         }
     }
 
-    fn take(&mut self, byte: u8, controlled: &Controlled) -> io::Result<()> {
+    fn take(&mut self, byte: u8, controlled: &mut Controlled) -> io::Result<()> {
         if byte != b'\n' {
             self.line.push(byte);
             return if self.line.len() > LINE_MAX {

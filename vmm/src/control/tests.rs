@@ -30,6 +30,7 @@ fn controlled(image: &Path) -> Controlled {
     let ending = Arc::new(Ending::new().unwrap());
     Controlled {
         disks: vec![Handle { name: "virtio0".into(), id: "root".into(), device }],
+        pages: RegisterPages::default(),
         pause: Arc::new(Pause::new(ending).unwrap()),
     }
 }
@@ -38,7 +39,7 @@ fn controlled(image: &Path) -> Controlled {
 fn each_message_has_its_answer() {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("d.img");
-    let controlled = controlled(&image);
+    let mut controlled = controlled(&image);
     for (line, answer) in [
         (r#"{"resize":{"id":"root","size":4096}}"#, r#"{"result":{"id":"root","size":4096}}"#),
         (
@@ -63,7 +64,7 @@ fn each_message_has_its_answer() {
 fn what_cannot_be_done_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("d.img");
-    let controlled = controlled(&image);
+    let mut controlled = controlled(&image);
     for (line, says) in [
         (
             r#"{"resize":{"id":"root","size":512}}"#,
@@ -82,7 +83,8 @@ fn what_cannot_be_done_is_said() {
     }
     assert_eq!(image.metadata().unwrap().len(), 1024);
     // While a full disk holds the device, nobody waits for it.
-    let held = controlled.disks[0].device.lock().unwrap();
+    let device = controlled.disks[0].device.clone();
+    let held = device.lock().unwrap();
     controlled.pause.pause();
     assert!(controlled.answer(br#"{"resize":{"id":"root","size":4096}}"#).contains("resume"));
     drop(held);
@@ -91,7 +93,7 @@ fn what_cannot_be_done_is_said() {
 #[test]
 fn a_connection_gets_a_line_for_a_line() {
     let dir = tempfile::tempdir().unwrap();
-    let controlled = controlled(&dir.path().join("d.img"));
+    let mut controlled = controlled(&dir.path().join("d.img"));
     let path = dir.path().join("control");
     let mut socket = ControlSocket::listen(&path).unwrap();
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -99,9 +101,9 @@ fn a_connection_gets_a_line_for_a_line() {
 
     let mut client = UnixStream::connect(&path).unwrap();
     client.write_all(b"{\"pause\":{}}\n\n{\"sta").unwrap();
-    socket.serve(&controlled);
+    socket.serve(&mut controlled);
     client.write_all(b"tus\":{}}\n").unwrap();
-    socket.serve(&controlled);
+    socket.serve(&mut controlled);
     let mut lines = BufReader::new(client.try_clone().unwrap()).lines().map(Result::unwrap);
     assert_eq!(lines.next().unwrap(), r#"{"result":{}}"#);
     assert!(lines.next().unwrap().contains(r#""paused":true"#));
@@ -110,7 +112,7 @@ fn a_connection_gets_a_line_for_a_line() {
     let mut endless = UnixStream::connect(&path).unwrap();
     endless.set_nonblocking(true).unwrap();
     while endless.write_all(&[b'x'; 4096]).is_ok() {
-        socket.serve(&controlled);
+        socket.serve(&mut controlled);
     }
     assert_eq!(socket.poll_fds().count(), 2); // The first client and the listener.
 

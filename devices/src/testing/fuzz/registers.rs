@@ -97,7 +97,7 @@ impl Fuzzed {
             version,
             policy,
             helper: with_helper.then(|| Arc::new(helper.clone()) as _),
-            tracer: Tracer::none(),
+            ..Options::default()
         };
         Self { driver: VirtioDriver::with(blk, options), version, image, held, helper }
     }

@@ -8,6 +8,8 @@
 //! | How is a queue set up, stopped, notified? | `queues.rs` |
 //! | What has the driver said since the last reset? | `setup.rs` |
 //! | What does an access mean, in words? | `meaning.rs` |
+//! | What do registers read? | `reads.rs` |
+//! | Where does it stand? | `page.rs` |
 //! | What does a slot with no device answer? | `empty_slot.rs` |
 //!
 //! What a driver gets wrong but the device can bear is borne, and said with the rule; what it cannot bear has
@@ -15,7 +17,9 @@
 
 mod empty_slot;
 mod meaning;
+mod page;
 mod queues;
+mod reads;
 mod registers;
 mod setup;
 mod status;
@@ -27,10 +31,8 @@ use super::device::VirtioDevice;
 use super::interrupt::Notifier;
 use super::rules;
 use super::spec::feature;
-use super::spec::mmio::{
-    CONFIG, INTERRUPT_CONFIG, INTERRUPT_USED, LEGACY_VERSION, MAGIC, VENDOR, VERSION,
-};
-use super::spec::status::{DEVICE_NEEDS_RESET, DRIVER_OK, FEATURES_OK};
+use super::spec::mmio::{CONFIG, INTERRUPT_CONFIG, INTERRUPT_USED, LEGACY_VERSION, VERSION};
+use super::spec::status::{DRIVER_OK, FEATURES_OK};
 use crate::block::GrowError;
 use crate::bus::BusDevice;
 use crate::complaints::{Complaints, Rule};
@@ -38,7 +40,8 @@ use crate::irq::IrqLine;
 use crate::memory::GuestRam;
 use crate::trace::{self, Event, Tracer};
 pub use empty_slot::EmptySlot;
-use registers::{Direction, Half, Register, Target};
+pub use page::{PAGE_SIZE, RegisterPage, Window};
+use registers::{Direction, Register, Target};
 use setup::Session;
 
 /// The bytes of guest-physical address space that one device answers in.
@@ -84,7 +87,7 @@ pub enum Policy {
 }
 
 /// How a device's transport is to be.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Options {
     /// The layout of the registers.
     pub version: Version,
@@ -93,6 +96,10 @@ pub struct Options {
     /// Raised when a doorbell left work undone: whoever hears it calls [`Mmio::service_unfinished`]. Without, the
     /// device does not offer EVENT_IDX, with which a driver may leave out the doorbell for that work.
     pub helper: Option<Arc<dyn IrqLine>>,
+    /// Raised when a driver has taken the device over ([`Mmio::was_used`]).
+    pub taken_over: Option<Arc<dyn IrqLine>>,
+    /// Where the registers are to be read.
+    pub window: Window,
     /// Who watches.
     pub tracer: Tracer,
 }
@@ -119,19 +126,24 @@ impl Mmio {
         line: Arc<dyn IrqLine>,
         options: Options,
     ) -> Self {
-        Self {
+        let mmio = Self {
             session: Session::new(&*device),
             used: false,
             complaints: device.complaints().clone(),
-            notifier: Notifier::new(line),
+            notifier: Notifier::new(line, options.window.clone()),
             config_generation: 0,
             device,
             ram,
             options,
-        }
+        };
+        mmio.publish();
+        mmio
     }
 
     /// Makes the device `bytes` large, and tells the driver.
+    ///
+    /// ConfigGeneration and the configuration change one after the other. Whoever shows [`Options::window`] to the guest
+    /// hides it meanwhile, so that no driver reads between the two.
     ///
     /// # Errors
     ///
@@ -139,7 +151,8 @@ impl Mmio {
     pub fn resize(&mut self, bytes: u64) -> Result<(), GrowError> {
         if self.device.resize(bytes)? {
             self.config_generation = self.config_generation.wrapping_add(1);
-            if self.session.has(DRIVER_OK) {
+            self.publish();
+            if self.has(DRIVER_OK) {
                 self.notifier.config_changed();
             }
         }
@@ -165,57 +178,21 @@ impl Mmio {
         self.session.driver_features & self.offered()
     }
 
-    /// The device status field: what the driver set, and what the device adds.
-    fn status(&self) -> u32 {
-        let needs_reset = if self.notifier.is_reset_needed() { DEVICE_NEEDS_RESET } else { 0 };
-        self.session.status | needs_reset
+    /// Whether this bit of the device status field is set.
+    fn has(&self, bit: u32) -> bool {
+        self.notifier.status() & bit != 0
     }
 
     /// Says that the driver broke a rule. A strict device works no more until a reset.
     fn breach(&self, rule: Rule, what: fmt::Arguments<'_>) {
         self.complaints.say(rule, what);
         if self.is_strict() && !self.notifier.is_reset_needed() {
-            self.notifier.needs_reset(self.session.has(DRIVER_OK));
+            self.notifier.needs_reset(self.has(DRIVER_OK));
         }
     }
 
     fn is_strict(&self) -> bool {
         self.options.policy == Policy::Strict
-    }
-
-    fn read_register(&self, register: Register) -> u32 {
-        match register {
-            Register::MagicValue => MAGIC,
-            Register::Version => self.options.version.value(),
-            Register::DeviceId => self.device.device_id(),
-            Register::VendorId => VENDOR,
-            Register::DeviceFeatures => match self.session.device_features_sel {
-                0 => Half::Low.get(self.offered()),
-                1 => Half::High.get(self.offered()),
-                _ => 0,
-            },
-            Register::QueueNumMax => self.session.queue().map_or(0, |q| q.max.into()),
-            Register::QueueReady => self.session.queue().map_or(0, |q| q.ready.into()),
-            Register::QueuePfn => self.session.queue().map_or(0, |q| q.pfn),
-            Register::InterruptStatus => self.notifier.pending(),
-            Register::Status => self.status(),
-            // There is no shared memory: a length of all ones says so (4.2.2).
-            Register::ShmLen(_) | Register::ShmBase(_) => u32::MAX,
-            Register::ConfigGeneration => self.config_generation,
-            // A queue is reset when the write returns, so no driver sees it under way.
-            Register::QueueReset
-            | Register::GuestPageSize
-            | Register::QueueAlign
-            | Register::DeviceFeaturesSel
-            | Register::DriverFeatures
-            | Register::DriverFeaturesSel
-            | Register::QueueSel
-            | Register::QueueNum
-            | Register::QueueNotify
-            | Register::InterruptAck
-            | Register::QueueAddr(..)
-            | Register::ShmSel => 0,
-        }
     }
 
     fn write_register(&mut self, register: Register, value: u32) {
@@ -270,7 +247,7 @@ impl Mmio {
 
     fn write_features(&mut self, value: u32) {
         let sel = self.session.driver_features_sel;
-        if self.session.has(FEATURES_OK) {
+        if self.has(FEATURES_OK) {
             self.breach(
                 rules::FEATURES_SETTLED,
                 format_args!("DriverFeatures was written after FEATURES_OK; ignored"),
@@ -329,7 +306,7 @@ impl Mmio {
             register: register.name(),
             direction,
             value,
-            meaning: meaning::of(register, direction, value, self.status(), &self.session),
+            meaning: meaning::of(register, direction, value, self.notifier.status(), &self.session),
         });
     }
 
@@ -355,12 +332,12 @@ impl BusDevice for Mmio {
                         format_args!("{} was read, but is write-only; it gives 0", register.name()),
                     );
                 }
-                let value = self.read_register(register);
-                data.copy_from_slice(&value.to_le_bytes());
+                self.options.window.read(offset, data);
+                let value = data.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
                 self.trace(register, trace::Direction::Read, value);
             }
             Target::Config(at) => {
-                self.device.read_config(at, data);
+                self.options.window.read(offset, data);
                 self.trace_config(at, trace::Direction::Read, data);
             }
             Target::Nothing | Target::Misaccess => {}
@@ -378,6 +355,10 @@ impl BusDevice for Mmio {
                     self.trace(register, trace::Direction::Write, value);
                 }
                 self.write_register(register, value);
+                // These two, often written, change nothing else that is read.
+                if !doorbell && register != Register::InterruptAck {
+                    self.publish();
+                }
                 if !doorbell {
                     self.trace(register, trace::Direction::Write, value);
                 }
@@ -391,6 +372,7 @@ impl BusDevice for Mmio {
                         ),
                     );
                 }
+                self.publish();
                 self.trace_config(at, trace::Direction::Write, data);
             }
             Target::Nothing | Target::Misaccess => {}

@@ -15,8 +15,8 @@ impl Mmio {
         register: &'static str,
         change: impl FnOnce(&mut QueueSetup),
     ) -> bool {
-        let live = self.session.has(DRIVER_OK);
-        let early = self.options.version == Version::Modern && !self.session.has(FEATURES_OK);
+        let live = self.has(DRIVER_OK);
+        let early = self.options.version == Version::Modern && !self.has(FEATURES_OK);
         let sel = self.session.queue_sel;
         let (rule, what) = match self.session.queue_mut() {
             None => (rules::QUEUE_SEL, "which the device does not have; ignored"),
@@ -51,7 +51,7 @@ impl Mmio {
             return;
         }
         // To say it twice is not to say more.
-        if self.session.queue().is_some_and(|q| q.ready) && !self.session.has(DRIVER_OK) {
+        if self.session.queue().is_some_and(|q| q.ready) && !self.has(DRIVER_OK) {
             return;
         }
         if let Some(Err(error)) = self.session.queue().map(|q| self.make_queue(q)) {
@@ -130,7 +130,7 @@ impl Mmio {
     /// Gives the selected queue to a device that is live already.
     fn start_queue(&mut self) {
         let Ok(index) = u16::try_from(self.session.queue_sel) else { return };
-        if !self.session.has(DRIVER_OK) {
+        if !self.has(DRIVER_OK) {
             return;
         }
         if let Some(Ok(queue)) = self.session.queue().map(|q| self.make_queue(q)) {
@@ -141,7 +141,7 @@ impl Mmio {
     /// Takes the selected queue away from a live device.
     fn stop_queue(&mut self) {
         if let Ok(index) = u16::try_from(self.session.queue_sel)
-            && self.session.has(DRIVER_OK)
+            && self.has(DRIVER_OK)
         {
             self.device.stop_queue(index);
         }
@@ -150,7 +150,7 @@ impl Mmio {
     pub(super) fn notify(&mut self, value: u32) {
         let setup = usize::try_from(value).ok().and_then(|n| self.session.queues.get(n));
         let why = match (setup, u16::try_from(value)) {
-            _ if !self.session.has(DRIVER_OK) => "before DRIVER_OK",
+            _ if !self.has(DRIVER_OK) => "before DRIVER_OK",
             (Some(setup), Ok(index)) if setup.ready => return self.serve(index),
             (Some(_), _) => "but that queue is not ready",
             (None, _) => "but the device has no such queue",

@@ -8,8 +8,6 @@ use crate::virtio::spec::ring::{AVAIL_ELEM, DESC_SIZE, RING_EVENT, RING_HEADER};
 /// All that a reset forgets.
 #[derive(Debug)]
 pub(super) struct Session {
-    /// The bits that the driver set.
-    pub(super) status: u32,
     pub(super) device_features_sel: u32,
     pub(super) driver_features_sel: u32,
     /// As the driver wrote them.
@@ -69,7 +67,6 @@ impl QueueSetup {
 impl Session {
     pub(super) fn new(device: &dyn VirtioDevice) -> Self {
         Self {
-            status: 0,
             device_features_sel: 0,
             driver_features_sel: 0,
             driver_features: 0,
@@ -78,10 +75,6 @@ impl Session {
             queues: device.queue_max().iter().map(|max| QueueSetup::new(*max)).collect(),
             unfinished: Vec::new(),
         }
-    }
-
-    pub(super) const fn has(&self, bit: u32) -> bool {
-        self.status & bit != 0
     }
 
     /// The queue that QueueSel means, if the device has it.

@@ -18,7 +18,7 @@ impl Mmio {
             self.session = Session::new(&*self.device);
             return;
         }
-        let old = self.session.status;
+        let old = self.notifier.status() & DRIVER_BITS;
         let unknown = value & !(DRIVER_BITS | DEVICE_NEEDS_RESET);
         if unknown != 0 {
             self.breach(
@@ -36,9 +36,9 @@ impl Mmio {
             );
         }
         let new = value & DRIVER_BITS & !old;
-        self.session.status |= new & !(FEATURES_OK | DRIVER_OK);
+        self.notifier.add_status(new & !(FEATURES_OK | DRIVER_OK));
         if new & FEATURES_OK != 0 && self.settle_features() {
-            self.session.status |= FEATURES_OK;
+            self.notifier.add_status(FEATURES_OK);
         }
         if new & DRIVER_OK != 0 {
             self.go_live();
@@ -78,7 +78,7 @@ impl Mmio {
         if !self.follows("DRIVER_OK", needed) && self.is_strict() {
             return;
         }
-        self.session.status |= DRIVER_OK;
+        self.notifier.add_status(DRIVER_OK);
         self.used = true;
         let queues: Vec<_> = self
             .session
@@ -97,11 +97,14 @@ impl Mmio {
             queues,
             notifier: self.notifier.clone(),
         });
+        if let Some(taken_over) = &self.options.taken_over {
+            taken_over.raise();
+        }
     }
 
     /// Whether the bits that must be set before `step` are.
     fn follows(&self, step: &str, bits: u32) -> bool {
-        let missing = bits & !self.session.status;
+        let missing = bits & !self.notifier.status();
         if missing != 0 {
             let fate = if self.is_strict() { "refused" } else { "borne" };
             self.breach(

@@ -1,0 +1,62 @@
+//! What the registers read.
+
+use super::registers::{Half, Register};
+use super::{Mmio, SLOT_SIZE};
+use crate::virtio::spec::mmio::{CONFIG, MAGIC, VENDOR};
+
+/// The registers, from the first to the last, with their offsets.
+pub(super) fn registers() -> impl Iterator<Item = (u64, Register)> {
+    (0..CONFIG).step_by(4).filter_map(|offset| Some((offset, Register::decode(offset)?)))
+}
+
+impl Mmio {
+    /// Brings what can be read up to date.
+    pub(super) fn publish(&self) {
+        let window = &self.options.window;
+        for (offset, register) in registers().filter(|(_, r)| r.is_in(self.options.version)) {
+            if let Some(value) = self.value(register) {
+                window.set(offset, value);
+            }
+        }
+        for offset in (CONFIG..SLOT_SIZE).step_by(4) {
+            let mut word = [0; 4];
+            self.device.read_config(offset - CONFIG, &mut word);
+            window.set(offset, u32::from_le_bytes(word));
+        }
+    }
+
+    /// What a register reads; none for those that the notifier keeps itself.
+    fn value(&self, register: Register) -> Option<u32> {
+        Some(match register {
+            Register::MagicValue => MAGIC,
+            Register::Version => self.options.version.value(),
+            Register::DeviceId => self.device.device_id(),
+            Register::VendorId => VENDOR,
+            Register::DeviceFeatures => match self.session.device_features_sel {
+                0 => Half::Low.get(self.offered()),
+                1 => Half::High.get(self.offered()),
+                _ => 0,
+            },
+            Register::QueueNumMax => self.session.queue().map_or(0, |q| q.max.into()),
+            Register::QueueReady => self.session.queue().map_or(0, |q| q.ready.into()),
+            Register::QueuePfn => self.session.queue().map_or(0, |q| q.pfn),
+            Register::InterruptStatus | Register::Status => return None,
+            // There is no shared memory: a length of all ones says so (4.2.2).
+            Register::ShmLen(_) | Register::ShmBase(_) => u32::MAX,
+            Register::ConfigGeneration => self.config_generation,
+            // A queue is reset when the write returns, so no driver sees it under way.
+            Register::QueueReset
+            | Register::GuestPageSize
+            | Register::QueueAlign
+            | Register::DeviceFeaturesSel
+            | Register::DriverFeatures
+            | Register::DriverFeaturesSel
+            | Register::QueueSel
+            | Register::QueueNum
+            | Register::QueueNotify
+            | Register::InterruptAck
+            | Register::QueueAddr(..)
+            | Register::ShmSel => 0,
+        })
+    }
+}
