@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +21,8 @@ use vm_memory::{
 
 /// The most buffers the kernel takes in one call (UIO_MAXIOV).
 const IOV_MAX: usize = 1024;
+/// As many buffers as most requests have at most: for these no list is allocated.
+const IOV_FEW: usize = 8;
 
 /// A range of guest-physical addresses that does not lie wholly in guest RAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +72,16 @@ impl GuestRam {
         }
         addr.checked_add(len - 1).ok_or(error)?;
         let bytes = usize::try_from(len).map_err(|_| error)?;
-        if self.0.check_range(GuestAddress(addr), bytes) { Ok(()) } else { Err(error) }
+        let whole = || self.0.check_range(GuestAddress(addr), bytes);
+        if self.slice(addr, bytes).is_some() || whole() { Ok(()) } else { Err(error) }
+    }
+
+    /// The host's view of `len` bytes at `addr`, where one region of RAM has them all: that is quickly known, and what
+    /// lies across two regions is rare.
+    fn slice(&self, addr: u64, len: usize) -> Option<VolatileSlice<'_>> {
+        let region = self.0.find_region(GuestAddress(addr))?;
+        let at = region.to_region_addr(GuestAddress(addr))?;
+        region.get_slice(at, len).ok()
     }
 
     /// Reads `N` bytes at `addr` once, into an owned value.
@@ -90,6 +102,10 @@ impl GuestRam {
     /// Where they do not lie wholly in RAM; `bytes` may be filled in part.
     pub fn read_into(&self, addr: u64, bytes: &mut [u8]) -> Result<(), OutOfRam> {
         let len = bytes.len() as u64;
+        if let Some(slice) = self.slice(addr, bytes.len()) {
+            slice.copy_to(bytes);
+            return Ok(());
+        }
         self.0.read_slice(bytes, GuestAddress(addr)).map_err(|_| OutOfRam { addr, len })
     }
 
@@ -99,6 +115,10 @@ impl GuestRam {
     ///
     /// Where they do not lie wholly in RAM; nothing is written then.
     pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<(), OutOfRam> {
+        if let Some(slice) = self.slice(addr, bytes.len()) {
+            slice.copy_from(bytes);
+            return Ok(());
+        }
         self.check(addr, bytes.len() as u64)?;
         self.0
             .write_slice(bytes, GuestAddress(addr))
@@ -112,10 +132,10 @@ impl GuestRam {
     ///
     /// Where it is not in RAM or not aligned to 2 bytes.
     pub fn load_u16(&self, addr: u64) -> Result<u16, OutOfRam> {
-        self.0
-            .load::<u16>(GuestAddress(addr), Ordering::Acquire)
+        self.slice(addr, 2)
+            .and_then(|slice| slice.load::<u16>(0, Ordering::Acquire).ok())
             .map(u16::from_le)
-            .map_err(|_| OutOfRam { addr, len: 2 })
+            .ok_or(OutOfRam { addr, len: 2 })
     }
 
     /// Stores a little-endian u16 that the guest may be reading at this moment; whoever sees it sees all that
@@ -125,9 +145,9 @@ impl GuestRam {
     ///
     /// Where it is not in RAM or not aligned to 2 bytes.
     pub fn store_u16(&self, addr: u64, value: u16) -> Result<(), OutOfRam> {
-        self.0
-            .store(value.to_le(), GuestAddress(addr), Ordering::Release)
-            .map_err(|_| OutOfRam { addr, len: 2 })
+        self.slice(addr, 2)
+            .and_then(|slice| slice.store(value.to_le(), 0, Ordering::Release).ok())
+            .ok_or(OutOfRam { addr, len: 2 })
     }
 }
 
@@ -203,27 +223,32 @@ impl Buffers {
 
     /// Cuts the buffers down to their first `len` bytes; without effect where they are no longer than that.
     pub fn truncate(&mut self, len: u64) {
-        let tail = self.split_off(len);
-        drop(tail);
+        while self.len > len
+            && let Some(last) = self.segments.last_mut()
+        {
+            let cut = last.len.min(self.len - len);
+            last.len -= cut;
+            self.len -= cut;
+            if last.len == 0 {
+                self.segments.pop();
+            }
+        }
     }
 
     /// Takes off all bytes from `at` on.
     pub fn split_off(&mut self, at: u64) -> Self {
-        let mut tail = Self::new(self.ram.clone());
         let mut left = at;
-        let mut keep = Vec::with_capacity(self.segments.len());
-        for Segment { addr, len } in self.segments.drain(..) {
-            let here = len.min(left);
-            left -= here;
-            if here > 0 {
-                keep.push(Segment { addr, len: here });
-            }
-            if here < len {
-                tail.segments.push(Segment { addr: addr + here, len: len - here });
-                tail.len += len - here;
-            }
+        let mut whole = 0;
+        while let Some(rest) = self.segments.get(whole).and_then(|s| left.checked_sub(s.len)) {
+            (whole, left) = (whole + 1, rest);
         }
-        self.segments = keep;
+        let mut tail = Self::new(self.ram.clone());
+        tail.segments = self.segments.split_off(whole);
+        if let Some(first) = tail.segments.first_mut().filter(|_| left > 0) {
+            self.segments.push(Segment { addr: first.addr, len: left });
+            *first = Segment { addr: first.addr + left, len: first.len - left };
+        }
+        tail.len = self.len.saturating_sub(at);
         self.len -= tail.len;
         tail
     }
@@ -257,12 +282,13 @@ impl Buffers {
     ///
     /// The host's error, as it came.
     pub fn read_from(&self, file: &File, offset: u64, skip: u64) -> io::Result<u64> {
-        let (iovecs, count, offset) = self.iovecs(offset, skip)?;
-        // SAFETY: each iovec covers bytes of guest RAM that `self.ram` keeps mapped during the call, and guest
-        // RAM is only ever accessed as volatile memory, so the kernel may write there while the guest or
-        // another device reads or writes. The count is the vector's own.
-        let n = unsafe { libc::preadv(file.as_raw_fd(), iovecs.as_ptr(), count, offset) };
-        u64::try_from(n).map_err(|_| io::Error::last_os_error())
+        let file = file.as_raw_fd();
+        self.with_iovecs(offset, skip, |iovecs, count, offset| {
+            // SAFETY: each iovec covers bytes of guest RAM that `self.ram` keeps mapped during the call, and guest
+            // RAM is only ever accessed as volatile memory, so the kernel may write there while the guest or
+            // another device reads or writes. The count is that of the iovecs.
+            unsafe { libc::preadv(file, iovecs, count, offset) }
+        })
     }
 
     /// Writes the buffers behind their first `skip` bytes to `file` at `offset` (bytes), in one call to the
@@ -275,11 +301,12 @@ impl Buffers {
     ///
     /// The host's error, as it came.
     pub fn write_to(&self, file: &File, offset: u64, skip: u64, durable: bool) -> io::Result<u64> {
-        let (iovecs, count, offset) = self.iovecs(offset, skip)?;
         let flags = if durable { libc::RWF_DSYNC } else { 0 };
-        // SAFETY: as in `read_from`; the kernel only reads the bytes.
-        let n = unsafe { libc::pwritev2(file.as_raw_fd(), iovecs.as_ptr(), count, offset, flags) };
-        u64::try_from(n).map_err(|_| io::Error::last_os_error())
+        let file = file.as_raw_fd();
+        self.with_iovecs(offset, skip, |iovecs, count, offset| {
+            // SAFETY: as in `read_from`; the kernel only reads the bytes.
+            unsafe { libc::pwritev2(file, iovecs, count, offset, flags) }
+        })
     }
 
     /// The host's view of the bytes behind the first `skip`: valid while `self` is.
@@ -293,24 +320,39 @@ impl Buffers {
                 // The lengths were checked against RAM, whose sizes are the host's `usize`.
                 usize::try_from(len - past).ok().filter(|&n| n > 0).map(|n| (addr + past, n))
             })
-            .flat_map(|(addr, len)| self.ram.0.get_slices(GuestAddress(addr), len))
-            .filter_map(Result::ok)
+            .flat_map(|(addr, len)| {
+                let whole = self.ram.slice(addr, len);
+                let parts = || self.ram.0.get_slices(GuestAddress(addr), len);
+                let parts = whole.is_none().then(parts).into_iter().flatten();
+                whole.into_iter().chain(parts.filter_map(Result::ok))
+            })
     }
 
-    /// What preadv and pwritev2 take: iovecs, as many as one call takes, their count, and the offset.
-    fn iovecs(
+    /// Calls preadv or pwritev2 with iovecs, as many as one call takes, their count, and the offset; the bytes moved.
+    fn with_iovecs(
         &self,
         offset: u64,
         skip: u64,
-    ) -> io::Result<(Vec<libc::iovec>, libc::c_int, libc::off_t)> {
+        call: impl FnOnce(*const libc::iovec, libc::c_int, libc::off_t) -> isize,
+    ) -> io::Result<u64> {
         let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let mut iovecs = Vec::with_capacity(self.segments.len().min(IOV_MAX));
-        iovecs.extend(self.slices(skip).take(IOV_MAX).map(|slice| libc::iovec {
+        let iovec = |slice: VolatileSlice<'_>| libc::iovec {
             iov_base: slice.ptr_guard_mut().as_ptr().cast(),
             iov_len: slice.len(),
-        }));
+        };
+        let slices = self.slices(skip).map(iovec);
+        let mut few = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; IOV_FEW];
+        let mut many = Vec::new();
+        // A range across two regions of RAM is two: where these are too many for the few, less is moved.
+        let iovecs = if self.segments.len() <= IOV_FEW {
+            let used = few.iter_mut().zip(slices).map(|(place, iovec)| *place = iovec).count();
+            few.get(..used).unwrap_or_default()
+        } else {
+            many.extend(slices.take(IOV_MAX));
+            &many
+        };
         let count = libc::c_int::try_from(iovecs.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        Ok((iovecs, count, offset))
+        u64::try_from(call(iovecs.as_ptr(), count, offset)).map_err(|_| io::Error::last_os_error())
     }
 }
 
