@@ -17,6 +17,7 @@ tests! {
     exit_codes,
     reset,
     triple_fault,
+    memory_it_does_not_map,
     exception,
     panic,
     hang_and_spin_are_stopped,
@@ -115,6 +116,21 @@ fn triple_fault() -> Outcome {
     ensure!(run.verdict.status() == 6, "{run}");
     for register in ["rip", "rsp", "cr2", "efer", "gdt"] {
         ensure!(crash.registers.contains(register), "no {register} in the report: {run}");
+    }
+    Ok(())
+}
+
+/// A kernel whose page tables end at 4 GiB meets RAM behind that, or nothing.
+fn memory_it_does_not_map() -> Outcome {
+    for (memory, told) in [(5 * GIB, true), (128 * MIB, false)] {
+        let run = guest("t=beyond").with(|config| config.memory = memory).run()?;
+        let Verdict::Crash(crash) = &run.verdict else { fail!("it did not crash: {run}") };
+        ensure!(crash.cause == Cause::TripleFault, "{run}");
+        // There is a processor (AMD's) on which nothing is known of it any more.
+        if !crash.registers.contains("forgets the registers") {
+            ensure!(crash.registers.contains("cr2 0000000100000000"), "{run}");
+            ensure!(crash.registers.contains("less memory than it gets") == told, "{run}");
+        }
     }
     Ok(())
 }

@@ -128,7 +128,8 @@ impl Crash {
         let registers = match (vcpu.get_regs(), vcpu.get_sregs()) {
             (Ok(regs), Ok(sregs)) => {
                 let code = code_at(vcpu, ram, linear_rip(&regs, &sregs));
-                Registers { regs: &regs, sregs: &sregs, code: &code }.to_string()
+                let beyond = cause == Cause::TripleFault && is_beyond(vcpu, ram, &sregs);
+                Registers { regs: &regs, sregs: &sregs, code: &code, beyond }.to_string()
             }
             (Err(error), _) | (_, Err(error)) => {
                 format!("  the registers cannot be read: {error}")
@@ -158,6 +159,18 @@ fn internal_error(vcpu: &mut VcpuFd) -> Cause {
 
 const fn linear_rip(regs: &kvm_regs, sregs: &kvm_sregs) -> u64 {
     if sregs.cs.l != 0 { regs.rip } else { sregs.cs.base.wrapping_add(regs.rip) & 0xffff_ffff }
+}
+
+/// Whether the guest met a page fault at what would be RAM, were its page tables to map it one to one: what a kernel
+/// does that was built for less memory than it gets, and meets the end of its tables.
+fn is_beyond(vcpu: &VcpuFd, ram: &GuestRam, sregs: &kvm_sregs) -> bool {
+    /// CR0.PG: there are page tables.
+    const PAGING: u64 = 1 << 31;
+    /// No kernel maps less than this. Below, programs lie, whose page faults are a kernel's daily work.
+    const LEAST: u64 = 16 << 20;
+    let addr = sregs.cr2;
+    let in_ram = sregs.cr0 & PAGING != 0 && addr >= LEAST && ram.check(addr, 1).is_ok();
+    in_ram && vcpu.translate_gva(addr).is_ok_and(|place| place.valid == 0)
 }
 
 /// The code at a linear address, as far as it is mapped and in RAM.
@@ -190,6 +203,8 @@ struct Registers<'a> {
     regs: &'a kvm_regs,
     sregs: &'a kvm_sregs,
     code: &'a [u8],
+    /// What [`is_beyond`] says.
+    beyond: bool,
 }
 
 impl fmt::Display for Registers<'_> {
@@ -241,6 +256,13 @@ impl fmt::Display for Registers<'_> {
         )?;
         if !self.code.is_empty() {
             write!(f, "\n  code at rip: {}", Hex(self.code))?;
+        }
+        if self.beyond {
+            write!(
+                f,
+                "\n  cr2 is an address in RAM that the guest's page tables do not map: was its kernel built\n  \
+                 for less memory than it gets? Then give it less (--memory)."
+            )?;
         }
         Ok(())
     }
@@ -296,7 +318,8 @@ mod tests {
     fn the_registers_are_a_compact_block() {
         let regs = kvm_regs { rip: 0x10_0000, ..kvm_regs::default() };
         let sregs = kvm_sregs::default();
-        let text = Registers { regs: &regs, sregs: &sregs, code: &[0xcc] }.to_string();
+        let (code, beyond) = (&[0xcc], false);
+        let text = Registers { regs: &regs, sregs: &sregs, code, beyond }.to_string();
         assert!(text.starts_with("  rip 0000000000100000"), "{text}");
         assert!(text.ends_with("code at rip: cc"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");

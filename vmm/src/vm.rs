@@ -241,4 +241,7 @@ fn describe(config: &VmConfig, boot: &Boot) {
     info!("memory: {}; vCPUs: {}", Human(config.memory), config.cpus);
     info!("kernel {}: {} at {entry:#x}", kernel.name, kernel.kind);
     info!("command line: {}", boot.command_line());
+    if let Some(warning) = boot.beyond_reach() {
+        warn!("{warning}");
+    }
 }

@@ -12,6 +12,7 @@ fn kernel(places: &[(u64, u64)], entry: Entry) -> Kernel {
         entry,
         kind: "a test's",
         linux: None,
+        reach: None,
     }
 }
 
@@ -50,6 +51,31 @@ fn the_boot_area_is_not_loaded_over() {
         assert!(text.contains("overlaps the boot area 0x1000 to 0x20000"), "{text}");
     }
     assert!(plan(&[(0, 0x1000), (0x2_0000, 0x3_0000)], 64 * MIB).is_ok());
+}
+
+#[test]
+fn memory_that_a_kernel_was_not_built_for_is_told() {
+    let told = |reach, memory| {
+        let kernel = Kernel { reach, ..kernel(&[(0x20_0000, 0x20_1000)], Entry::Pvh(0x20_0000)) };
+        Boot::plan(kernel, None, String::new(), memory).unwrap().beyond_reach()
+    };
+    let (bits_32, four_levels) = (Some(Reach::Bits32), Some(Reach::FourLevels));
+    let tib = 1024 * GIB;
+    for (reach, memory) in [
+        (None, 100 * tib),
+        (bits_32, 3 * GIB),
+        (four_levels, 3 * GIB + MIB),
+        (four_levels, 64 * tib - GIB),
+    ] {
+        assert_eq!(told(reach, memory), None, "{reach:?} {memory:#x}");
+    }
+    let text = told(bits_32, 5 * GIB).unwrap();
+    assert!(text.starts_with("--kernel k: is a program of 32 bits"), "{text}");
+    assert!(text.contains("of --memory 5 GiB, 2 GiB lie behind"), "{text}");
+    assert!(text.ends_with("--memory 3072M has none"), "{text}");
+    let text = told(four_levels, 65 * tib).unwrap();
+    assert!(text.contains("64 TiB") && text.contains("1025 GiB lie behind"), "{text}");
+    assert!(text.ends_with("--memory 67107840M has none"), "{text}");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::linux::Linux;
-use super::{Entry, Segment};
+use super::{Entry, Reach, Segment};
 use crate::layout::MIB;
 
 /// The sign of a setup header, and where it stands ("header").
@@ -35,6 +35,8 @@ const PARAGRAPH: usize = 16;
 const LOADED_HIGH: u8 = 1 << 0;
 /// In xloadflags: there is a 64-bit entry.
 const KERNEL_64: u16 = 1 << 0;
+/// In xloadflags: it was built with 5-level page tables, and uses them where the processor can.
+const FIVE_LEVELS: u16 = 1 << 6;
 /// The first version with xloadflags.
 const FIRST_WITH_64_BIT_ENTRY: u16 = 0x020c;
 /// The 64-bit entry, from where the kernel is loaded ("64-bit Boot Protocol").
@@ -46,6 +48,7 @@ pub(super) struct BzImage {
     pub(super) segment: Segment,
     pub(super) entry: Entry,
     pub(super) linux: Linux,
+    pub(super) reach: Option<Reach>,
 }
 
 /// Why a bzImage cannot be booted.
@@ -95,7 +98,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BzImage, BzImageError> {
     if loadflags & LOADED_HIGH == 0 {
         return Err(BzImageError::LoadedLow);
     }
-    if u16::from_le_bytes(field(bytes, XLOADFLAGS)?) & KERNEL_64 == 0 {
+    let xloadflags = u16::from_le_bytes(field(bytes, XLOADFLAGS)?);
+    if xloadflags & KERNEL_64 == 0 {
         return Err(BzImageError::Only32Bit);
     }
     let file = kernel_in_file(bytes)?;
@@ -118,6 +122,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BzImage, BzImageError> {
         segment: Segment { place: load..end, file },
         entry: Entry::Long(load + ENTRY_64),
         linux,
+        reach: (xloadflags & FIVE_LEVELS == 0).then_some(Reach::FourLevels),
     })
 }
 
@@ -179,6 +184,8 @@ mod tests {
         assert_eq!(parsed.linux.setup_header, Some(0x1f1..0x26c));
         assert_eq!(parsed.linux.initrd_max, 0x7fff_ffff);
         assert_eq!(parsed.linux.command_line_max, Some(2047));
+        assert_eq!(parsed.reach, Some(Reach::FourLevels));
+        assert_eq!(with(XLOADFLAGS, &[0x7f, 0]).unwrap().reach, None);
     }
 
     #[test]

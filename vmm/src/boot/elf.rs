@@ -6,7 +6,7 @@ use object::Endianness;
 use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
-use super::{Entry, Segment, looks};
+use super::{Entry, Reach, Segment, looks};
 
 /// The note by which a kernel names its 32-bit entry: Xen's ELFNOTE_PHYS32_ENTRY.
 const XEN: &[u8] = b"Xen";
@@ -22,6 +22,7 @@ pub(super) struct Elf {
     pub(super) kind: &'static str,
     /// Whether it is Linux.
     pub(super) linux: bool,
+    pub(super) reach: Option<Reach>,
 }
 
 /// Why a file is not a kernel that can be booted.
@@ -119,7 +120,8 @@ fn parse_class<F: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Elf, 
         (Entry::Long(_), _) => "ELF of 64 bits, entered in 64-bit mode",
     };
     let segments = loads.into_iter().map(|load| load.segment).collect();
-    Ok(Elf { segments, entry, kind, linux })
+    let reach = (!header.is_type_64()).then_some(Reach::Bits32);
+    Ok(Elf { segments, entry, kind, linux, reach })
 }
 
 fn check_architecture(machine: elf::Machine) -> Result<(), ElfError> {

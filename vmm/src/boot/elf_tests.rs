@@ -127,7 +127,9 @@ fn both_classes_are_read() {
     assert_eq!(elf.entry, Entry::Pvh(0x20_0000));
     assert_eq!(elf.segments[0].place, 0x20_0000..0x20_0040);
     assert_eq!(elf.segments[0].file.len(), 16);
-    assert_eq!(File::new(parts()).parse().unwrap().segments[0].place, elf.segments[0].place);
+    assert_eq!(elf.reach, Some(Reach::Bits32));
+    let large = File::new(parts()).parse().unwrap();
+    assert_eq!((&large.segments[0].place, large.reach), (&elf.segments[0].place, None));
 }
 
 #[test]

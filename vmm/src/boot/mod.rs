@@ -12,6 +12,7 @@ mod elf;
 mod linux;
 mod looks;
 mod memory_map;
+mod reach;
 mod source;
 mod start_info;
 pub(crate) mod tables;
@@ -27,6 +28,7 @@ use crate::size::Human;
 pub use bzimage::BzImageError;
 pub use elf::ElfError;
 pub use linux::Linux;
+pub use reach::Reach;
 pub(crate) use source::read_initrd;
 pub use source::{Bytes, KernelSource, ReadError};
 
@@ -63,6 +65,8 @@ pub struct Kernel {
     pub kind: &'static str,
     /// What is known of it where it is Linux.
     pub linux: Option<Linux>,
+    /// How much memory it was built for, where that is known.
+    pub reach: Option<Reach>,
 }
 
 impl Kernel {

@@ -40,9 +40,9 @@ impl KernelSource {
         };
         if bzimage::is_one(bytes.as_slice()) {
             return match bzimage::parse(bytes.as_slice()) {
-                Ok(BzImage { segment, entry, linux }) => {
-                    let (segments, linux) = (vec![segment], Some(linux));
-                    Ok(Kernel { name, bytes, segments, entry, kind: "Linux bzImage", linux })
+                Ok(BzImage { segment, entry, linux, reach }) => {
+                    let (segments, kind) = (vec![segment], "Linux bzImage");
+                    Ok(Kernel { name, bytes, segments, entry, kind, linux: Some(linux), reach })
                 }
                 Err(source) => Err(BootError::BadBzImage { name, source }),
             };
@@ -54,9 +54,9 @@ impl KernelSource {
                         "--kernel {name}: has a Multiboot header and no PVH note: it is entered in 64-bit mode at its ELF entry point, not as Multiboot would; if it expects 32-bit mode, add the note"
                     );
                 }
-                let elf::Elf { segments, entry, kind, linux } = elf;
+                let elf::Elf { segments, entry, kind, linux, reach } = elf;
                 let linux = linux.then(Linux::default);
-                Ok(Kernel { name, bytes, segments, entry, kind, linux })
+                Ok(Kernel { name, bytes, segments, entry, kind, linux, reach })
             }
             Err(source) => Err(BootError::NotAKernel { name, source }),
         }

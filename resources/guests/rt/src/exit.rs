@@ -48,9 +48,20 @@ pub fn triple_fault() -> ! {
     unsafe { asm!("lidt [{}]", "ud2", in(reg) &empty_table, options(noreturn)) }
 }
 
+/// What boot.s maps ends here.
+const ABOVE_WHAT_IS_MAPPED: u64 = 1 << 32;
+
+/// The same by a page fault, right above what boot.s maps.
+pub fn triple_page_fault() -> ! {
+    let empty_table = [0_u16; 5];
+    // SAFETY: this is the last thing that the machine does; nothing can run after it.
+    unsafe {
+        asm!("lidt [{}]", "mov rax, [{}]", "ud2", in(reg) &empty_table, in(reg) ABOVE_WHAT_IS_MAPPED, options(noreturn))
+    }
+}
+
 /// Meets a page fault: reads right above what boot.s maps.
 pub fn page_fault() -> ! {
-    const ABOVE_WHAT_IS_MAPPED: u64 = 1 << 32;
     // SAFETY: the read cannot succeed, and the run-time ends the guest at the exception.
     unsafe {
         asm!("mov rax, [{}]", in(reg) ABOVE_WHAT_IS_MAPPED, out("rax") _, options(nostack, readonly));

@@ -5,7 +5,7 @@
 //! | `info` (default) | prints `command line: TEXT`, `start information version N`, `module N: N bytes, sum N`, `memory: ADDRESS SIZE KIND`, `ram: N bytes`, and checks the memory map |
 //! | `exit` | ends with `code=N` by a 32-bit write to port 0xf4; `t=exit8` by an 8-bit one |
 //! | `reset` | ends by port 0x64 |
-//! | `triple-fault` | crashes |
+//! | `triple-fault` | crashes; `t=beyond` by a page fault at 4 GiB, up to where its page tables go |
 //! | `exception` | meets a page fault: the run-time reports it and ends with 0x3e |
 //! | `panic` | the same with 0x3f |
 //! | `hang` | halts with interrupts off; `t=spin` loops without end |
@@ -34,6 +34,7 @@ fn main() -> u32 {
         "exit8" => exit::exit8(code as u8),
         "reset" => exit::reset(),
         "triple-fault" => exit::triple_fault(),
+        "beyond" => exit::triple_page_fault(),
         "exception" => exit::page_fault(),
         "panic" => panic!("as it was told to"),
         "hang" => {
