@@ -42,6 +42,7 @@
 //! | Where is what in the guest's address space? | `layout.rs` |
 //! | How is a kernel understood, loaded and told things? | `boot/` |
 //! | In which order is a machine put together? | `vm.rs`, `memory.rs`, `attach.rs`, `wiring.rs` |
+//! | Which reads of registers are no exits? | `register_pages.rs` |
 //! | What does a vCPU begin with, and what does it see of its processor? | `cpu_state.rs`, `cpuid.rs` |
 //! | What does a stock kernel learn from firmware's tables? | `acpi.rs` |
 //! | What does an exit of the guest mean? | `dispatch.rs` |
