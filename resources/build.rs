@@ -9,8 +9,8 @@ use std::process::{Command, ExitCode, Output};
 const TARGET: &str = "x86_64-unknown-none";
 
 /// The programs that only tests boot; `src/lib.rs` names them.
-const TEST_GUESTS: [&str; 12] = [
-    "boot", "events", "kev", "mixed", "multi", "numbered", "rcore", "reset", "smp", "sos",
+const TEST_GUESTS: [&str; 13] = [
+    "boot", "events", "flood", "kev", "mixed", "multi", "numbered", "rcore", "reset", "smp", "sos",
     "svirtb", "xv6",
 ];
 

@@ -63,6 +63,11 @@ impl Process {
         Ok(Self { child, input, output, said: Vec::new(), heard: 0 })
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends these bytes.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ pub mod test_guests {
     pub static BOOT: &[u8] = include_bytes!(env!("GUEST_BOOT"));
     /// Interrupts by index and without: none lost, none doubled.
     pub static EVENTS: &[u8] = include_bytes!(env!("GUEST_EVENTS"));
+    /// As much as can be done wrong on both devices, without end.
+    pub static FLOOD: &[u8] = include_bytes!(env!("GUEST_FLOOD"));
     /// A svirtb driver that behaves as the KeV course's.
     pub static KEV: &[u8] = include_bytes!(env!("GUEST_KEV"));
     /// Requests of all kinds, sizes and splits against a model of the disk.

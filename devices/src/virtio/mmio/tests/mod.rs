@@ -115,29 +115,6 @@ fn a_fresh_device_reads_as_the_specification_says() {
 }
 
 #[test]
-fn an_empty_slot_is_a_slot_with_no_device() {
-    let mut slot = EmptySlot::new(Version::Modern, Window::default());
-    for offset in (0..SLOT_SIZE).step_by(4) {
-        let mut data = [0xee; 4];
-        slot.write(offset, &[0xff; 4]);
-        slot.read(offset, &mut data);
-        let expected = match offset {
-            0x0 => 0x7472_6976,
-            0x4 => 2,
-            0xc => 0x554d_4551,
-            _ => 0,
-        };
-        assert_eq!(u32::from_le_bytes(data), expected, "{offset:#x}");
-    }
-    for width in [1, 2, 8] {
-        let mut data = vec![0xee; width];
-        slot.read(0, &mut data);
-        assert_eq!(data, vec![0; width]);
-    }
-}
-
-/// Every status, reached in a legal way, and every write of a status to it.
-#[test]
 fn the_status_is_a_table() {
     use status::{ACKNOWLEDGE as A, DRIVER as D, DRIVER_OK as OK, FAILED as X, FEATURES_OK as F};
     let reached = [&[][..], &[A], &[A, D], &[A, D, F], &[A, D, F, OK], &[A, X]];

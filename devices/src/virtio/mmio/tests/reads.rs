@@ -20,6 +20,29 @@ fn the_configuration_space_takes_any_aligned_width() {
     assert_eq!(told(&log), ["config 32 [1]", "config 36 [7, 7]"]);
 }
 
+#[test]
+fn an_empty_slot_is_a_slot_with_no_device() {
+    let mut slot = EmptySlot::new(Version::Modern, Window::default());
+    for offset in (0..SLOT_SIZE).step_by(4) {
+        let mut data = [0xee; 4];
+        slot.write(offset, &[0xff; 4]);
+        slot.read(offset, &mut data);
+        let expected = match offset {
+            0x0 => 0x7472_6976,
+            0x4 => 2,
+            0xc => 0x554d_4551,
+            _ => 0,
+        };
+        assert_eq!(u32::from_le_bytes(data), expected, "{offset:#x}");
+    }
+    for width in [1, 2, 8] {
+        let mut data = vec![0xee; width];
+        slot.read(0, &mut data);
+        assert_eq!(data, vec![0; width]);
+    }
+}
+
+/// Every status, reached in a legal way, and every write of a status to it.
 /// A guest that is shown the memory reads there what it would have read from the device, whatever happened last.
 #[test]
 fn the_registers_can_be_read_without_the_device() {
