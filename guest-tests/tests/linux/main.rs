@@ -43,7 +43,9 @@ fn main() -> ExitCode {
         eprintln!("{}: {why}", if ignored { "ignored here" } else { "cannot be run" });
     }
     let trials = scenes.into_iter().map(|(name, play)| {
-        Trial::test(name, move || play(name)).with_kind("linux").with_ignored_flag(ignored)
+        let missing = missing.clone();
+        let scene = move || missing.map_or_else(|| play(name), |why| Err(why.into()));
+        Trial::test(name, scene).with_kind("linux").with_ignored_flag(ignored)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
