@@ -49,6 +49,10 @@ fn kill(times: usize, keys: &str, words: &str) -> Outcome {
         outcome.map_err(|e| format!("round {round}: {}", e.message().unwrap_or_default()))?;
         rounds_with_news += usize::from(told.safe > before);
     }
+    println!(
+        "{keys} {words}: {times} kills, {rounds_with_news} of them behind an answered write; {} numbers were safe",
+        told.safe
+    );
     // Where nothing was ever said to be safe, nothing was shown.
     ensure!(
         2 * rounds_with_news >= times,
