@@ -41,10 +41,9 @@ impl Signals {
     ///
     /// Where the host refuses.
     pub fn catch() -> Result<Self, HostError> {
-        let ignored = ignored();
         let mut streams = Vec::with_capacity(ASKS.len());
         for (signal, ask) in ASKS {
-            if ignored & (1 << (signal - 1)) != 0 {
+            if is_ignored(signal) {
                 continue;
             }
             let (reader, writer) =
@@ -81,9 +80,10 @@ pub fn pause() -> io::Result<()> {
     low_level::emulate_default_handler(SIGTSTP)
 }
 
-/// The signals that are ignored, as a mask; none where that cannot be known.
-fn ignored() -> u64 {
+/// Whether this process ignores a signal; not where that cannot be known.
+pub fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (signal - 1)) != 0
 }

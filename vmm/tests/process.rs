@@ -15,11 +15,14 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cafevm::signals::is_ignored;
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tempfile::TempDir;
 
 #[path = "process/control.rs"]
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         let _ended = thread::spawn(|| panic!("on purpose")).join();
         return ExitCode::SUCCESS;
     }
+    hear_signals();
     let required = std::env::var_os("CAFEVM_REQUIRE_KVM").is_some_and(|value| value == "1");
     let kvm = OpenOptions::new().read(true).write(true).open(cafevm::config::KVM);
     let reason = kvm.err().filter(|_| !required);
@@ -80,6 +84,14 @@ const TESTS: &[Test] = &[
     ("too_many_vcpus_or_too_much_memory", too_many_vcpus_or_too_much_memory),
     ("a_panic_has_a_status_that_no_guest_has", a_panic_has_a_status_that_no_guest_has),
 ];
+
+/// What the tests were started to ignore, as by nohup or a shell's `&`, cafevm would ignore as well, as it should. A
+/// handler does nothing either, but is not inherited.
+fn hear_signals() {
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().filter(|&s| is_ignored(s)) {
+        signal_hook::flag::register(signal, Arc::default()).unwrap();
+    }
+}
 
 /// `cafevm run`, to be completed.
 fn cafevm() -> Command {
