@@ -130,3 +130,23 @@ fn an_offset_no_file_can_have_is_an_error() {
         io::ErrorKind::InvalidInput
     );
 }
+
+#[test]
+fn ram_of_two_regions_that_meet_is_one() {
+    let ram = GuestRam::anonymous(&[(0, 4096), (4096, 4096)]).unwrap();
+    let seam = 4096 - 4;
+    assert_eq!((ram.check(seam, 8), ram.check(0, 8192)), (Ok(()), Ok(())));
+    assert!(ram.check(seam, 4101).is_err());
+    ram.write(seam, b"01234567").unwrap();
+    assert_eq!(ram.read::<8>(seam), Ok(*b"01234567"));
+    let mut buffers = Buffers::single(ram.clone(), seam, 8).unwrap();
+    assert_eq!(buffers.read_from(&file_with(b"abcdefgh"), 0, 0).unwrap(), 8);
+    assert_eq!(ram.read::<8>(seam), Ok(*b"abcdefgh"));
+    // For the host each is two: where these are too many for one call, it moves fewer, and the rest later.
+    for _ in 1..IOV_FEW {
+        buffers.push(seam, 8).unwrap();
+    }
+    let file = file_with(&[7; 4096]);
+    assert_eq!(buffers.read_from(&file, 0, 0).unwrap(), 32);
+    assert_eq!(buffers.read_from(&file, 0, 32).unwrap(), 32);
+}
