@@ -16,6 +16,7 @@ tests! {
     two_queues_on_two_processors,
     two_queues_indirect_and_by_index,
     written_through,
+    switched_to_write_through,
     past_the_page_cache,
 }
 
@@ -142,6 +143,11 @@ fn two_queues_on_two_processors() -> Outcome {
 
 fn two_queues_indirect_and_by_index() -> Outcome {
     mixed(400, 1500, "cpus=2 indirect=1 events=1 poll=1", "queues=4", 2).map(drop)
+}
+
+/// The driver could flush, but has the device write through.
+fn switched_to_write_through() -> Outcome {
+    mixed(700, 250, "wce=0 poll=1", "block-size=512", 1).map(drop)
 }
 
 /// Without FLUSH each write is on the storage before it is answered, which takes its time.

@@ -3,6 +3,7 @@
 mod answers;
 mod errors;
 mod expect;
+mod features;
 mod typed;
 
 use answers::{
@@ -13,6 +14,7 @@ use errors::{
     a_virtio_disk_only, an_svirtb_disk_only, no_disk, wrong_commands, wrong_on_svirtb,
     wrong_on_virtio,
 };
+use features::what_the_device_offers;
 use typed::{ctrl_c, long_lines, mended, not_text, typed_ahead};
 
 cafevm_guest_tests::tests! {
@@ -22,6 +24,7 @@ cafevm_guest_tests::tests! {
     polled,
     entries_of_32_bytes,
     read_only_disks,
+    what_the_device_offers,
     a_doorbell_a_request,
     reboot,
     wrong_commands,

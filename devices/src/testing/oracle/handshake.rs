@@ -8,6 +8,7 @@ use crate::testing::virtio_driver::reg;
 const PAGE: u64 = 0x1000;
 const VERSION_1: u64 = 1 << 32;
 const RING_RESET: u64 = 1 << 40;
+const CONFIG_WCE: u64 = 1 << 11;
 
 impl World {
     /// A reset, the handshake, and queues.
@@ -16,7 +17,7 @@ impl World {
         self.model.reset();
         self.rings.fill(None);
         let legacy = self.model.machine.legacy;
-        let mut features = INDIRECT_DESC | FLUSH;
+        let mut features = INDIRECT_DESC | FLUSH | CONFIG_WCE;
         if self.model.machine.helper {
             features |= EVENT_IDX;
         }
@@ -39,6 +40,8 @@ impl World {
             self.set(reg::GUEST_PAGE_SIZE, PAGE as u32);
         }
         self.model.features = features;
+        // 5.2.5.2; the legacy interface has no moment for it.
+        self.model.writeback &= legacy || features & FLUSH != 0;
         let mut queues = vec![None; self.rings.len()];
         for (index, queue) in queues.iter_mut().enumerate() {
             if !input.one_in(16) {

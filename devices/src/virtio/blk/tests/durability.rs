@@ -95,6 +95,10 @@ fn no_cache_asked_for_is_no_cache_even_where_the_driver_never_flushes() {
     // WCE on, but FLUSH not taken: the switch gives the driver no way to flush.
     let (blk, image) = watched(8, &named(""));
     let mut driver = VirtioDriver::new(blk).live(feature::BLK_CONFIG_WCE, 8);
+    // 5.2.5.2: the field begins with 0 then.
+    assert_eq!(writeback(&mut driver), 0);
+    write_and_zero(&mut driver);
+    assert_eq!(image.log(), SAFE);
     switch(&mut driver, 1);
     write_and_zero(&mut driver);
     assert_eq!(image.log(), SAFE);

@@ -7,6 +7,7 @@
 //! | `indirect=1` | half of the chains are indirect |
 //! | `events=1` | interrupts and doorbells by index |
 //! | `flush=0` | FLUSH is not taken: the device writes through |
+//! | `wce=0` | the write-back cache is switched off, by the configuration space |
 //! | `poll=1` | the queue is polled; else an interrupt is slept for |
 //! | `cpus=2` | a second processor does the same on queue 1, polled, on the other half of the disk |
 //!
@@ -35,6 +36,8 @@ use worker::{MODEL_SECTORS, SECTORS, Share, Worker};
 
 rt::entry!(main);
 
+/// The configuration space's field `writeback` (5.2.4).
+const WRITEBACK: u64 = 0x120;
 /// APIC id of the second processor.
 const SECOND: u8 = 1;
 
@@ -97,6 +100,12 @@ fn mixed() -> Outcome {
     }
     block.start()?;
     ensure_eq!(block.capacity(), SECTORS + MODEL_SECTORS, "sectors");
+    let flushes = u8::from(flag("flush", true));
+    ensure_eq!(block.window.read8(WRITEBACK), flushes, "writeback at first");
+    if !flag("wce", true) {
+        block.window.write8(WRITEBACK, 0);
+        ensure_eq!(block.window.read8(WRITEBACK), 0, "writeback after it was switched off");
+    }
     if two {
         ensure!(smp::start(SECOND, second), "the second processor did not come");
     }
