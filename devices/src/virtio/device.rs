@@ -42,7 +42,7 @@ pub trait VirtioDevice: Send {
     fn write_config(&mut self, offset: u64, data: &[u8]) -> bool;
     /// The driver's features are settled (FEATURES_OK, which the legacy interface does not have), and the configuration
     /// space is as they want it.
-    fn settle(&mut self, _features: u64) {}
+    fn features_settled(&mut self, _features: u64) {}
     /// Goes live (DRIVER_OK). Never called twice without [`VirtioDevice::reset`] in between.
     fn activate(&mut self, activation: Activation);
     /// Serves a queue: all that is available, but never more than the queue has entries, so that a guest that

@@ -228,7 +228,7 @@ impl VirtioDevice for Blk {
         taken
     }
 
-    fn settle(&mut self, features: u64) {
+    fn features_settled(&mut self, features: u64) {
         // Who cannot flush has no use for a cache, and is told so (5.2.5.2).
         let flushes = features & feature::BLK_FLUSH != 0;
         if features & feature::BLK_CONFIG_WCE != 0 && !flushes {

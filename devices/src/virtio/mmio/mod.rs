@@ -315,10 +315,15 @@ impl Mmio {
             device: self.complaints.device().clone(),
             register: "Config",
             direction,
-            value: data.iter().take(4).rev().fold(0, |value, byte| value << 8 | u32::from(*byte)),
+            value: number(data),
             meaning: format!("configuration space, byte {offset:#x}, {} bytes", data.len()),
         });
     }
+}
+
+/// The number that stands in the first four bytes, or in as many as there are.
+fn number(data: &[u8]) -> u32 {
+    data.iter().take(4).rev().fold(0, |value, byte| value << 8 | u32::from(*byte))
 }
 
 impl BusDevice for Mmio {
@@ -333,8 +338,7 @@ impl BusDevice for Mmio {
                     );
                 }
                 self.options.window.read(offset, data);
-                let value = data.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
-                self.trace(register, trace::Direction::Read, value);
+                self.trace(register, trace::Direction::Read, number(data));
             }
             Target::Config(at) => {
                 self.options.window.read(offset, data);
@@ -347,19 +351,18 @@ impl BusDevice for Mmio {
     fn write(&mut self, offset: u64, data: &[u8]) {
         match self.decode(offset, data.len(), "written") {
             Target::Register(register) => {
-                // Four bytes, says the decoding.
-                let value = data.try_into().map(u32::from_le_bytes).unwrap_or_default();
+                let value = number(data);
                 // A doorbell is seen before what it sets off, all else with what became of it.
                 let doorbell = register == Register::QueueNotify;
                 if doorbell {
                     self.trace(register, trace::Direction::Write, value);
                 }
                 self.write_register(register, value);
-                // These two, often written, change nothing else that is read.
-                if !doorbell && register != Register::InterruptAck {
-                    self.publish();
-                }
                 if !doorbell {
+                    // These two, often written, change nothing else that is read.
+                    if register != Register::InterruptAck {
+                        self.publish();
+                    }
                     self.trace(register, trace::Direction::Write, value);
                 }
             }

@@ -4,6 +4,10 @@ use super::registers::{Half, Register};
 use super::{Mmio, SLOT_SIZE};
 use crate::virtio::spec::mmio::{CONFIG, MAGIC, VENDOR};
 
+/// The bytes that a slot has for the configuration space.
+const CONFIG_LEN: usize = 0x100;
+const _: () = assert!(CONFIG + CONFIG_LEN as u64 == SLOT_SIZE);
+
 /// The registers, from the first to the last, with their offsets.
 pub(super) fn registers() -> impl Iterator<Item = (u64, Register)> {
     (0..CONFIG).step_by(4).filter_map(|offset| Some((offset, Register::decode(offset)?)))
@@ -18,10 +22,10 @@ impl Mmio {
                 window.set(offset, value);
             }
         }
-        for offset in (CONFIG..SLOT_SIZE).step_by(4) {
-            let mut word = [0; 4];
-            self.device.read_config(offset - CONFIG, &mut word);
-            window.set(offset, u32::from_le_bytes(word));
+        let mut config = [0; CONFIG_LEN];
+        self.device.read_config(0, &mut config);
+        for (offset, word) in (CONFIG..).step_by(4).zip(config.as_chunks().0) {
+            window.set(offset, u32::from_le_bytes(*word));
         }
     }
 

@@ -38,7 +38,7 @@ impl Mmio {
         let new = value & DRIVER_BITS & !old;
         self.notifier.add_status(new & !(FEATURES_OK | DRIVER_OK));
         if new & FEATURES_OK != 0 && self.settle_features() {
-            self.device.settle(self.accepted());
+            self.device.features_settled(self.accepted());
             self.notifier.add_status(FEATURES_OK);
         }
         if new & DRIVER_OK != 0 {
@@ -80,7 +80,7 @@ impl Mmio {
             return;
         }
         if self.options.version == Version::Modern && !self.has(FEATURES_OK) {
-            self.device.settle(self.accepted());
+            self.device.features_settled(self.accepted());
         }
         self.notifier.add_status(DRIVER_OK);
         self.used = true;
