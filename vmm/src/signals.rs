@@ -41,6 +41,7 @@ impl Signals {
     ///
     /// Where the host refuses.
     pub fn catch() -> Result<Self, HostError> {
+        let is_ignored = ignored();
         let mut streams = Vec::with_capacity(ASKS.len());
         for (signal, ask) in ASKS {
             if is_ignored(signal) {
@@ -80,10 +81,10 @@ pub fn pause() -> io::Result<()> {
     low_level::emulate_default_handler(SIGTSTP)
 }
 
-/// Whether this process ignores a signal; not where that cannot be known.
-pub fn is_ignored(signal: i32) -> bool {
+/// Which signals this process ignores; none where that cannot be known.
+pub fn ignored() -> impl Fn(i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask & (1 << (signal - 1)) != 0
+    move |signal| mask & (1 << (signal - 1)) != 0
 }

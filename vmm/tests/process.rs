@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cafevm::signals::is_ignored;
+use cafevm::signals::ignored;
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -88,6 +88,7 @@ const TESTS: &[Test] = &[
 /// What the tests were started to ignore, as by nohup or a shell's `&`, cafevm would ignore as well, as it should. A
 /// handler does nothing either, but is not inherited.
 fn hear_signals() {
+    let is_ignored = ignored();
     for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().filter(|&s| is_ignored(s)) {
         signal_hook::flag::register(signal, Arc::default()).unwrap();
     }

@@ -1,6 +1,7 @@
 //! Memory that a kernel was not built for, as far as its file tells.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::Boot;
 use crate::layout::{self, GIB, HIGH_RAM_START, LOW_RAM_END};
@@ -46,7 +47,7 @@ impl Boot {
     /// What to say of memory that the kernel was not built for; it may bear it, so that this is no error.
     pub(crate) fn beyond_reach(&self) -> Option<String> {
         let reach = self.kernel.reach?;
-        let beyond = |ram: std::ops::Range<u64>| ram.end.saturating_sub(ram.start.max(reach.end()));
+        let beyond = |ram: Range<u64>| ram.end.saturating_sub(ram.start.max(reach.end()));
         let bytes: u64 = layout::ram(self.memory).into_iter().map(beyond).sum();
         (bytes > 0).then(|| {
             format!(
