@@ -75,6 +75,18 @@ impl Block {
         Ok(())
     }
 
+    /// Says where the selected queue's table, available ring and used ring are.
+    pub fn place_queue(self, [table, available, used]: [u64; 3]) {
+        for (low, high, address) in [
+            (spec::QUEUE_DESC_LOW, spec::QUEUE_DESC_HIGH, table),
+            (spec::QUEUE_DRIVER_LOW, spec::QUEUE_DRIVER_HIGH, available),
+            (spec::QUEUE_DEVICE_LOW, spec::QUEUE_DEVICE_HIGH, used),
+        ] {
+            low.write(self.window, (address & 0xffff_ffff) as u32);
+            high.write(self.window, (address >> 32) as u32);
+        }
+    }
+
     /// Says where queue `index` is, and that it is ready.
     pub fn give_queue(self, index: u16, ring: &Ring) -> Outcome {
         let w = self.window;
@@ -83,15 +95,7 @@ impl Block {
         let most = spec::QUEUE_NUM_MAX.read(w);
         ensure!(most >= ring.size().into(), "queue {index} has {most} entries at most");
         spec::QUEUE_NUM.write(w, ring.size().into());
-        let [table, available, used] = ring.addresses();
-        for (low, high, address) in [
-            (spec::QUEUE_DESC_LOW, spec::QUEUE_DESC_HIGH, table),
-            (spec::QUEUE_DRIVER_LOW, spec::QUEUE_DRIVER_HIGH, available),
-            (spec::QUEUE_DEVICE_LOW, spec::QUEUE_DEVICE_HIGH, used),
-        ] {
-            low.write(w, (address & 0xffff_ffff) as u32);
-            high.write(w, (address >> 32) as u32);
-        }
+        self.place_queue(ring.addresses());
         spec::QUEUE_READY.write(w, 1);
         ensure_eq!(spec::QUEUE_READY.read(w), 1, "QueueReady of queue {index}");
         Ok(())

@@ -64,14 +64,7 @@ impl Flood {
         block.negotiate(if self.random.once_in(2) { INDIRECT_DESC } else { 0 })?;
         spec::QUEUE_SEL.write(block.window, 0);
         spec::QUEUE_NUM.write(block.window, ENTRIES);
-        for (low, high, offset) in [
-            (spec::QUEUE_DESC_LOW, spec::QUEUE_DESC_HIGH, 0),
-            (spec::QUEUE_DRIVER_LOW, spec::QUEUE_DRIVER_HIGH, 0x400),
-            (spec::QUEUE_DEVICE_LOW, spec::QUEUE_DEVICE_HIGH, 0x800),
-        ] {
-            low.write(block.window, ((start + offset) & 0xffff_ffff) as u32);
-            high.write(block.window, 0);
-        }
+        block.place_queue([start, start + 0x400, start + 0x800]);
         spec::QUEUE_READY.write(block.window, 1);
         block.start()?;
         let mut index: u16 = 0;
