@@ -5,35 +5,50 @@
 
 use std::hint::black_box;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cafevm_devices::block::{Completion, Disk, Engine, Request};
+use cafevm_devices::block::{Completion, Disk, Engine, Request, Stop, Storage};
 use cafevm_devices::testing::VirtioDriver;
 use cafevm_devices::trace::Tracer;
 use cafevm_devices::virtio::blk::{Blk, Options};
 use cafevm_devices::virtio::spec::{blk, feature};
+use vmm_sys_util::eventfd::EventFd;
 
 const REQUESTS: u16 = 64;
 const ROUNDS: u32 = 20_000;
+
+/// Storage that holds nothing.
+#[derive(Debug)]
+struct NoStorage;
+
+impl Storage for NoStorage {
+    fn engine(&self, _: &Stop) -> io::Result<Box<dyn Engine>> {
+        Ok(Box::new(NoEngine::default()))
+    }
+    fn grow(&self, _size: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn frees_space(&self) -> bool {
+        false
+    }
+}
 
 /// Says of each request that it is done.
 #[derive(Debug, Default)]
 struct NoEngine(Vec<Completion>);
 
 impl Engine for NoEngine {
-    fn submit(&mut self, request: Request) {
+    fn push(&mut self, request: Request) {
         let transferred = black_box(&request).operation.len();
-        self.0.push(Completion { tag: request.tag, transferred, result: Ok(()) });
+        self.0.push(Completion { request, transferred, result: Ok(()) });
     }
+    fn commit(&mut self) {}
     fn reap(&mut self, done: &mut Vec<Completion>) {
         done.append(&mut self.0);
     }
-    fn wait(&mut self) {}
-    fn grow(&mut self, _size: u64) -> io::Result<()> {
-        Ok(())
-    }
-    fn wake(&self) -> Option<BorrowedFd<'_>> {
+    fn wait(&mut self, _: Duration) {}
+    fn wake(&self) -> Option<Arc<EventFd>> {
         None
     }
 }
@@ -53,7 +68,7 @@ fn main() {
 
 /// The nanoseconds of one request.
 fn measure(indirect: bool, kind: u32) -> u128 {
-    let disk = Disk::new(Box::new(NoEngine::default()), "bench".into(), 1 << 30, false);
+    let disk = Disk::new(Box::new(NoStorage), "bench".into(), 1 << 30, false);
     #[expect(clippy::expect_used, reason = "a benchmark")]
     let device = Blk::new("bench", disk, &Options::default(), Tracer::none()).expect("a device");
     let features = feature::BLK_FLUSH | if indirect { feature::RING_INDIRECT_DESC } else { 0 };

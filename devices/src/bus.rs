@@ -1,22 +1,25 @@
 //! Who answers at an address: memory-mapped registers and ports alike.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// A device behind a range of guest-physical addresses or ports.
 ///
 /// `offset` counts bytes from the start of the range, and the access lies wholly within the range: the bus
 /// has seen to that. `data` has 1 to 8 bytes, in the guest's (little-endian) order.
-pub trait BusDevice: Send {
+///
+/// The bus has no lock: several vCPUs access a device at the same time. A device locks what it must, and never
+/// makes a register access wait for I/O that the access itself did not ask for.
+pub trait BusDevice: Send + Sync {
     /// Fills `data` with what the guest reads at `offset`. All of `data` must be written.
-    fn read(&mut self, offset: u64, data: &mut [u8]);
+    fn read(&self, offset: u64, data: &mut [u8]);
     /// Takes what the guest wrote at `offset`.
-    fn write(&mut self, offset: u64, data: &[u8]);
+    fn write(&self, offset: u64, data: &[u8]);
 }
 
-/// A device on the bus, shared between the vCPUs: one access at a time.
-pub type SharedDevice = Arc<Mutex<dyn BusDevice>>;
+/// A device on the bus, shared between the vCPUs.
+pub type SharedDevice = Arc<dyn BusDevice>;
 
 /// Why a device could not be put on the bus.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -102,7 +105,7 @@ impl Bus {
     /// Reads for the guest. True where a device answered; ones where none did.
     pub fn read(&self, addr: u64, data: &mut [u8]) -> bool {
         if let Some((device, offset)) = self.find(addr, data.len()) {
-            device.lock().unwrap_or_else(PoisonError::into_inner).read(offset, data);
+            device.read(offset, data);
             return true;
         }
         data.fill(0xff);
@@ -112,7 +115,7 @@ impl Bus {
     /// Writes for the guest. True where a device took it; without effect where none did.
     pub fn write(&self, addr: u64, data: &[u8]) -> bool {
         if let Some((device, offset)) = self.find(addr, data.len()) {
-            device.lock().unwrap_or_else(PoisonError::into_inner).write(offset, data);
+            device.write(offset, data);
             return true;
         }
         false
@@ -123,7 +126,7 @@ impl Bus {
         self.unclaimed.load(Ordering::Relaxed)
     }
 
-    fn find(&self, addr: u64, len: usize) -> Option<(&Mutex<dyn BusDevice + 'static>, u64)> {
+    fn find(&self, addr: u64, len: usize) -> Option<(&dyn BusDevice, u64)> {
         let before = self.entries.partition_point(|e| e.base <= addr);
         let found = before.checked_sub(1).and_then(|at| self.entries.get(at)).filter(|e| {
             u64::try_from(len)
@@ -150,16 +153,18 @@ impl fmt::Debug for Bus {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     /// Remembers the last write, reads as its offset.
     struct Probe(Seen);
 
     impl BusDevice for Probe {
-        fn read(&mut self, offset: u64, data: &mut [u8]) {
+        fn read(&self, offset: u64, data: &mut [u8]) {
             data.fill(offset as u8);
         }
-        fn write(&mut self, offset: u64, data: &[u8]) {
+        fn write(&self, offset: u64, data: &[u8]) {
             *self.0.lock().unwrap() = Some((offset, data.to_vec()));
         }
     }
@@ -168,7 +173,7 @@ mod tests {
 
     fn probe() -> (SharedDevice, Seen) {
         let seen = Seen::default();
-        (Arc::new(Mutex::new(Probe(seen.clone()))), seen)
+        (Arc::new(Probe(seen.clone())), seen)
     }
 
     #[test]

@@ -1,10 +1,19 @@
-//! The one thing a device knows of interrupts: a line it can raise.
+//! What a device knows of the world that it signals: an interrupt line to the guest, a wake-up for the host.
 
-/// An interrupt line of one device.
+/// The interrupt line of one device.
 ///
-/// Edge-triggered: each call is one interrupt, unless the interrupt controller has one of this line pending
-/// already. The machine's owner gives the device a line and wires it to an interrupt controller.
+/// The machine's owner gives the device a line and wires it to an interrupt controller.
 pub trait IrqLine: Send + Sync {
-    /// Raises the line once. May be called from any thread; must not block.
+    /// Asserts the line. Where it is asserted already, this is a new edge all the same, so that a driver that
+    /// programmed the pin as edge-triggered sees every call. May be called from any thread; must not block.
     fn raise(&self);
+
+    /// Deasserts the line: the driver has acknowledged everything. A line that only knows edges has nothing to do.
+    fn lower(&self) {}
+}
+
+/// Wakes a thread of the host that waits for work. It never interrupts the guest.
+pub trait Wake: Send + Sync {
+    /// May be called from any thread, any number of times before the thread looks; must not block.
+    fn wake(&self);
 }

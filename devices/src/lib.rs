@@ -51,4 +51,5 @@ pub mod svirtb;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod trace;
+mod turn;
 pub mod virtio;

@@ -256,7 +256,7 @@ impl Buffers {
     /// Copies the first bytes of the buffers into `bytes`; how many that were.
     pub fn copy_to(&self, bytes: &mut [u8]) -> usize {
         let mut done = 0;
-        for slice in self.slices(0) {
+        for slice in self.slices(0, u64::MAX) {
             let rest = bytes.get_mut(done..).unwrap_or_default();
             done += slice.copy_to(rest);
         }
@@ -266,7 +266,7 @@ impl Buffers {
     /// Copies `bytes` into the first bytes of the buffers; how many that were.
     pub fn copy_from(&self, bytes: &[u8]) -> usize {
         let mut done = 0;
-        for slice in self.slices(0) {
+        for slice in self.slices(0, u64::MAX) {
             let rest = bytes.get(done..).unwrap_or_default();
             let here = rest.len().min(slice.len());
             slice.copy_from(rest);
@@ -275,15 +275,15 @@ impl Buffers {
         done
     }
 
-    /// Reads from `file` at `offset` (bytes) into the buffers behind their first `skip` bytes, in one call to
-    /// the kernel; the bytes read, which may be fewer than there is room for.
+    /// Reads from `file` at `offset` (bytes) into the buffers behind their first `skip` bytes, `most` bytes at the most,
+    /// in one call to the kernel; the bytes read, which may be fewer.
     ///
     /// # Errors
     ///
     /// The host's error, as it came.
-    pub fn read_from(&self, file: &File, offset: u64, skip: u64) -> io::Result<u64> {
+    pub fn read_from(&self, file: &File, offset: u64, skip: u64, most: u64) -> io::Result<u64> {
         let file = file.as_raw_fd();
-        self.with_iovecs(offset, skip, |iovecs, count, offset| {
+        self.with_iovecs(offset, (skip, most), |iovecs, count, offset| {
             // SAFETY: each iovec covers bytes of guest RAM that `self.ram` keeps mapped during the call, and guest
             // RAM is only ever accessed as volatile memory, so the kernel may write there while the guest or
             // another device reads or writes. The count is that of the iovecs.
@@ -291,8 +291,8 @@ impl Buffers {
         })
     }
 
-    /// Writes the buffers behind their first `skip` bytes to `file` at `offset` (bytes), in one call to the
-    /// kernel; the bytes written, which may be fewer than there are.
+    /// Writes the buffers behind their first `skip` bytes, `most` bytes at the most, to `file` at `offset` (bytes), in
+    /// one call to the kernel; the bytes written, which may be fewer.
     ///
     /// With `durable` the bytes written, and what is needed to find them again, are on stable storage when
     /// the call returns (RWF_DSYNC).
@@ -300,25 +300,34 @@ impl Buffers {
     /// # Errors
     ///
     /// The host's error, as it came.
-    pub fn write_to(&self, file: &File, offset: u64, skip: u64, durable: bool) -> io::Result<u64> {
+    pub fn write_to(
+        &self,
+        file: &File,
+        offset: u64,
+        skip: u64,
+        most: u64,
+        durable: bool,
+    ) -> io::Result<u64> {
         let flags = if durable { libc::RWF_DSYNC } else { 0 };
         let file = file.as_raw_fd();
-        self.with_iovecs(offset, skip, |iovecs, count, offset| {
+        self.with_iovecs(offset, (skip, most), |iovecs, count, offset| {
             // SAFETY: as in `read_from`; the kernel only reads the bytes.
             unsafe { libc::pwritev2(file, iovecs, count, offset, flags) }
         })
     }
 
-    /// The host's view of the bytes behind the first `skip`: valid while `self` is.
-    fn slices(&self, skip: u64) -> impl Iterator<Item = VolatileSlice<'_>> {
-        let mut skip = skip;
+    /// The host's view of the bytes behind the first `skip`, `most` at the most: valid while `self` is.
+    fn slices(&self, skip: u64, most: u64) -> impl Iterator<Item = VolatileSlice<'_>> {
+        let (mut skip, mut most) = (skip, most);
         self.segments
             .iter()
             .filter_map(move |&Segment { addr, len }| {
                 let past = len.min(skip);
                 skip -= past;
+                let here = (len - past).min(most);
+                most -= here;
                 // The lengths were checked against RAM, whose sizes are the host's `usize`.
-                usize::try_from(len - past).ok().filter(|&n| n > 0).map(|n| (addr + past, n))
+                usize::try_from(here).ok().filter(|&n| n > 0).map(|n| (addr + past, n))
             })
             .flat_map(|(addr, len)| {
                 let whole = self.ram.slice(addr, len);
@@ -332,7 +341,7 @@ impl Buffers {
     fn with_iovecs(
         &self,
         offset: u64,
-        skip: u64,
+        (skip, most): (u64, u64),
         call: impl FnOnce(*const libc::iovec, libc::c_int, libc::off_t) -> isize,
     ) -> io::Result<u64> {
         let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -340,7 +349,7 @@ impl Buffers {
             iov_base: slice.ptr_guard_mut().as_ptr().cast(),
             iov_len: slice.len(),
         };
-        let slices = self.slices(skip).map(iovec);
+        let slices = self.slices(skip, most).map(iovec);
         let mut few = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; IOV_FEW];
         let mut many = Vec::new();
         // A range across two regions of RAM is two: where these are too many for the few, less is moved.

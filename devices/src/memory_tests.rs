@@ -96,17 +96,17 @@ fn file_and_buffers_meet_without_a_copy() {
     let mut buffers = Buffers::single(ram.clone(), 0x100, 4).unwrap();
     buffers.push((1 << 20) + 5, 4).unwrap();
     let file = file_with(b"0123456789abcdef");
-    assert_eq!(buffers.read_from(&file, 2, 0).unwrap(), 8);
+    assert_eq!(buffers.read_from(&file, 2, 0, u64::MAX).unwrap(), 8);
     assert_eq!(ram.read::<4>(0x100), Ok(*b"2345"));
     assert_eq!(ram.read::<4>((1 << 20) + 5), Ok(*b"6789"));
     // The end of the file is a short read, not an error.
-    assert_eq!(buffers.read_from(&file, 14, 3).unwrap(), 2);
+    assert_eq!(buffers.read_from(&file, 14, 3, u64::MAX).unwrap(), 2);
     assert_eq!(ram.read::<4>(0x100), Ok(*b"234e"));
     assert_eq!(ram.read::<4>((1 << 20) + 5), Ok(*b"f789"));
-    assert_eq!(buffers.write_to(&file, 0, 2, false).unwrap(), 6);
-    assert_eq!(buffers.write_to(&file, 8, 7, true).unwrap(), 1);
+    assert_eq!(buffers.write_to(&file, 0, 2, u64::MAX, false).unwrap(), 6);
+    assert_eq!(buffers.write_to(&file, 8, 7, u64::MAX, true).unwrap(), 1);
     let back = Buffers::single(ram.clone(), 0x300, 16).unwrap();
-    assert_eq!(back.read_from(&file, 0, 0).unwrap(), 16);
+    assert_eq!(back.read_from(&file, 0, 0, u64::MAX).unwrap(), 16);
     assert_eq!(ram.read::<16>(0x300), Ok(*b"4ef7896799abcdef"));
 }
 
@@ -117,8 +117,8 @@ fn more_buffers_than_one_call_takes_are_a_short_transfer() {
         buffers.push(0x100, 1).unwrap();
     }
     let file = file_with(&[7; 4096]);
-    assert_eq!(buffers.read_from(&file, 0, 0).unwrap(), IOV_MAX as u64);
-    assert_eq!(buffers.read_from(&file, 0, IOV_MAX as u64).unwrap(), 10);
+    assert_eq!(buffers.read_from(&file, 0, 0, u64::MAX).unwrap(), IOV_MAX as u64);
+    assert_eq!(buffers.read_from(&file, 0, IOV_MAX as u64, u64::MAX).unwrap(), 10);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn an_offset_no_file_can_have_is_an_error() {
     let buffers = Buffers::single(ram(), 0x100, 4).unwrap();
     let file = file_with(b"");
     assert_eq!(
-        buffers.read_from(&file, 1 << 63, 0).unwrap_err().kind(),
+        buffers.read_from(&file, 1 << 63, 0, u64::MAX).unwrap_err().kind(),
         io::ErrorKind::InvalidInput
     );
 }
@@ -140,13 +140,35 @@ fn ram_of_two_regions_that_meet_is_one() {
     ram.write(seam, b"01234567").unwrap();
     assert_eq!(ram.read::<8>(seam), Ok(*b"01234567"));
     let mut buffers = Buffers::single(ram.clone(), seam, 8).unwrap();
-    assert_eq!(buffers.read_from(&file_with(b"abcdefgh"), 0, 0).unwrap(), 8);
+    assert_eq!(buffers.read_from(&file_with(b"abcdefgh"), 0, 0, u64::MAX).unwrap(), 8);
     assert_eq!(ram.read::<8>(seam), Ok(*b"abcdefgh"));
     // For the host each is two: where these are too many for one call, it moves fewer, and the rest later.
     for _ in 1..IOV_FEW {
         buffers.push(seam, 8).unwrap();
     }
     let file = file_with(&[7; 4096]);
-    assert_eq!(buffers.read_from(&file, 0, 0).unwrap(), 32);
-    assert_eq!(buffers.read_from(&file, 0, 32).unwrap(), 32);
+    assert_eq!(buffers.read_from(&file, 0, 0, u64::MAX).unwrap(), 32);
+    assert_eq!(buffers.read_from(&file, 0, 32, u64::MAX).unwrap(), 32);
+}
+
+#[test]
+fn one_call_moves_no_more_than_it_may_wherever_that_ends_in_a_buffer() {
+    let ram = ram();
+    let mut buffers = Buffers::single(ram.clone(), 0x100, 4).unwrap();
+    buffers.push(0x200, 4).unwrap();
+    let file = file_with(b"01234567");
+    for most in 0..9 {
+        for at in [0x100, 0x200] {
+            ram.write(at, b"....").unwrap();
+        }
+        assert_eq!(buffers.read_from(&file, 0, 0, most).unwrap(), most);
+        let expected = [&b"01234567"[..most as usize], &b"........"[most as usize..]].concat();
+        let mut found = [0; 8];
+        buffers.copy_to(&mut found);
+        assert_eq!(found[..], expected);
+    }
+    assert_eq!(buffers.read_from(&file, 5, 3, 2).unwrap(), 2);
+    let mut found = [0; 8];
+    buffers.copy_to(&mut found);
+    assert_eq!(&found, b"01256567");
 }

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vm_superio::Trigger;
 use vm_superio::serial::{NoEvents, Serial as Uart};
@@ -96,6 +96,23 @@ impl Serial {
         taken
     }
 
+    /// Reads for the guest. An access wider than a byte is one access to each register that it covers, as the
+    /// chip's bus does it.
+    pub fn read(&mut self, offset: u64, data: &mut [u8]) {
+        for (register, byte) in (offset..).zip(data) {
+            *byte = u8::try_from(register).map_or(0xff, |register| self.read_register(register));
+        }
+    }
+
+    /// Writes for the guest, as [`Serial::read`] reads.
+    pub fn write(&mut self, offset: u64, data: &[u8]) {
+        for (register, &byte) in (offset..).zip(data) {
+            if let Ok(register) = u8::try_from(register) {
+                self.write_register(register, byte);
+            }
+        }
+    }
+
     /// Moves what waits into an empty FIFO.
     fn refill(&mut self) {
         // Looped back, the chip does not listen to its line.
@@ -163,20 +180,14 @@ impl Serial {
     }
 }
 
-/// An access wider than a byte is one access to each register that it covers, as the chip's bus does it.
-impl BusDevice for Serial {
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
-        for (register, byte) in (offset..).zip(data) {
-            *byte = u8::try_from(register).map_or(0xff, |register| self.read_register(register));
-        }
+/// A serial port on a bus: one access at a time.
+impl BusDevice for Mutex<Serial> {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        self.lock().unwrap_or_else(PoisonError::into_inner).read(offset, data);
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) {
-        for (register, &byte) in (offset..).zip(data) {
-            if let Ok(register) = u8::try_from(register) {
-                self.write_register(register, byte);
-            }
-        }
+    fn write(&self, offset: u64, data: &[u8]) {
+        self.lock().unwrap_or_else(PoisonError::into_inner).write(offset, data);
     }
 }
 

@@ -152,7 +152,7 @@ impl Image {
             Ok(_) => return Err(ImageError::NotAFile { path }),
             Err(source) => return Err(cannot_open(path, source)),
         };
-        let mut file = match OpenOptions::new().read(true).write(!shared).open(&path) {
+        let file = match OpenOptions::new().read(true).write(!shared).open(&path) {
             Ok(file) => file,
             Err(e) if !shared && is_denied(&e) && File::open(&path).is_ok() => {
                 return Err(ImageError::NotWritable { path });
@@ -165,7 +165,7 @@ impl Image {
             Err(source) => return Err(ImageError::Host { path, what: "lock", source }),
         }
         // Measured under the lock: nobody who respects it changes the size from here on.
-        let size = match file.seek(SeekFrom::End(0)) {
+        let size = match (&file).seek(SeekFrom::End(0)) {
             Ok(size) => size,
             Err(source) => return Err(ImageError::Host { path, what: "measure", source }),
         };
@@ -194,17 +194,38 @@ impl Image {
     }
 
     /// Makes the image `size` bytes long. A block device cannot grow from here: it must have grown already.
-    pub(super) fn grow(&mut self, size: u64) -> io::Result<()> {
+    pub(super) fn grow(&self, size: u64) -> io::Result<()> {
         if !self.is_device {
-            self.file.set_len(size)?;
-        } else if self.file.seek(SeekFrom::End(0))? < size {
+            return self.file.set_len(size);
+        }
+        if (&self.file).seek(SeekFrom::End(0))? < size {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "the block device is smaller than that; enlarge it first",
             ));
         }
-        self.size = size;
         Ok(())
+    }
+
+    /// Whether the host can free the space behind a part of the image, as far as can be known without changing it.
+    pub(super) fn frees_space(&self) -> bool {
+        use rustix::fs::{FallocateFlags, fallocate, fstat, major, minor};
+        if self.read_only() {
+            return false;
+        }
+        if self.is_device {
+            // The kernel punches a hole into a device only where the device itself makes zeros.
+            let Ok(stat) = fstat(&self.file) else { return false };
+            let device = format!("/sys/dev/block/{}:{}", major(stat.st_rdev), minor(stat.st_rdev));
+            // A partition has its disk's queue.
+            return ["queue", "../queue"].iter().any(|queue| {
+                let limit = format!("{device}/{queue}/write_zeroes_max_bytes");
+                std::fs::read_to_string(limit).is_ok_and(|bytes| bytes.trim() != "0")
+            });
+        }
+        // Behind the end there is nothing to free, and the file does not grow.
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&self.file, mode, self.size, 1) != Err(rustix::io::Errno::OPNOTSUPP)
     }
 
     /// What messages call the image.

@@ -2,29 +2,40 @@
 //! [`Completion`].
 //!
 //! ```text
-//!  svirtb ──┐                                   ┌──▶ SyncEngine (preadv, pwritev2, fallocate, fdatasync)
-//!           ├──▶ Disk: range, read-only ──▶ Engine ──▶ PatientEngine, in front of one: waits for room
-//!  virtio ──┘                                   └──▶ testing::FaultEngine (fails where a test says so)
+//!  svirtb ────────────▶ Lane ──┐                        ┌──▶ SyncEngine (preadv, pwritev2, fallocate, fdatasync)
+//!                              ├── checks by Disk ──▶ Engine
+//!  virtio, each queue ▶ Lane ──┘                        └──▶ testing: engines that fail, hold back, finish late
 //! ```
 //!
-//! [`Disk`] is the one place that checks a request against the disk; an [`Engine`] only moves bytes, and may
-//! do so later: [`Disk::submit`] hands over, [`Disk::reap`] collects what is finished, [`Disk::run`] waits.
-//! Offsets are bytes here; sectors are a matter of the protocols.
+//! A [`Disk`] is the one place that checks a request: its range, the right to write, whether flushes can still be
+//! trusted. It is shared by all who use it; each of them has a [`Lane`] of its own, with an [`Engine`] behind it that
+//! moves the bytes, so that the queues of a disk work side by side. An engine may finish requests later:
+//! [`Lane::push`] and [`Lane::commit`] hand over, [`Lane::reap`] collects what is finished, [`Lane::run`] waits.
+//! A [`Storage`] is what all lanes of a disk share, usually an image. Offsets are bytes here; sectors are a matter of
+//! the protocols.
+//!
+//! | question | file |
+//! |---|---|
+//! | What is a disk, who checks, what follows from a failed flush, how is it stopped? | `disk.rs` |
+//! | What does an engine promise? | `engine.rs` |
+//! | How does the synchronous engine move bytes? | `sync.rs` |
+//! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
 
+mod disk;
+mod engine;
 mod image;
 mod lock;
-mod room;
 mod sync;
 
-use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
 
 use crate::memory::Buffers;
+use crate::virtio::device::Stuck;
 
+pub use disk::{Disk, FullAlarm, Lane, Stop};
+pub use engine::{Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
-pub use room::{Gate, PatientEngine};
-pub use sync::SyncEngine;
+pub use sync::{ImageStorage, SyncEngine};
 
 /// The unit in which both protocols count: 512 bytes (virtio 1.2, 5.2.4; svirtb 2.2.1).
 pub const SECTOR_SIZE: u64 = 512;
@@ -74,6 +85,15 @@ impl Operation {
         self.len() == 0
     }
 
+    /// Whether its success means that data is on stable storage.
+    pub const fn is_durable(&self) -> bool {
+        match self {
+            Self::Write { durable, .. } | Self::WriteZeroes { durable, .. } => *durable,
+            Self::Flush => true,
+            Self::Read(_) | Self::Discard { .. } => false,
+        }
+    }
+
     /// Whether the disk is another afterwards.
     const fn changes(&self) -> bool {
         match self {
@@ -84,7 +104,7 @@ impl Operation {
 }
 
 /// One request to a disk.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// Whatever the submitter wants to find again in the completion.
     pub tag: u64,
@@ -94,11 +114,11 @@ pub struct Request {
     pub offset: u64,
 }
 
-/// The end of one request.
+/// The end of one request, which comes back with it.
 #[derive(Debug)]
 pub struct Completion {
-    /// The request's tag.
-    pub tag: u64,
+    /// The request.
+    pub request: Request,
     /// The bytes done: all of them where `result` is ok, and otherwise those before the error.
     pub transferred: u64,
     /// Whether the request succeeded wholly.
@@ -129,6 +149,28 @@ pub enum BlockError {
         /// The host's error.
         source: io::Error,
     },
+    /// The host could not bring data to stable storage, and may have dropped it.
+    #[error("the host failed to bring data to stable storage: {0}")]
+    Sync(io::Error),
+    /// An earlier flush failed, so no later one can be trusted.
+    #[error(
+        "an earlier flush failed ({0}), and the host may have dropped data; attach the image anew"
+    )]
+    Lost(String),
+    /// The machine is being stopped ([`Stop`]).
+    #[error("not done, because the machine is being stopped")]
+    Stopped,
+}
+
+impl BlockError {
+    /// The host's error where its storage, or the user's share of it, is full: with more room the request can succeed.
+    pub fn no_room(&self) -> Option<&io::Error> {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        match self {
+            Self::Host { source, .. } if full.contains(&source.kind()) => Some(source),
+            _ => None,
+        }
+    }
 }
 
 /// Why a disk cannot be made larger.
@@ -148,144 +190,9 @@ pub enum GrowError {
     /// The host could not do it.
     #[error("the host cannot make the image larger: {0}")]
     Host(#[from] io::Error),
-}
-
-/// Moves bytes between an image and guest buffers. Requests were checked by [`Disk`].
-///
-/// Every request submitted is completed exactly once. An engine may complete out of order, but a flush
-/// covers all writes that were completed before it was submitted.
-pub trait Engine: Send + fmt::Debug {
-    /// Takes a request over. A synchronous engine has finished it when this returns.
-    fn submit(&mut self, request: Request);
-    /// Moves all completions that are there to the end of `done`. Never waits.
-    fn reap(&mut self, done: &mut Vec<Completion>);
-    /// Waits until a completion is there or nothing is in flight.
-    fn wait(&mut self);
-    /// Makes the image `size` bytes long, which is more than it has. Only with nothing in flight.
-    ///
-    /// # Errors
-    ///
-    /// The host's error, and what it is if the image cannot grow.
-    fn grow(&mut self, size: u64) -> io::Result<()>;
-    /// What becomes readable when completions may be there; none for an engine that finishes inside submit.
-    fn wake(&self) -> Option<BorrowedFd<'_>>;
-}
-
-/// A disk: an engine behind the one check of range and right to write.
-#[derive(Debug)]
-pub struct Disk {
-    engine: Box<dyn Engine>,
-    name: String,
-    size: u64,
-    read_only: bool,
-    /// Requests that never reached the engine.
-    refused: Vec<Completion>,
-}
-
-impl Disk {
-    /// The disk that `engine` serves. `name` is for messages; `size` is in bytes and need not be whole sectors.
-    pub fn new(engine: Box<dyn Engine>, name: String, size: u64, read_only: bool) -> Self {
-        Self { engine, name, size, read_only, refused: Vec::new() }
-    }
-
-    /// The disk in `image`, served synchronously.
-    pub fn from_image(image: Image) -> Self {
-        let (name, size, read_only) = (image.name(), image.size(), image.read_only());
-        Self::new(Box::new(SyncEngine::new(image)), name, size, read_only)
-    }
-
-    /// What messages call the disk: usually the image's path.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The disk's size in bytes.
-    pub const fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Whether writes are refused.
-    pub const fn read_only(&self) -> bool {
-        self.read_only
-    }
-
-    /// Hands a request over; its completion comes by [`Disk::reap`], also where it is refused.
-    pub fn submit(&mut self, request: Request) {
-        match self.check(&request) {
-            Ok(()) => self.engine.submit(request),
-            Err(error) => self.refused.push(Completion {
-                tag: request.tag,
-                transferred: 0,
-                result: Err(error),
-            }),
-        }
-    }
-
-    /// Moves all completions that are there to the end of `done`. Never waits.
-    pub fn reap(&mut self, done: &mut Vec<Completion>) {
-        done.append(&mut self.refused);
-        self.engine.reap(done);
-    }
-
-    /// Waits until a completion can be reaped or nothing is in flight.
-    pub fn wait(&mut self) {
-        if self.refused.is_empty() {
-            self.engine.wait();
-        }
-    }
-
-    /// What becomes readable when completions may be there; none where they are there after `submit`.
-    pub fn wake(&self) -> Option<BorrowedFd<'_>> {
-        self.engine.wake()
-    }
-
-    /// Makes the disk larger. Only with nothing in flight.
-    ///
-    /// # Errors
-    ///
-    /// Where it would not be larger, is read-only, or the host cannot.
-    pub fn grow(&mut self, size: u64) -> Result<(), GrowError> {
-        if self.read_only {
-            return Err(GrowError::ReadOnly);
-        }
-        if size <= self.size {
-            return Err(GrowError::NotLarger { size, now: self.size });
-        }
-        self.engine.grow(size)?;
-        self.size = size;
-        Ok(())
-    }
-
-    /// Does one request and waits for it. For callers that have nothing else in flight on this disk.
-    ///
-    /// # Errors
-    ///
-    /// Why the request failed.
-    pub fn run(&mut self, operation: Operation, offset: u64) -> Result<(), BlockError> {
-        let mut done = Vec::with_capacity(1);
-        self.submit(Request { tag: 0, operation, offset });
-        loop {
-            self.reap(&mut done);
-            match done.pop() {
-                Some(completion) => return completion.result,
-                None => self.wait(),
-            }
-        }
-    }
-
-    fn check(&self, request: &Request) -> Result<(), BlockError> {
-        let (offset, len) = (request.offset, request.operation.len());
-        if self.read_only && request.operation.changes() {
-            return Err(BlockError::ReadOnly);
-        }
-        if matches!(request.operation, Operation::Flush) {
-            return Ok(());
-        }
-        match offset.checked_add(len) {
-            Some(end) if end <= self.size => Ok(()),
-            _ => Err(BlockError::OutOfRange { offset, len, size: self.size }),
-        }
-    }
+    /// Requests are in flight that the host does not finish.
+    #[error(transparent)]
+    Busy(#[from] Stuck),
 }
 
 #[cfg(test)]

@@ -1,50 +1,95 @@
-//! The synchronous engine: a request is finished when `submit` returns.
+//! The synchronous engine: a request is finished when `push` returns.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use vmm_sys_util::eventfd::EventFd;
 
-use super::{BlockError, Completion, Engine, Image, Operation, Request};
+use super::{BlockError, Completion, Engine, Image, Operation, Request, Stop, Storage};
 use crate::memory::Buffers;
 
 /// What is written at once where the host cannot make zeros by itself.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// The most bytes of one call to the host. Between two calls a long request can be stopped.
+const PIECE: u64 = 4 << 20;
 
-/// Serves a disk by positional vectored I/O on the calling thread, straight between image and guest RAM.
+/// An image as the storage of a disk, served by a [`SyncEngine`] a lane.
 #[derive(Debug)]
-pub struct SyncEngine {
+pub struct ImageStorage(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     image: Image,
-    done: Vec<Completion>,
     /// What the host was found not to support, so that it is asked once.
-    cannot: Cannot,
+    no_punch_hole: AtomicBool,
+    no_zero_range: AtomicBool,
 }
 
-#[derive(Debug, Default)]
-struct Cannot {
-    punch_hole: bool,
-    zero_range: bool,
-}
-
-impl SyncEngine {
-    /// The engine on `image`, which stays locked as long as the engine lives.
+impl ImageStorage {
+    /// The storage in `image`, which stays locked as long as the storage or an engine of it lives.
     pub fn new(image: Image) -> Self {
-        Self { image, done: Vec::new(), cannot: Cannot::default() }
+        let no_punch_hole = AtomicBool::new(!image.frees_space());
+        Self(Arc::new(Shared { image, no_punch_hole, no_zero_range: AtomicBool::new(false) }))
+    }
+}
+
+impl Storage for ImageStorage {
+    fn engine(&self, stop: &Stop) -> io::Result<Box<dyn Engine>> {
+        Ok(Box::new(SyncEngine { shared: self.0.clone(), stop: stop.clone(), done: Vec::new() }))
     }
 
-    fn perform(&mut self, request: &Request) -> (u64, io::Result<()>) {
+    fn grow(&self, size: u64) -> io::Result<()> {
+        self.0.image.grow(size)
+    }
+
+    fn frees_space(&self) -> bool {
+        !self.0.no_punch_hole.load(Ordering::Relaxed)
+    }
+}
+
+/// Serves a lane by positional vectored I/O on the calling thread, straight between image and guest RAM.
+#[derive(Debug)]
+pub struct SyncEngine {
+    shared: Arc<Shared>,
+    stop: Stop,
+    done: Vec<Completion>,
+}
+
+/// Why a request was not done wholly.
+#[derive(Debug)]
+enum Failure {
+    /// The host's error.
+    Host(io::Error),
+    /// The host's error as it brought data to stable storage.
+    Sync(io::Error),
+    Stopped,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Host(error)
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+impl SyncEngine {
+    /// The bytes done, and why these are not all.
+    fn perform(&self, request: &Request) -> (u64, Outcome) {
         let offset = request.offset;
         match &request.operation {
             Operation::Read(data) => {
                 let file = self.file_for(offset, data);
-                transfer(data.len(), |done| data.read_from(file, offset + done, done))
+                let read = |done, len| data.read_from(file, offset + done, done, len);
+                transfer(data.len(), &self.stop, read)
             }
-            Operation::Write { data, durable } => {
-                let (file, durable) = (self.file_for(offset, data), *durable && self.image.syncs());
-                transfer(data.len(), |done| data.write_to(file, offset + done, done, durable))
-            }
+            Operation::Write { data, durable } => self.write(offset, data, *durable),
             // Nothing to do, which fallocate takes for a mistake.
             Operation::Discard { len: 0 } | Operation::WriteZeroes { len: 0, .. } => (0, Ok(())),
             &Operation::Discard { len } => whole(len, self.discard(offset, len)),
@@ -56,40 +101,61 @@ impl SyncEngine {
         }
     }
 
-    /// The file to be used: past the page cache only where the host can do that with these buffers.
-    fn file_for(&self, offset: u64, buffers: &Buffers) -> &File {
-        match self.image.direct() {
-            Some((file, align)) if offset.is_multiple_of(align) && buffers.is_aligned(align) => {
-                file
+    fn write(&self, offset: u64, data: &Buffers, durable: bool) -> (u64, Outcome) {
+        let file = self.file_for(offset, data);
+        let durable = durable && self.shared.image.syncs();
+        let write =
+            |durable| move |done, len| data.write_to(file, offset + done, done, len, durable);
+        let (done, outcome) = transfer(data.len(), &self.stop, write(durable));
+        match outcome {
+            Err(Failure::Host(error)) if durable => {
+                // Either the bytes were not taken, which concerns this request alone, or they were taken and could not
+                // be brought to stable storage, and then the host may have dropped others, too. The error is the same;
+                // another try of the first step tells them apart.
+                match write(false)(done, PIECE) {
+                    Ok(_) => (done, Err(Failure::Sync(error))),
+                    Err(_) => (done, Err(Failure::Host(error))),
+                }
             }
-            _ => self.image.file(),
+            outcome => (done, outcome),
         }
     }
 
-    fn flush(&self) -> io::Result<()> {
+    /// The file to be used: past the page cache only where the host can do that with these buffers.
+    fn file_for(&self, offset: u64, buffers: &Buffers) -> &File {
+        match self.shared.image.direct() {
+            Some((file, align)) if offset.is_multiple_of(align) && buffers.is_aligned(align) => {
+                file
+            }
+            _ => self.shared.image.file(),
+        }
+    }
+
+    fn flush(&self) -> Outcome {
+        let image = &self.shared.image;
         // Nothing can have been written to an image that is open for reading only.
-        if self.image.read_only() || !self.image.syncs() {
+        if image.read_only() || !image.syncs() {
             return Ok(());
         }
-        self.image.file().sync_data()
+        image.file().sync_data().map_err(Failure::Sync)
     }
 
     /// A hint: where the host cannot free space, all stays as it is, and that is a success (virtio 1.2,
     /// 5.2.6.2).
-    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()> {
+    fn discard(&self, offset: u64, len: u64) -> Outcome {
         self.punch_hole(offset, len).map(drop)
     }
 
-    fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+    fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> Outcome {
         if unmap && self.punch_hole(offset, len)? {
             return Ok(());
         }
         if self.zero_range(offset, len)? {
             return Ok(());
         }
-        let file = self.image.file();
-        transfer(len, |done| {
-            let rest = usize::try_from(len - done).unwrap_or(usize::MAX).min(ZEROS.len());
+        let file = self.shared.image.file();
+        transfer(len, &self.stop, |done, len| {
+            let rest = usize::try_from(len).unwrap_or(usize::MAX).min(ZEROS.len());
             let zeros = ZEROS.get(..rest).unwrap_or(&ZEROS);
             file.write_at(zeros, offset + done).map(|n| n as u64)
         })
@@ -97,88 +163,96 @@ impl SyncEngine {
     }
 
     /// Whether the host made a hole, which reads as zeros.
-    fn punch_hole(&mut self, offset: u64, len: u64) -> io::Result<bool> {
+    fn punch_hole(&self, offset: u64, len: u64) -> Result<bool, Failure> {
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        unless_unsupported(&mut self.cannot.punch_hole, || {
-            fallocate(self.image.file(), mode, offset, len)
+        unless_unsupported(&self.shared.no_punch_hole, || {
+            fallocate(self.shared.image.file(), mode, offset, len)
         })
     }
 
     /// Whether the host made zeros.
-    fn zero_range(&mut self, offset: u64, len: u64) -> io::Result<bool> {
+    fn zero_range(&self, offset: u64, len: u64) -> Result<bool, Failure> {
         let mode = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
-        unless_unsupported(&mut self.cannot.zero_range, || {
-            fallocate(self.image.file(), mode, offset, len)
+        unless_unsupported(&self.shared.no_zero_range, || {
+            fallocate(self.shared.image.file(), mode, offset, len)
         })
     }
 }
 
 impl Engine for SyncEngine {
-    fn submit(&mut self, request: Request) {
-        let (transferred, result) = self.perform(&request);
-        self.done.push(Completion {
-            tag: request.tag,
-            transferred,
-            result: result.map_err(|source| BlockError::Host {
-                offset: request.offset + transferred,
-                source,
-            }),
+    fn push(&mut self, request: Request) {
+        let (transferred, outcome) = self.perform(&request);
+        let result = outcome.map_err(|failure| match failure {
+            Failure::Host(source) => {
+                BlockError::Host { offset: request.offset + transferred, source }
+            }
+            Failure::Sync(source) => BlockError::Sync(source),
+            Failure::Stopped => BlockError::Stopped,
         });
+        self.done.push(Completion { request, transferred, result });
     }
+
+    fn commit(&mut self) {}
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
         done.append(&mut self.done);
     }
 
-    fn wait(&mut self) {}
+    fn wait(&mut self, _limit: Duration) {}
 
-    fn grow(&mut self, size: u64) -> io::Result<()> {
-        self.image.grow(size)
-    }
-
-    fn wake(&self) -> Option<BorrowedFd<'_>> {
+    fn wake(&self) -> Option<Arc<EventFd>> {
         None
     }
 }
 
 /// What an operation without buffers has done: all or nothing.
-fn whole(len: u64, result: io::Result<()>) -> (u64, io::Result<()>) {
-    (if result.is_ok() { len } else { 0 }, result)
+fn whole(len: u64, outcome: Outcome) -> (u64, Outcome) {
+    (if outcome.is_ok() { len } else { 0 }, outcome)
 }
 
 /// Calls `fallocate` unless it is known to be of no use here. False where it is of no use.
 fn unless_unsupported(
-    cannot: &mut bool,
+    unsupported: &AtomicBool,
     mut fallocate: impl FnMut() -> rustix::io::Result<()>,
-) -> io::Result<bool> {
-    use rustix::io::Errno;
-    while !*cannot {
+) -> Result<bool, Failure> {
+    while !unsupported.load(Ordering::Relaxed) {
         match fallocate() {
             Ok(()) => return Ok(true),
             Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => *cannot = true,
-            Err(error) => return Err(error.into()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => unsupported.store(true, Ordering::Relaxed),
+            // A block device with sectors larger than 512 bytes takes only whole ones of its own: this range cannot be
+            // done so, another one can.
+            Err(Errno::INVAL) => return Ok(false),
+            Err(error) => return Err(Failure::Host(error.into())),
         }
     }
     Ok(false)
 }
 
-/// Moves `len` bytes by calling `step` with the count moved so far until all are moved: the host may move
-/// fewer than it was asked for, and that is no success. The bytes moved, and why it stopped if they are not all.
-fn transfer(len: u64, mut step: impl FnMut(u64) -> io::Result<u64>) -> (u64, io::Result<()>) {
+/// Moves `len` bytes by calling `step` with the count moved so far, and the most to be moved now, until all are moved:
+/// the host may move fewer than it was asked for, and that is no success. The bytes moved, and why it stopped if they
+/// are not all.
+fn transfer(
+    len: u64,
+    stop: &Stop,
+    mut step: impl FnMut(u64, u64) -> io::Result<u64>,
+) -> (u64, Outcome) {
     let mut done = 0;
     while done < len {
-        match step(done) {
+        if done > 0 && stop.is_stopped() {
+            return (done, Err(Failure::Stopped));
+        }
+        match step(done, (len - done).min(PIECE)) {
             Ok(0) => {
                 let error = io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "the image ends here: it was cut off while in use",
                 );
-                return (done, Err(error));
+                return (done, Err(error.into()));
             }
             Ok(n) => done += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return (done, Err(e)),
+            Err(e) => return (done, Err(e.into())),
         }
     }
     (done, Ok(()))
@@ -192,14 +266,18 @@ mod tests {
     fn play(len: u64, answers: &[Result<u64, i32>]) -> (u64, Option<io::ErrorKind>) {
         let mut answers = answers.iter();
         let mut expected = 0;
-        let (done, result) = transfer(len, |at| {
-            assert_eq!(at, expected);
+        let (done, outcome) = transfer(len, &Stop::default(), |at, most| {
+            assert_eq!((at, most), (expected, (len - expected).min(PIECE)));
             let answer = answers.next().expect("one call too many");
             expected += answer.unwrap_or(0);
             answer.map_err(io::Error::from_raw_os_error)
         });
         assert!(answers.next().is_none(), "stopped too early");
-        (done, result.err().map(|e| e.kind()))
+        let kind = |failure| match failure {
+            Failure::Host(error) => error.kind(),
+            other => panic!("{other:?}"),
+        };
+        (done, outcome.err().map(kind))
     }
 
     #[test]
@@ -207,6 +285,7 @@ mod tests {
         assert_eq!(play(0, &[]), (0, None));
         assert_eq!(play(10, &[Ok(10)]), (10, None));
         assert_eq!(play(10, &[Ok(3), Err(libc::EINTR), Ok(6), Ok(1)]), (10, None));
+        assert_eq!(play(2 * PIECE, &[Ok(PIECE), Ok(PIECE)]), (2 * PIECE, None));
     }
 
     #[test]
@@ -216,15 +295,28 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_cannot_do_is_asked_once() {
-        use rustix::io::Errno;
-        let mut cannot = false;
+    fn a_long_transfer_is_stopped_between_two_pieces() {
+        let stop = Stop::default();
+        let (done, outcome) = transfer(100 * PIECE, &stop, |at, most| {
+            if at == 2 * PIECE {
+                stop.stop();
+            }
+            Ok(most)
+        });
+        assert!(matches!((done, outcome), (done, Err(Failure::Stopped)) if done == 3 * PIECE));
+    }
+
+    #[test]
+    fn what_the_host_cannot_do_is_asked_once_and_what_it_cannot_do_here_each_time() {
+        let unsupported = AtomicBool::new(false);
         let mut answers =
-            [Err(Errno::INTR), Ok(()), Err(Errno::NOSPC), Err(Errno::OPNOTSUPP)].into_iter();
+            [Err(Errno::INTR), Ok(()), Err(Errno::NOSPC), Err(Errno::INVAL), Err(Errno::OPNOTSUPP)]
+                .into_iter();
         let mut ask =
-            || unless_unsupported(&mut cannot, || answers.next().expect("asked too often"));
+            || unless_unsupported(&unsupported, || answers.next().expect("asked too often"));
         assert!(ask().unwrap());
-        assert_eq!(ask().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(matches!(ask(), Err(Failure::Host(e)) if e.kind() == io::ErrorKind::StorageFull));
+        assert!(!ask().unwrap());
         assert!(!ask().unwrap());
         assert!(!ask().unwrap());
     }

@@ -1,32 +1,36 @@
 //! One suite that every engine passes, and the checks of [`Disk`].
 
 use std::fs;
+use std::time::Duration;
 
 use super::*;
 use crate::memory::GuestRam;
-use crate::testing::{FaultEngine, HeldEngine};
+use crate::testing::{FaultStorage, HeldStorage, LateStorage};
 
 fn ram() -> GuestRam {
     GuestRam::anonymous(&[(0, 64 << 10)]).unwrap()
 }
 
-/// A disk of `bytes` on each engine, and the path of its image.
-fn disks(bytes: &[u8], access: Access) -> Vec<(tempfile::TempDir, Disk)> {
+/// A lane to a disk of `bytes` on each engine, and the directory of its image.
+fn disks(bytes: &[u8], access: Access) -> Vec<(tempfile::TempDir, Lane)> {
     let cached = Opening::cached(access);
     let direct = Opening { direct: true, ..cached };
-    let kinds: [(Opening, fn(SyncEngine) -> Box<dyn Engine>); 4] = [
-        (cached, |engine| Box::new(engine)),
-        (direct, |engine| Box::new(engine)),
-        (cached, |engine| Box::new(FaultEngine::new(Box::new(engine)))),
-        (cached, |engine| Box::new(HeldEngine::new(Box::new(engine)))),
+    type Make = fn(ImageStorage) -> Box<dyn Storage>;
+    let kinds: [(Opening, Make); 5] = [
+        (cached, |storage| Box::new(storage)),
+        (direct, |storage| Box::new(storage)),
+        (cached, |storage| Box::new(FaultStorage::new(Box::new(storage)))),
+        (cached, |storage| Box::new(HeldStorage::new(Box::new(storage)))),
+        (cached, |storage| Box::new(LateStorage::new(Box::new(storage), Duration::ZERO))),
     ];
-    let disk = |(opening, make): (Opening, fn(SyncEngine) -> Box<dyn Engine>)| {
+    let disk = |(opening, make): (Opening, Make)| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("d.img");
         fs::write(&path, bytes).unwrap();
-        let engine = make(SyncEngine::new(Image::open(&path, opening).unwrap()));
+        let storage = make(ImageStorage::new(Image::open(&path, opening).unwrap()));
         let size = bytes.len() as u64;
-        (dir, Disk::new(engine, "a test's disk".into(), size, access == Access::ReadOnly))
+        let disk = Disk::new(storage, "a test's disk".into(), size, access == Access::ReadOnly);
+        (dir, disk.lane().unwrap())
     };
     kinds.into_iter().map(disk).collect()
 }
@@ -70,22 +74,23 @@ fn every_engine_completes_every_request_once_by_its_tag() {
             let buffers = Buffers::single(ram.clone(), 0x1000, 512).unwrap();
             // Every fourth one does not lie on the disk.
             let offset = if tag % 4 == 3 { 4096 } else { (tag % 8) * 512 };
-            disk.submit(Request { tag, operation: write(buffers), offset });
+            disk.push(Request { tag, operation: write(buffers), offset });
         }
+        disk.commit();
         let mut done = Vec::new();
         while done.len() < 20 {
-            disk.wait();
+            disk.wait(Duration::from_secs(10));
             disk.reap(&mut done);
         }
-        done.sort_by_key(|c| c.tag);
+        done.sort_by_key(|c| c.request.tag);
         for (tag, completion) in (0..).zip(&done) {
-            assert_eq!(completion.tag, tag);
+            assert_eq!(completion.request.tag, tag);
             assert_eq!(completion.result.is_err(), tag % 4 == 3);
             assert_eq!(completion.transferred, if tag % 4 == 3 { 0 } else { 512 });
         }
-        disk.wait();
+        disk.wait(Duration::from_secs(10));
         disk.reap(&mut done);
-        assert_eq!(done.len(), 20);
+        assert_eq!((done.len(), disk.in_flight(), disk.disk().in_flight()), (20, 0, 0));
     }
 }
 
@@ -123,7 +128,7 @@ fn a_read_only_disk_reads_and_flushes_but_never_writes() {
         ] {
             assert!(matches!(disk.run(operation, 0), Err(BlockError::ReadOnly)));
         }
-        assert!(matches!(disk.grow(1024), Err(GrowError::ReadOnly)));
+        assert!(matches!(disk.disk().grow(1024), Err(GrowError::ReadOnly)));
         disk.run(Operation::Read(buffers()), 0).unwrap();
         disk.run(Operation::Flush, 0).unwrap();
         assert_eq!(fs::read(dir.path().join("d.img")).unwrap(), [0x11; 512]);
@@ -175,10 +180,10 @@ fn every_engine_leaves_old_bytes_or_zeros_where_it_discards_and_the_rest_alone()
 fn every_engine_grows_its_image_by_zeros() {
     for (dir, mut disk) in disks(&[0x11; 1000], Access::ReadWrite) {
         for size in [0, 999, 1000] {
-            assert!(matches!(disk.grow(size), Err(GrowError::NotLarger { now: 1000, .. })));
+            assert!(matches!(disk.disk().grow(size), Err(GrowError::NotLarger { now: 1000, .. })));
         }
-        disk.grow(3000).unwrap();
-        assert_eq!(disk.size(), 3000);
+        disk.disk().grow(3000).unwrap();
+        assert_eq!(disk.disk().size(), 3000);
         disk.run(write(Buffers::single(ram(), 0, 10).unwrap()), 2990).unwrap();
         assert!(disk.run(write(Buffers::single(ram(), 0, 10).unwrap()), 2991).is_err());
         let expected = [&[0x11; 1000][..], &[0; 2000]].concat();
@@ -258,7 +263,7 @@ fn what_an_image_holds_is_never_looked_at() {
         let mut bytes = vec![0x11; 4096];
         bytes[..magic.len()].copy_from_slice(magic);
         for (dir, mut disk) in disks(&bytes, Access::ReadWrite) {
-            assert_eq!(disk.size(), 4096);
+            assert_eq!(disk.disk().size(), 4096);
             let ram = ram();
             disk.run(Operation::Read(Buffers::single(ram.clone(), 0, 4096).unwrap()), 0).unwrap();
             let mut found = vec![0; 4096];

@@ -1,11 +1,13 @@
 //! The device on the bus: each access is decoded, taken by the protocol, traced, and complained of.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::protocol::Protocol;
 use super::registers::Register;
 use super::ring::EntrySize;
-use super::server::{Server, Stop};
+use super::server::Server;
 use super::words::{Breach, Effect, meaning_of_value};
 use crate::block::Disk;
 use crate::bus::BusDevice;
@@ -18,13 +20,23 @@ const NAME: &str = "svirtb";
 
 /// A svirtb device: to be put on the bus at [`super::BASE`], [`super::LEN`] bytes long.
 ///
-/// A write to queue_head returns when all entries are finished. Whoever may have to end that early takes
-/// [`Device::stop_handle`] before the device goes onto the bus.
+/// A write to queue_head returns when all entries are finished; [`crate::block::Stop`] of its disk ends that early. Other
+/// vCPUs read registers meanwhile without waiting; their writes wait.
 #[derive(Debug)]
 pub struct Device {
+    inner: Mutex<Inner>,
+    /// What the registers read, in the order of [`Register::ALL`].
+    shown: [AtomicU32; Register::ALL.len()],
+    complaints: Complaints,
+    tracer: Tracer,
+    entry_size: EntrySize,
+    straddling_writes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Inner {
     protocol: Protocol,
     server: Server,
-    entry_size: EntrySize,
 }
 
 impl Device {
@@ -32,25 +44,69 @@ impl Device {
     ///
     /// svirtb cannot tell a guest the size of the disk nor that it is read-only: reads past the end leave the
     /// buffer as it is, writes to a read-only disk are errors.
-    pub fn new(disk: Disk, ram: GuestRam, entry_size: EntrySize, tracer: Tracer) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Where the host does not give what the disk's engine needs.
+    pub fn new(
+        disk: &Disk,
+        ram: GuestRam,
+        entry_size: EntrySize,
+        tracer: Tracer,
+    ) -> io::Result<Self> {
         let complaints = Complaints::new(NAME.into());
-        let server = Server::new(disk, ram, tracer, complaints);
-        Self { protocol: Protocol::default(), server, entry_size }
-    }
-
-    /// What ends a doorbell early, from any thread: for the machine's owner, who wants to stop.
-    pub fn stop_handle(&self) -> Stop {
-        self.server.stop.clone()
+        let server = Server::new(disk, ram, tracer.clone(), complaints.clone())?;
+        let device = Self {
+            inner: Mutex::new(Inner { protocol: Protocol::default(), server }),
+            shown: Default::default(),
+            complaints,
+            tracer,
+            entry_size,
+            straddling_writes: AtomicU64::new(0),
+        };
+        device.show(&device.inner().protocol);
+        Ok(device)
     }
 
     /// The complaints about the driver so far.
     pub const fn complaints(&self) -> &Complaints {
-        &self.server.complaints
+        &self.complaints
     }
 
     /// How many writes were stored in part, because the disk ended within them. Only the first was warned of.
-    pub const fn straddling_writes(&self) -> u64 {
-        self.server.straddling_writes()
+    pub fn straddling_writes(&self) -> u64 {
+        self.straddling_writes.load(Ordering::Relaxed)
+    }
+
+    /// Goes on with a doorbell whose entry found the host full; without effect where there is none. For the machine's
+    /// owner, before the guest runs again.
+    pub fn go_on(&self) {
+        let mut inner = self.inner();
+        self.serve(&mut inner);
+    }
+
+    fn serve(&self, inner: &mut Inner) {
+        let Inner { protocol, server } = inner;
+        protocol.serve(|ring, tail, head| server.serve(ring, tail, head));
+        self.straddling_writes.store(server.straddling_writes(), Ordering::Relaxed);
+        self.show(protocol);
+    }
+
+    /// Publishes what the registers read, so that a read takes no lock.
+    fn show(&self, protocol: &Protocol) {
+        for (shown, register) in self.shown.iter().zip(Register::ALL) {
+            shown.store(protocol.read(register), Ordering::Release);
+        }
+    }
+
+    fn value(&self, register: Register) -> u32 {
+        let mut shown = Register::ALL.iter().zip(&self.shown);
+        let shown = shown.find(|(known, _)| **known == register);
+        shown.map_or(0, |(_, value)| value.load(Ordering::Acquire))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn trace(
@@ -60,8 +116,8 @@ impl Device {
         value: u32,
         meaning: impl FnOnce() -> String,
     ) {
-        self.server.tracer.emit(|| Event::Register {
-            device: Arc::clone(self.server.complaints.device()),
+        self.tracer.emit(|| Event::Register {
+            device: Arc::clone(self.complaints.device()),
             register,
             direction,
             value,
@@ -69,17 +125,17 @@ impl Device {
         });
     }
 
-    fn complain(&mut self, breach: &Breach) {
-        self.server.complaints.say(breach.rule(), format_args!("{breach}"));
+    fn complain(&self, breach: &Breach) {
+        self.complaints.say(breach.rule(), format_args!("{breach}"));
     }
 }
 
 impl BusDevice for Device {
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
+    fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
         match Register::decode(offset, data.len()) {
             Ok(register) => {
-                let value = self.protocol.read(register);
+                let value = self.value(register);
                 data.copy_from_slice(&value.to_le_bytes());
                 self.trace(register.name(), Direction::Read, value, || {
                     meaning_of_value(register, value)
@@ -93,24 +149,26 @@ impl BusDevice for Device {
         }
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) {
+    fn write(&self, offset: u64, data: &[u8]) {
         let value = low_bits(data);
-        let (name, result) = match Register::decode(offset, data.len()) {
-            Ok(register) => {
-                let Self { protocol, server, entry_size } = self;
-                (register.name(), protocol.write(register, value, &server.ram, *entry_size))
+        let register = match Register::decode(offset, data.len()) {
+            Ok(register) => register,
+            Err(error) => {
+                let breach = Breach::Access(error);
+                self.trace("no register", Direction::Write, value, || breach.to_string());
+                return self.complain(&breach);
             }
-            Err(error) => ("no register", Err(Breach::Access(error))),
         };
-        self.trace(name, Direction::Write, value, || match &result {
+        let mut inner = self.inner();
+        let Inner { protocol, server } = &mut *inner;
+        let result = protocol.write(register, value, &server.ram, self.entry_size);
+        self.show(protocol);
+        self.trace(register.name(), Direction::Write, value, || match &result {
             Ok(effect) => effect.to_string(),
             Err(breach) => breach.to_string(),
         });
         match result {
-            Ok(Effect::HandedOver { .. }) => {
-                let Self { protocol, server, .. } = self;
-                protocol.serve(|ring, tail, head| server.serve(ring, tail, head));
-            }
+            Ok(Effect::HandedOver { .. }) => self.serve(&mut inner),
             Ok(
                 Effect::BegunAnew { .. }
                 | Effect::Configuring

@@ -138,6 +138,14 @@ pub(super) enum EntryError {
 }
 
 impl EntryError {
+    /// What an error of the disk means for an entry.
+    pub(super) fn of_host(error: BlockError) -> Self {
+        match error {
+            BlockError::Stopped => Self::Stopped,
+            error => Self::Host(error),
+        }
+    }
+
     /// The rule under which the error is counted.
     pub(super) const fn rule(&self) -> Rule {
         match self {

@@ -34,7 +34,6 @@ mod words;
 pub use device::Device;
 pub use registers::{AccessError, Register, Status};
 pub use ring::EntrySize;
-pub use server::Stop;
 
 /// The guest-physical address of the registers (section 4).
 pub const BASE: u64 = 0xcafe_0000;

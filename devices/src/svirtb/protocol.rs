@@ -5,7 +5,7 @@
 
 use super::registers::{Register, Status};
 use super::ring::{EntrySize, Ring};
-use super::server::BatchEnd;
+use super::server::{BatchEnd, End};
 use super::words::{Breach, Effect};
 use crate::memory::GuestRam;
 
@@ -112,10 +112,12 @@ impl Protocol {
         if queue_head == queue_tail {
             return;
         }
-        let BatchEnd { tail, failed } = serve(ring, *queue_tail, *queue_head);
+        let BatchEnd { tail, end } = serve(ring, *queue_tail, *queue_head);
         *queue_tail = tail;
-        if failed {
-            *state = State::Error;
+        match end {
+            // What waits for room is served from tail on when there is some.
+            End::Done | End::NoRoom => {}
+            End::Failed => *state = State::Error,
         }
     }
 

@@ -6,16 +6,20 @@
 //!
 //! **Bound.** The guest waits in its register write for as long as its entries take, and how long that is, is
 //! its own affair: 4096 entries of 1 MiB are legal, and no limit would tell them from spite. But the machine's
-//! owner never waits that long: [`Stop`] ends the batch between two entries and between two pieces of one, so
-//! after at most [`PIECE`] bytes of I/O and the flush.
+//! owner never waits that long: [`crate::block::Stop`] ends the batch between two entries and between two pieces of
+//! one, so after at most [`PIECE`] bytes of I/O and the flush.
+//!
+//! **A full host.** Where the disk has a [`crate::block::FullAlarm`], a write that finds the host full stays in the
+//! ring: the doorbell ends there, tail stands at the entry, and the alarm pauses the machine before the guest sees that.
+//! It goes on from tail when there is room.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::entry::{Command, Entry, EntryError, Plan};
 use super::ring::{Ring, Settled};
-use crate::block::{BlockError, Disk, Operation};
+use crate::block::{BlockError, Disk, Lane, Operation};
 use crate::complaints::{Complaints, Rule};
 use crate::memory::{Buffers, GuestRam};
 use crate::trace::{Event, Tracer};
@@ -27,59 +31,52 @@ const STRIDES_TOLD: u32 = 8;
 /// The rule of the complaint about a write that was stored in part.
 pub(super) const STRADDLES: Rule = "svirtb 2.2.1, a write ends on the disk";
 
-/// Ends the doorbell that is being served, and refuses all later ones. Clones share it.
-///
-/// For the machine's owner, on any thread: it takes no lock, where the device itself is locked by the vCPU
-/// that rang.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// Stops. The entry being served is given up, the status becomes RESET. There is no way back.
-    pub fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// # Errors
-    ///
-    /// Where it is stopped.
-    fn check(&self) -> Result<(), EntryError> {
-        if self.0.load(Ordering::Relaxed) { Err(EntryError::Stopped) } else { Ok(()) }
-    }
-}
-
 /// Where a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BatchEnd {
     /// The index after the last entry that is finished and on stable storage.
     pub(super) tail: u32,
-    /// Whether that is not the head, because something went wrong.
-    pub(super) failed: bool,
+    /// Why it ended.
+    pub(super) end: End,
+}
+
+/// Why a batch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// All entries are finished.
+    Done,
+    /// An entry is wrong, or the host failed.
+    Failed,
+    /// An entry waits for room on the host.
+    NoRoom,
+}
+
+/// Why an entry is not finished. It was said already.
+enum Unfinished {
+    Failed,
+    NoRoom,
 }
 
 /// What stands behind the ring, and outlives every reset of the protocol.
 #[derive(Debug)]
 pub(super) struct Server {
-    pub(super) disk: Disk,
+    lane: Lane,
     pub(super) ram: GuestRam,
     pub(super) tracer: Tracer,
     pub(super) complaints: Complaints,
-    pub(super) stop: Stop,
     strides_told: u32,
     straddling_writes: u64,
 }
 
 impl Server {
-    pub(super) fn new(disk: Disk, ram: GuestRam, tracer: Tracer, complaints: Complaints) -> Self {
-        Self {
-            disk,
-            ram,
-            tracer,
-            complaints,
-            stop: Stop::default(),
-            strides_told: 0,
-            straddling_writes: 0,
-        }
+    pub(super) fn new(
+        disk: &Disk,
+        ram: GuestRam,
+        tracer: Tracer,
+        complaints: Complaints,
+    ) -> io::Result<Self> {
+        let lane = disk.lane()?;
+        Ok(Self { lane, ram, tracer, complaints, strides_told: 0, straddling_writes: 0 })
     }
 
     /// How many writes were stored in part, because the disk ended within them.
@@ -90,14 +87,21 @@ impl Server {
     /// Serves the entries of `ring` from `tail` up to `head`.
     pub(super) fn serve(&mut self, ring: &mut Ring, tail: u32, head: u32) -> BatchEnd {
         let mut first_write = None;
-        let mut at = tail;
+        let (mut at, mut end) = (tail, End::Done);
         while at != head {
             match self.entry(ring, at) {
                 Ok(plan) if plan.command == Command::Write && plan.bytes > 0 => {
                     first_write.get_or_insert(at);
                 }
                 Ok(_) => {}
-                Err(()) => break,
+                Err(Unfinished::Failed) => {
+                    end = End::Failed;
+                    break;
+                }
+                Err(Unfinished::NoRoom) => {
+                    end = End::NoRoom;
+                    break;
+                }
             }
             at = ring.after(at);
         }
@@ -105,13 +109,13 @@ impl Server {
             && let Err(error) = self.flush()
         {
             self.flush_failed(first, &EntryError::Flush(error));
-            at = first;
+            (at, end) = (first, End::Failed);
         }
-        BatchEnd { tail: at, failed: at != head }
+        BatchEnd { tail: at, end }
     }
 
-    /// Serves one entry; what was done for it. Where it cannot be served, that is told already.
-    fn entry(&mut self, ring: &mut Ring, index: u32) -> Result<Plan, ()> {
+    /// Serves one entry; what was done for it.
+    fn entry(&mut self, ring: &mut Ring, index: u32) -> Result<Plan, Unfinished> {
         let (settled, fetched) = ring.fetch(&self.ram, index);
         if let Some(settled) = settled {
             self.tell_stride(settled);
@@ -120,6 +124,12 @@ impl Server {
             Ok(entry) => (Some(entry), self.perform(&entry)),
             Err(error) => (None, Err(EntryError::Unreadable(error))),
         };
+        if let Err(EntryError::Host(error)) = &result
+            && let (Some(full), Some(alarm)) = (error.no_room(), self.lane.disk().full_alarm())
+        {
+            alarm.raise(self.lane.disk().name(), full);
+            return Err(Unfinished::NoRoom);
+        }
         self.tracer.emit(|| traced(&self.complaints, index, entry, &result));
         match (result, entry) {
             (Ok(plan), Some(entry)) if plan.command == Command::Write => {
@@ -132,7 +142,7 @@ impl Server {
             (Err(error), entry) => {
                 let entry = Described { ring, index, entry };
                 self.complain(index, &entry, &error);
-                Err(())
+                Err(Unfinished::Failed)
             }
         }
     }
@@ -144,21 +154,23 @@ impl Server {
     /// Why the entry is not finished. Nothing was moved, except where the host failed or the machine was
     /// stopped on the way.
     fn perform(&mut self, entry: &Entry) -> Result<Plan, EntryError> {
-        self.stop.check()?;
-        let plan = entry.plan(&self.ram, self.disk.size(), self.disk.read_only())?;
+        let disk = self.lane.disk();
+        if disk.is_stopped() {
+            return Err(EntryError::Stopped);
+        }
+        let plan = entry.plan(&self.ram, disk.size(), disk.read_only())?;
         // What lies in RAM and on the disk does not wrap.
         let mut rest = Buffers::single(self.ram.clone(), entry.addr, plan.bytes)
             .map_err(EntryError::Buffer)?;
         let mut offset = plan.offset;
         while !rest.is_empty() {
-            self.stop.check()?;
             let behind = rest.split_off(PIECE);
             let bytes = rest.len();
             let operation = match plan.command {
                 Command::Read => Operation::Read(rest),
                 Command::Write => Operation::Write { data: rest, durable: false },
             };
-            self.disk.run(operation, offset).map_err(EntryError::Host)?;
+            self.lane.run(operation, offset).map_err(EntryError::of_host)?;
             offset = offset.saturating_add(bytes);
             rest = behind;
         }
@@ -166,7 +178,7 @@ impl Server {
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
-        self.disk.run(Operation::Flush, 0)
+        self.lane.run(Operation::Flush, 0)
     }
 
     fn flush_failed(&mut self, first: u32, error: &EntryError) {
@@ -192,7 +204,7 @@ impl Server {
     fn straddled(&mut self, index: u32, entry: &Entry, stored: u64) {
         self.straddling_writes = self.straddling_writes.saturating_add(1);
         if self.straddling_writes == 1 {
-            let (size, sector, disk) = (entry.size, entry.sector, self.disk.size());
+            let (size, sector, disk) = (entry.size, entry.sector, self.lane.disk().size());
             self.complaints.say(
                 STRADDLES,
                 format_args!(

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::block::{BlockError, Completion, Engine, Operation, Request};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::block::{BlockError, Completion, Engine, Operation, Request, Stop, Storage};
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,48 +33,81 @@ impl Faults {
     }
 }
 
-/// Hands requests to another engine, except those that its plan lets fail.
+/// Storage whose requests, and growth, fail where a plan says so.
 #[derive(Debug)]
-pub struct FaultEngine {
-    inner: Box<dyn Engine>,
+pub struct FaultStorage {
+    inner: Box<dyn Storage>,
     faults: Faults,
-    failed: Vec<Completion>,
 }
 
-impl FaultEngine {
-    /// An engine in front of `inner` that does all requests, until [`FaultEngine::faults`] says otherwise.
-    pub fn new(inner: Box<dyn Engine>) -> Self {
-        Self { inner, faults: Faults::default(), failed: Vec::new() }
+impl FaultStorage {
+    /// Storage in front of `inner` that does all requests, until [`FaultStorage::faults`] says otherwise.
+    pub fn new(inner: Box<dyn Storage>) -> Self {
+        Self { inner, faults: Faults::default() }
     }
 
-    /// The plan, to be filled while the engine works.
+    /// The plan, to be filled while the storage is used.
     pub fn faults(&self) -> Faults {
         self.faults.clone()
     }
 }
 
-impl Engine for FaultEngine {
-    fn submit(&mut self, mut request: Request) {
+impl Storage for FaultStorage {
+    fn engine(&self, stop: &Stop) -> io::Result<Box<dyn Engine>> {
+        let (inner, faults) = (self.inner.engine(stop)?, self.faults.clone());
+        Ok(Box::new(FaultEngine { inner, faults, failed: Vec::new() }))
+    }
+
+    fn grow(&self, size: u64) -> io::Result<()> {
         match self.faults.next() {
-            Fault::None => self.inner.submit(request),
+            Fault::None => self.inner.grow(size),
+            Fault::After(_, errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    fn frees_space(&self) -> bool {
+        self.inner.frees_space()
+    }
+}
+
+/// Hands requests to another engine, except those that the plan lets fail.
+#[derive(Debug)]
+struct FaultEngine {
+    inner: Box<dyn Engine>,
+    faults: Faults,
+    failed: Vec<Completion>,
+}
+
+impl Engine for FaultEngine {
+    fn push(&mut self, request: Request) {
+        match self.faults.next() {
+            Fault::None => self.inner.push(request),
             Fault::After(bytes, errno) => {
-                let (tag, offset) = (request.tag, request.offset);
-                let transferred = cut(&mut request.operation, bytes);
+                let source = io::Error::from_raw_os_error(errno);
+                let mut part = request.clone();
+                let transferred = cut(&mut part.operation, bytes);
                 if transferred > 0 {
-                    self.inner.submit(request);
+                    self.inner.push(part);
+                    self.inner.commit();
                     let mut done = Vec::new();
                     while done.is_empty() {
-                        self.inner.wait();
+                        self.inner.wait(Duration::from_secs(1));
                         self.inner.reap(&mut done);
                     }
-                    self.failed.extend(done.into_iter().filter(|c| c.tag != tag));
+                    self.failed.extend(done.into_iter().filter(|c| c.request.tag != request.tag));
                 }
-                let source = io::Error::from_raw_os_error(errno);
-                let offset = offset + transferred;
-                let result = Err(BlockError::Host { offset, source });
-                self.failed.push(Completion { tag, transferred, result });
+                let offset = request.offset + transferred;
+                let error = match request.operation {
+                    Operation::Flush => BlockError::Sync(source),
+                    _ => BlockError::Host { offset, source },
+                };
+                self.failed.push(Completion { request, transferred, result: Err(error) });
             }
         }
+    }
+
+    fn commit(&mut self) {
+        self.inner.commit();
     }
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
@@ -80,20 +115,13 @@ impl Engine for FaultEngine {
         self.inner.reap(done);
     }
 
-    fn wait(&mut self) {
+    fn wait(&mut self, limit: Duration) {
         if self.failed.is_empty() {
-            self.inner.wait();
+            self.inner.wait(limit);
         }
     }
 
-    fn grow(&mut self, size: u64) -> io::Result<()> {
-        match self.faults.next() {
-            Fault::None => self.inner.grow(size),
-            Fault::After(_, errno) => Err(io::Error::from_raw_os_error(errno)),
-        }
-    }
-
-    fn wake(&self) -> Option<BorrowedFd<'_>> {
+    fn wake(&self) -> Option<Arc<EventFd>> {
         self.inner.wake()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::irq::IrqLine;
+use crate::irq::{IrqLine, Wake};
 
 /// Counts how often it was raised. Clones share the count.
 #[derive(Debug, Clone, Default)]
@@ -19,5 +19,11 @@ impl CountingLine {
 impl IrqLine for CountingLine {
     fn raise(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Wake for CountingLine {
+    fn wake(&self) {
+        self.raise();
     }
 }

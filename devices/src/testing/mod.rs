@@ -1,11 +1,12 @@
 //! What plays the guest, and the guest's host, in tests: drivers for both protocols, an interrupt line that
-//! counts, engines that fail, hold back or remember, and machines whose right answers are known.
+//! counts, storage that fails, holds back, finishes late or remembers, and machines whose right answers are known.
 
 mod fault;
 pub mod fuzz;
 mod held;
 mod input;
 mod irq;
+mod late;
 mod log_lines;
 pub mod oracle;
 mod svirtb_driver;
@@ -14,11 +15,12 @@ pub mod virtio_driver;
 pub mod virtio_ring;
 mod watched;
 
-pub use fault::{Fault, FaultEngine, Faults};
-pub use held::{Held, HeldEngine};
+pub use fault::{Fault, FaultStorage, Faults};
+pub use held::{Held, HeldStorage};
 pub use irq::CountingLine;
+pub use late::LateStorage;
 pub use log_lines::LogLines;
 pub use svirtb_driver::{SvirtbDriver, SvirtbEntry, SvirtbRefused, SvirtbRing};
 pub use virtio_driver::VirtioDriver;
 pub use virtio_ring::Ring;
-pub use watched::{WatchedEngine, WatchedImage};
+pub use watched::WatchedImage;

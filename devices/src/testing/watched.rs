@@ -2,10 +2,12 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::block::{BlockError, Completion, Engine, Operation, Request};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::block::{BlockError, Completion, Disk, Engine, Operation, Request, Stop, Storage};
 
 type Hook = Box<dyn FnMut(&Request) + Send>;
 
@@ -35,9 +37,10 @@ impl WatchedImage {
         image
     }
 
-    /// An engine that serves it.
-    pub fn engine(&self) -> WatchedEngine {
-        WatchedEngine { image: self.clone(), done: Vec::new() }
+    /// The disk in it, writable, of all its bytes.
+    pub fn disk(&self) -> Disk {
+        let size = self.lock().bytes.len() as u64;
+        Disk::new(Box::new(self.clone()), "in memory".into(), size, false)
     }
 
     /// What a reader of the image sees now.
@@ -81,8 +84,33 @@ impl WatchedImage {
     }
 }
 
-/// Serves a [`WatchedImage`]; a request is finished when `submit` returns.
-pub struct WatchedEngine {
+impl std::fmt::Debug for WatchedImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WatchedImage")
+    }
+}
+
+impl Storage for WatchedImage {
+    fn engine(&self, _: &Stop) -> io::Result<Box<dyn Engine>> {
+        Ok(Box::new(WatchedEngine { image: self.clone(), done: Vec::new() }))
+    }
+
+    fn grow(&self, size: u64) -> io::Result<()> {
+        let size = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let mut inner = self.lock();
+        inner.bytes.resize(size, 0);
+        inner.stable.resize(size, 0);
+        inner.log.push(format!("grow to {size}"));
+        Ok(())
+    }
+
+    fn frees_space(&self) -> bool {
+        true
+    }
+}
+
+/// Serves a [`WatchedImage`]; a request is finished when `push` returns.
+struct WatchedEngine {
     image: WatchedImage,
     done: Vec<Completion>,
 }
@@ -142,37 +170,29 @@ fn describe(operation: &Operation, offset: u64) -> String {
 }
 
 impl Engine for WatchedEngine {
-    fn submit(&mut self, request: Request) {
+    fn push(&mut self, request: Request) {
         let mut inner = self.image.lock();
         if let Some(hook) = &mut inner.hook {
             hook(&request);
         }
-        let Request { tag, operation, offset } = request;
-        let len = operation.len();
-        inner.log.push(describe(&operation, offset));
+        let (len, offset) = (request.operation.len(), request.offset);
+        inner.log.push(describe(&request.operation, offset));
         inner.moved += len;
-        let done = inner.hollow || inner.perform(&operation, offset).is_some();
+        let done = inner.hollow || inner.perform(&request.operation, offset).is_some();
         let error = || BlockError::Host { offset, source: io::ErrorKind::InvalidInput.into() };
         let (transferred, result) = if done { (len, Ok(())) } else { (0, Err(error())) };
-        self.done.push(Completion { tag, transferred, result });
+        self.done.push(Completion { request, transferred, result });
     }
+
+    fn commit(&mut self) {}
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
         done.append(&mut self.done);
     }
 
-    fn wait(&mut self) {}
+    fn wait(&mut self, _: Duration) {}
 
-    fn grow(&mut self, size: u64) -> io::Result<()> {
-        let size = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let mut inner = self.image.lock();
-        inner.bytes.resize(size, 0);
-        inner.stable.resize(size, 0);
-        inner.log.push(format!("grow to {size}"));
-        Ok(())
-    }
-
-    fn wake(&self) -> Option<BorrowedFd<'_>> {
+    fn wake(&self) -> Option<Arc<EventFd>> {
         None
     }
 }

@@ -1,5 +1,11 @@
 //! What a kind of device (block, some day others) is to its transport.
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmm_sys_util::eventfd::EventFd;
+
 use super::interrupt::Notifier;
 use super::queue::SplitQueue;
 use crate::block::GrowError;
@@ -12,21 +18,46 @@ pub struct Activation {
     pub features: u64,
     /// The device's queues, by index; none where the driver did not make one ready.
     pub queues: Vec<Option<SplitQueue>>,
-    /// Where to say that buffers were used.
+    /// Signals the driver that buffers were used.
     pub notifier: Notifier,
 }
 
-/// How much of a queue was served.
+/// What one call of [`VirtioDevice::service`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Served {
-    /// All. The driver rings for whatever it adds from now on.
+    /// The queue has no more work. The driver rings for whatever it adds from now on.
     All,
-    /// As much as one call may. There may be more, for which no doorbell comes.
+    /// As much as one call may do. The queue may have more work, for which no doorbell comes.
     Some,
+    /// The device has no such live queue.
+    NotLive,
+}
+
+/// A queue did not become quiet within the limit: a request of it is still with the host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{disk}: the host has not finished {requests} within {}", Seconds(*.limit))]
+pub struct Stuck {
+    /// What messages call the disk.
+    pub disk: String,
+    /// "3 requests of queue 0".
+    pub requests: String,
+    /// How long the device waited.
+    pub limit: Duration,
+}
+
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s", self.0.as_secs_f64())
+    }
 }
 
 /// A kind of virtio device, without its transport.
-pub trait VirtioDevice: Send {
+///
+/// All calls take `&self`, as several vCPUs and the host's I/O thread use a device at the same time. Only
+/// [`VirtioDevice::service`] and the calls that say so wait for I/O.
+pub trait VirtioDevice: Send + Sync {
     /// Where the device complains about its driver; its transport does so at the same place.
     fn complaints(&self) -> &Complaints;
     /// The device's id (virtio 1.2, 5).
@@ -38,26 +69,55 @@ pub trait VirtioDevice: Send {
     /// Fills `data` from the configuration space at `offset` bytes; zeros past its end.
     fn read_config(&self, offset: u64, data: &mut [u8]);
     /// Takes what the driver wrote into the configuration space at `offset` bytes. False where nothing there
-    /// can be written.
-    fn write_config(&mut self, offset: u64, data: &[u8]) -> bool;
+    /// can be written. May wait for I/O, as far as the write itself asks for it.
+    fn write_config(&self, offset: u64, data: &[u8]) -> bool;
     /// The driver's features are settled (FEATURES_OK, which the legacy interface does not have), and the configuration
     /// space is as they want it.
-    fn features_settled(&mut self, _features: u64) {}
+    fn features_settled(&self, _features: u64) {}
     /// Goes live (DRIVER_OK). Never called twice without [`VirtioDevice::reset`] in between.
-    fn activate(&mut self, activation: Activation);
-    /// Serves a queue: all that is available, but never more than the queue has entries, so that a guest that
-    /// keeps adding cannot keep the caller here. Without effect where there is no such queue.
-    fn service(&mut self, queue: u16) -> Served;
+    fn activate(&self, activation: Activation);
+    /// Serves a queue: answers what the host has finished, then takes what is available, but never more than the queue
+    /// has entries, nor more bytes than a limit of the device's, so that a guest that keeps adding cannot keep the
+    /// caller here. Where another thread serves the queue at this moment, that thread looks again, and this call
+    /// returns at once.
+    fn service(&self, queue: u16) -> Served;
     /// Takes one queue into use again after [`VirtioDevice::stop_queue`] (2.6.1).
-    fn start_queue(&mut self, index: u16, queue: SplitQueue);
-    /// Makes the device `bytes` large, as the host's user asks. True where the configuration space changed.
+    fn start_queue(&self, index: u16, queue: SplitQueue);
+    /// Makes the device `bytes` large, as the host's user asks. True where the configuration space changed. Waits until
+    /// the device is quiet.
     ///
     /// # Errors
     ///
     /// Where it cannot be; nothing has changed then.
-    fn resize(&mut self, bytes: u64) -> Result<bool, GrowError>;
-    /// Takes one queue out of use: when this returns, the device touches it no more.
-    fn stop_queue(&mut self, queue: u16);
-    /// Takes all queues out of use, and forgets what the driver said.
-    fn reset(&mut self);
+    fn resize(&self, bytes: u64) -> Result<bool, GrowError>;
+    /// Takes one queue out of use: when this returns `Ok`, the device touches it no more.
+    ///
+    /// # Errors
+    ///
+    /// Where the host does not finish what is in flight. The device answers nothing on the queue any more, but its
+    /// buffers may still be written.
+    fn stop_queue(&self, queue: u16) -> Result<(), Stuck>;
+    /// Takes all queues out of use, and forgets what the driver said. When this returns `Ok`, the device touches no
+    /// guest memory any more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VirtioDevice::stop_queue`].
+    fn reset(&self) -> Result<(), Stuck>;
+
+    /// From now on takes no new request off a queue; what is in flight is finished and answered. For a machine that is
+    /// to be paused.
+    fn hold(&self);
+    /// Waits until nothing is in flight. Requests that wait for room on the host do not count: they are kept.
+    ///
+    /// # Errors
+    ///
+    /// Where the host does not finish what is in flight.
+    fn quiesce(&self) -> Result<(), Stuck>;
+    /// Ends [`VirtioDevice::hold`]: tries the requests again that wait for room on the host, then takes new ones. The
+    /// caller then serves all queues, as doorbells may have come meanwhile.
+    fn release(&self);
+    /// For each queue, by index, what becomes readable when the host has finished requests of it:
+    /// [`VirtioDevice::service`] then answers them. None for a queue whose requests finish inside `service`.
+    fn wakes(&self) -> Vec<Option<Arc<EventFd>>>;
 }

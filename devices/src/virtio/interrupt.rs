@@ -65,15 +65,28 @@ impl Notifier {
         self.status() & DEVICE_NEEDS_RESET != 0
     }
 
-    /// InterruptACK: these reasons were dealt with.
+    /// InterruptACK: the driver has handled these reasons. The line is deasserted when none is left (4.2.3.4). Takes no
+    /// lock, so it never waits for a queue that is being served.
     pub fn acknowledge(&self, bits: u32) {
-        self.word(INTERRUPT_STATUS).fetch_and(!bits.to_le(), Ordering::AcqRel);
+        let before = self.word(INTERRUPT_STATUS).fetch_and(!bits.to_le(), Ordering::AcqRel);
+        if u32::from_le(before) & !bits == 0 {
+            self.deassert();
+        }
     }
 
     /// As after power-on.
     pub fn reset(&self) {
         self.word(INTERRUPT_STATUS).store(0, Ordering::Release);
         self.word(STATUS).store(0, Ordering::Release);
+        self.deassert();
+    }
+
+    fn deassert(&self) {
+        self.0.line.lower();
+        // A queue may have used buffers, and asserted the line, just before it was deasserted here.
+        if self.pending() != 0 {
+            self.0.line.raise();
+        }
     }
 
     fn interrupt(&self, bits: u32) {

@@ -172,17 +172,24 @@ fn a_host_that_cannot_flush_takes_tail_back_to_the_first_write() {
     assert_eq!(m.image.stable(), numbered(4));
     assert_eq!(
         m.complaint(),
-        "entry 1: the writes from this entry on may not be on stable storage: the host failed at byte 0: \
-         Input/output error (os error 5); queue_tail stands at 1, the status is now RESET [the host serves \
-         the image]"
+        "entry 1: the writes from this entry on may not be on stable storage: the host failed to bring data to \
+         stable storage: Input/output error (os error 5); queue_tail stands at 1, the status is now RESET [the \
+         host serves the image]"
     );
     let outcomes = m.outcomes();
     assert_eq!(outcomes.len(), 5);
     assert!(outcomes[4].starts_with("1 flush: the writes from this entry on"), "{outcomes:?}");
-    // The next batch does not inherit the failure.
+    // A failed flush is final: the host may have dropped what it could not write, so no later flush can be trusted.
     m.driver.restart(RING).unwrap();
-    assert_eq!(m.batch(&[write(1)]), (READY, 1));
-    assert_eq!(m.image.stable(), m.image.bytes());
+    assert_eq!(m.batch(&[read, write(1)]), (RESET, 1));
+    assert!(
+        m.complaint().contains("an earlier flush failed (Input/output error"),
+        "{}",
+        m.complaint()
+    );
+    assert_eq!(m.image.stable(), numbered(4));
+    m.driver.restart(RING).unwrap();
+    assert_eq!(m.batch(&[read, read]), (READY, 2));
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn the_machines_owner_can_stop_a_doorbell_at_every_piece() {
         let image = vec![0x11; 8 << 20];
         let mut m = Machine::with_ram(&ram, &image, false, EntrySize::Padded, RING);
         m.driver.handshake().unwrap();
-        let stop = m.driver.device().stop_handle();
+        let stop = m.disk.stop_handle();
         let mut requests = 0;
         m.image.before_each(move |_| {
             requests += 1;
@@ -175,7 +175,7 @@ fn empty_entries_can_be_stopped_too() {
     // They move no bytes, but a ring may hold very many of them.
     let mut m = Machine::off(&numbered(1), false, EntrySize::Auto, RING);
     m.driver.handshake().unwrap();
-    m.driver.device().stop_handle().stop();
+    m.disk.stop_handle().stop();
     assert_eq!(m.batch(&[SvirtbEntry::read(0, 0, 0); 3]), (RESET, 0));
 }
 
@@ -187,7 +187,7 @@ fn a_real_image_never_grows_and_is_written_to_the_byte() {
     std::fs::write(&path, &numbered(3)[..1300]).unwrap();
     let disk = Disk::from_image(Image::open(&path, Opening::cached(Access::ReadWrite)).unwrap());
     let ram = GuestRam::anonymous(&RAM).unwrap();
-    let device = Device::new(disk, ram.clone(), EntrySize::Auto, Tracer::none());
+    let device = Device::new(&disk, ram.clone(), EntrySize::Auto, Tracer::none()).unwrap();
     let mut driver = SvirtbDriver::new(device, ram.clone(), RING);
     driver.handshake().unwrap();
     Buffers::single(ram, BUFFER, 5).unwrap().copy_from(b"hello");

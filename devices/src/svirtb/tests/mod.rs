@@ -14,7 +14,7 @@ use crate::block::Disk;
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
 use crate::testing::{
-    Fault, FaultEngine, Faults, SvirtbDriver, SvirtbEntry, SvirtbRing, WatchedImage,
+    Fault, FaultStorage, Faults, SvirtbDriver, SvirtbEntry, SvirtbRing, WatchedImage,
 };
 use crate::trace::{Event, Observer, Tracer};
 
@@ -42,6 +42,7 @@ struct Machine {
     driver: SvirtbDriver<Device>,
     image: WatchedImage,
     faults: Faults,
+    disk: Disk,
     recorder: Arc<Recorder>,
 }
 
@@ -61,12 +62,13 @@ impl Machine {
         let ram = GuestRam::anonymous(ram).unwrap();
         let size = image.len() as u64;
         let image = WatchedImage::new(image);
-        let engine = FaultEngine::new(Box::new(image.engine()));
-        let faults = engine.faults();
+        let storage = FaultStorage::new(Box::new(image.clone()));
+        let faults = storage.faults();
         let recorder = Arc::new(Recorder::default());
-        let disk = Disk::new(Box::new(engine), "a test's disk".into(), size, read_only);
-        let device = Device::new(disk, ram.clone(), entry_size, Tracer::to(recorder.clone()));
-        Self { driver: SvirtbDriver::new(device, ram, ring), image, faults, recorder }
+        let disk = Disk::new(Box::new(storage), "a test's disk".into(), size, read_only);
+        let device =
+            Device::new(&disk, ram.clone(), entry_size, Tracer::to(recorder.clone())).unwrap();
+        Self { driver: SvirtbDriver::new(device, ram, ring), image, faults, disk, recorder }
     }
 
     /// A machine past the handshake, with a writable disk.

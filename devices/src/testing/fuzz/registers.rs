@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::block::{Disk, Engine};
+use crate::block::{Disk, Storage};
 use crate::bus::BusDevice;
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::{DATA, HEADER, VirtioDriver, reg};
-use crate::testing::{CountingLine, Held, HeldEngine, LogLines, Ring, WatchedImage};
+use crate::testing::{CountingLine, Held, HeldStorage, LogLines, Ring, WatchedImage};
 use crate::trace::Tracer;
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::mmio::{Options, Policy, Version};
@@ -77,14 +77,14 @@ impl Fuzzed {
         let policy = input.pick(&[Policy::Lenient, Policy::Strict], Policy::Lenient);
         let contents: Vec<_> = (0..SECTORS * 512).map(|n| (n / 512) as u8 + 1).collect();
         let (image, size) = (WatchedImage::new(&contents), contents.len() as u64);
-        let mut engine: Box<dyn Engine> = Box::new(image.engine());
+        let mut storage: Box<dyn Storage> = Box::new(image.clone());
         let mut held = None;
         if input.one_in(4) {
-            let holding = HeldEngine::new(engine);
+            let holding = HeldStorage::new(storage);
             held = Some(holding.held());
-            engine = Box::new(holding);
+            storage = Box::new(holding);
         }
-        let disk = Disk::new(engine, "the fuzzer's".into(), size, input.one_in(8));
+        let disk = Disk::new(storage, "the fuzzer's".into(), size, input.one_in(8));
         let options = blk::Options {
             queues: 1 + input.below(3) as u16,
             queue_size: 2 << input.below(10),
@@ -96,7 +96,7 @@ impl Fuzzed {
         let options = Options {
             version,
             policy,
-            helper: with_helper.then(|| Arc::new(helper.clone()) as _),
+            leftover: with_helper.then(|| Arc::new(helper.clone()) as _),
             ..Options::default()
         };
         Self { driver: VirtioDriver::with(blk, options), version, image, held, helper }

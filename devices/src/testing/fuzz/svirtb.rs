@@ -59,9 +59,9 @@ impl Fuzzed {
         let bytes: Vec<_> = (0..size).map(|n| (n % 251) as u8).collect();
         let image = WatchedImage::new(&bytes);
         let ram = GuestRam::anonymous(&RAM).unwrap();
-        let engine = Box::new(image.engine());
+        let engine = Box::new(image.clone());
         let disk = Disk::new(engine, "the fuzzer's".into(), size.into(), read_only);
-        let device = Device::new(disk, ram.clone(), entry_size, Tracer::none());
+        let device = Device::new(&disk, ram.clone(), entry_size, Tracer::none()).unwrap();
         let model = Model::new(&RAM, &bytes, read_only, given);
         let ring = Self::ring(input);
         Self { device, ram, image, model, ring, head: 0, handshakes: 0 }

@@ -119,12 +119,12 @@ impl Model {
         self.waiting.len()
     }
 
-    /// A doorbell, or whoever goes on with what one left undone.
+    /// A doorbell, or the thread that goes on with what one left undone.
     pub(super) fn serve(&mut self, index: usize) {
         if self.needs_reset || !matches!(self.queues.get(index), Some(Some(_))) {
             return;
         }
-        self.answer_done();
+        self.answer_done(index);
         let mut budget = self.queues[index].map_or(0, |q| q.size);
         loop {
             if budget == 0 {
@@ -146,7 +146,14 @@ impl Model {
                 }
             }
         }
-        self.interrupt();
+        self.interrupt(index);
+    }
+
+    /// Serves all queues.
+    fn serve_all(&mut self) {
+        for index in 0..self.queues.len() {
+            self.serve(index);
+        }
     }
 
     /// Takes one chain; false where there is none.
@@ -178,7 +185,7 @@ impl Model {
         let chain = request::buffers(&mut self.memory, queue.desc, queue.size, head, indirect)?;
         let (status, ask) = request::parse(&mut self.memory, &chain)?;
         self.start(index, head, status, ask);
-        self.answer_done();
+        self.answer_done(index);
         Ok(true)
     }
 
@@ -267,8 +274,12 @@ impl Model {
         true
     }
 
-    fn answer_done(&mut self) {
-        for at in std::mem::take(&mut self.done) {
+    /// Answers what the host has done of a queue.
+    fn answer_done(&mut self, index: usize) {
+        let (mine, others): (Vec<_>, _) =
+            self.done.iter().partition(|at| self.flights[**at].queue == index);
+        self.done = others;
+        for at in mine {
             self.flights[at].left -= 1;
             let Flight { queue, head, status, written, left } = self.flights[at].clone();
             if left == 0 {
@@ -288,40 +299,51 @@ impl Model {
         self.memory.put(queue.used + 2, &queue.given.to_le_bytes());
     }
 
-    fn interrupt(&mut self) {
-        let mut wanted = false;
-        for queue in self.queues.iter_mut().flatten() {
-            let (from, to) = (queue.considered, queue.given);
-            queue.considered = to;
-            wanted |= if self.features & EVENT_IDX == 0 {
-                from != to && self.memory.u16(queue.avail) & 1 == 0
-            } else {
-                let event = self.memory.u16(queue.avail + 4 + 2 * u64::from(queue.size));
-                // The chains from..to were given back: is it one of them?
-                event.wrapping_sub(from) < to.wrapping_sub(from)
-            };
-        }
+    fn interrupt(&mut self, index: usize) {
+        let Some(Some(queue)) = self.queues.get_mut(index) else { return };
+        let (from, to) = (queue.considered, queue.given);
+        queue.considered = to;
+        let wanted = if self.features & EVENT_IDX == 0 {
+            from != to && self.memory.u16(queue.avail) & 1 == 0
+        } else {
+            let event = self.memory.u16(queue.avail + 4 + 2 * u64::from(queue.size));
+            // The chains from..to were given back: is it one of them?
+            event.wrapping_sub(from) < to.wrapping_sub(from)
+        };
         if wanted {
             self.pending |= 1;
             self.raised[0] += 1;
         }
     }
 
-    /// Waits for all that the host has, and answers it.
+    /// Waits for all that the host has of each queue in turn, and answers it.
     fn settle(&mut self) {
-        self.answer_done();
-        while self.release(0) {
-            self.tally.awaited += 1;
-            self.answer_done();
+        for index in 0..self.queues.len() {
+            self.settle_queue(index);
         }
-        self.interrupt();
+    }
+
+    fn settle_queue(&mut self, index: usize) {
+        self.answer_done(index);
+        while self.release_of(index) {
+            self.tally.awaited += 1;
+            self.answer_done(index);
+        }
+        self.interrupt(index);
+    }
+
+    /// The host does the oldest part that it has of a queue.
+    fn release_of(&mut self, index: usize) -> bool {
+        let of_queue = |(flight, _): &(usize, Work)| self.flights[*flight].queue == index;
+        let oldest = self.waiting.iter().position(of_queue);
+        oldest.is_some_and(|at| self.release(at))
     }
 
     /// Takes one queue out of use.
     pub(super) fn stop_queue(&mut self, index: usize) {
         if let Some(queue) = self.queues.get_mut(index) {
             *queue = None;
-            self.settle();
+            self.settle_queue(index);
         }
     }
 
@@ -332,10 +354,17 @@ impl Model {
             self.settle();
             self.stable.clone_from(&self.image);
         }
+        self.serve_all();
     }
 
     /// The owner wants the image to have so many bytes. Whether the configuration changed.
     pub(super) fn resize(&mut self, bytes: usize) -> bool {
+        let changed = self.grow(bytes);
+        self.serve_all();
+        changed
+    }
+
+    fn grow(&mut self, bytes: usize) -> bool {
         let live = !self.queues.is_empty();
         if live {
             self.settle();
@@ -354,10 +383,12 @@ impl Model {
         self.capacity != before
     }
 
-    /// All begins anew. What the host has is done, and nobody is told.
+    /// All begins anew. What the host has is done, and not answered.
     pub(super) fn reset(&mut self) {
-        while self.release(0) {
-            self.tally.awaited += 1;
+        for index in 0..self.queues.len() {
+            while self.release_of(index) {
+                self.tally.awaited += 1;
+            }
         }
         self.done.clear();
         self.flights.clear();

@@ -107,14 +107,14 @@ fn ask(memory: &mut Memory, from: &[u64], into: Vec<u64>) -> Ask {
         0 | 1 => Ask::Refused(IOERR),
         4 => Ask::Flush,
         8 => Ask::GetId { into },
-        11 => ranges(&fetch(memory, data), 1 << 22, 0).map_or_else(Ask::Refused, Ask::Discard),
-        13 => ranges(&fetch(memory, data), 1 << 16, 1).map_or_else(Ask::Refused, Ask::Zero),
+        11 => ranges(&fetch(memory, data), 32, 1 << 22, 0).map_or_else(Ask::Refused, Ask::Discard),
+        13 => ranges(&fetch(memory, data), 4, 1 << 16, 1).map_or_else(Ask::Refused, Ask::Zero),
         _ => Ask::Refused(UNSUPP),
     }
 }
 
-fn ranges(bytes: &[u8], longest: u64, allowed: u64) -> Result<Vec<(u64, u64)>, u8> {
-    if bytes.is_empty() || !bytes.len().is_multiple_of(16) || bytes.len() > 32 * 16 {
+fn ranges(bytes: &[u8], most: usize, longest: u64, allowed: u64) -> Result<Vec<(u64, u64)>, u8> {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(16) || bytes.len() > most * 16 {
         return Err(IOERR);
     }
     let mut ranges = Vec::new();

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::model::{Model, Queue, Tally};
-use crate::block::{Access, Disk, Engine, Image, Opening, Operation, SyncEngine};
+use crate::block::{Access, Disk, Image, ImageStorage, Opening, Operation, Storage};
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::reg;
-use crate::testing::{CountingLine, Held, HeldEngine, WatchedImage};
+use crate::testing::{CountingLine, Held, HeldStorage, WatchedImage};
 use crate::trace::Tracer;
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::mmio::{Mmio, Options, Version};
@@ -100,8 +100,8 @@ pub fn play(bytes: &[u8]) -> Tally {
     let machine = Machine::choose(&mut input);
     let contents = contents(&mut input);
     let image = WatchedImage::new(&contents);
-    let engine = Box::new(image.engine());
-    World::new(machine, &contents, engine, Backing::Memory(image)).run(&mut input)
+    let storage = Box::new(image.clone());
+    World::new(machine, &contents, storage, Backing::Memory(image)).run(&mut input)
 }
 
 /// The same on an image file, which is made at `path`.
@@ -118,13 +118,13 @@ pub fn play_on(path: &Path, bytes: &[u8]) -> Tally {
         Image::open(path, Opening { direct: input.clone().one_in(2), ..Opening::cached(access) })
     };
     // Some hosts cannot free what is discarded, and leave it as it is.
-    let mut disk = Disk::from_image(open(Access::ReadWrite).unwrap());
-    disk.run(Operation::Discard { len: contents.len() as u64 }, 0).unwrap();
+    let disk = Disk::from_image(open(Access::ReadWrite).unwrap());
+    disk.lane().unwrap().run(Operation::Discard { len: contents.len() as u64 }, 0).unwrap();
     machine.punches = std::fs::read(path).unwrap().iter().all(|byte| *byte == 0);
     drop(disk);
     let access = if machine.read_only { Access::ReadOnly } else { Access::ReadWrite };
-    let engine = Box::new(SyncEngine::new(open(access).unwrap()));
-    World::new(machine, &contents, engine, Backing::File(path.to_owned())).run(&mut input)
+    let storage = Box::new(ImageStorage::new(open(access).unwrap()));
+    World::new(machine, &contents, storage, Backing::File(path.to_owned())).run(&mut input)
 }
 
 /// An image of 40 to 71 sectors, and now and then a ragged end.
@@ -135,16 +135,16 @@ fn contents(input: &mut Input<'_>) -> Vec<u8> {
 }
 
 impl World {
-    fn new(machine: Machine, image: &[u8], engine: Box<dyn Engine>, backing: Backing) -> Self {
+    fn new(machine: Machine, image: &[u8], storage: Box<dyn Storage>, backing: Backing) -> Self {
         let (line, helper) = (CountingLine::default(), CountingLine::default());
-        let (engine, held): (Box<dyn Engine>, _) = if machine.held {
-            let engine = HeldEngine::new(engine);
-            let held = engine.held();
-            (Box::new(engine), Some(held))
+        let (storage, held): (Box<dyn Storage>, _) = if machine.held {
+            let storage = HeldStorage::new(storage);
+            let held = storage.held();
+            (Box::new(storage), Some(held))
         } else {
-            (engine, None)
+            (storage, None)
         };
-        let disk = Disk::new(engine, "the oracle's".into(), image.len() as u64, machine.read_only);
+        let disk = Disk::new(storage, "the oracle's".into(), image.len() as u64, machine.read_only);
         let options = blk::Options {
             id: "the oracle".into(),
             queues: machine.queues,
@@ -156,7 +156,7 @@ impl World {
         let ram = GuestRam::anonymous(&RAM).unwrap();
         let options = Options {
             version: if machine.legacy { Version::Legacy } else { Version::Modern },
-            helper: machine.helper.then(|| Arc::new(helper.clone()) as _),
+            leftover: machine.helper.then(|| Arc::new(helper.clone()) as _),
             ..Options::default()
         };
         let mmio = Mmio::new(Box::new(blk), ram.clone(), Arc::new(line.clone()), options);
@@ -222,7 +222,9 @@ impl World {
             }
             208..218 => {
                 self.mmio.service_unfinished();
-                for index in std::mem::take(&mut self.model.unfinished) {
+                let mut unfinished = std::mem::take(&mut self.model.unfinished);
+                unfinished.sort_unstable();
+                for index in unfinished {
                     self.model.serve(index);
                 }
                 "go on"

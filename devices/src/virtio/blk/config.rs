@@ -4,8 +4,10 @@
 /// offered.
 const LEN: usize = 60;
 
-/// The most ranges of one discard or write-zeroes.
-pub(super) const RANGES_MAX: u32 = 32;
+/// The most ranges of one discard.
+pub(super) const DISCARD_RANGES_MAX: u32 = 32;
+/// The most ranges of one write-zeroes: with [`ZEROES_SECTORS_MAX`], 128 MiB, as much as one write can have.
+pub(super) const ZEROES_RANGES_MAX: u32 = 4;
 /// The most sectors of one range of a discard: 2 GiB.
 pub(super) const DISCARD_SECTORS_MAX: u32 = 1 << 22;
 /// The most sectors of one range of a write-zeroes: 32 MiB, for a host that must write them out.
@@ -28,6 +30,8 @@ pub(super) struct Config {
     pub(super) writeback: bool,
     /// Queues.
     pub(super) queues: u16,
+    /// Whether the host can free the space of what is made zeros.
+    pub(super) may_unmap: bool,
 }
 
 impl Config {
@@ -48,11 +52,11 @@ impl Config {
         put(32, &[self.writeback.into()]); // writeback (CONFIG_WCE)
         put(34, &self.queues.to_le_bytes()); // num_queues (MQ)
         put(36, &DISCARD_SECTORS_MAX.to_le_bytes()); // max_discard_sectors (DISCARD)
-        put(40, &RANGES_MAX.to_le_bytes()); // max_discard_seg (DISCARD)
+        put(40, &DISCARD_RANGES_MAX.to_le_bytes()); // max_discard_seg (DISCARD)
         put(44, &(PHYSICAL_BLOCK / 512).to_le_bytes()); // discard_sector_alignment (DISCARD), in sectors
         put(48, &ZEROES_SECTORS_MAX.to_le_bytes()); // max_write_zeroes_sectors (WRITE_ZEROES)
-        put(52, &RANGES_MAX.to_le_bytes()); // max_write_zeroes_seg (WRITE_ZEROES)
-        put(56, &[1]); // write_zeroes_may_unmap (WRITE_ZEROES)
+        put(52, &ZEROES_RANGES_MAX.to_le_bytes()); // max_write_zeroes_seg (WRITE_ZEROES)
+        put(56, &[self.may_unmap.into()]); // write_zeroes_may_unmap (WRITE_ZEROES)
         bytes
     }
 
@@ -98,6 +102,7 @@ mod tests {
         block_size: 512,
         writeback: true,
         queues: 0x0304,
+        may_unmap: true,
     };
 
     #[test]
@@ -110,7 +115,7 @@ mod tests {
             3, 0, 8, 0,  0, 0, 0, 0,                        // topology: 8 blocks of 512, none for opt_io_size
             1, 0, 4, 3,  0, 0, 0x40, 0,                     // writeback, unused0, num_queues, max_discard_sectors
             32, 0, 0, 0,  8, 0, 0, 0,                       // max_discard_seg, discard_sector_alignment
-            0, 0, 1, 0,  32, 0, 0, 0,                       // max_write_zeroes_sectors, max_write_zeroes_seg
+            0, 0, 1, 0,  4, 0, 0, 0,                        // max_write_zeroes_sectors, max_write_zeroes_seg
             1, 0, 0, 0,  0, 0, 0, 0,                        // write_zeroes_may_unmap, unused1; secure erase (not)
         ];
         let mut bytes = [0xee; 256];
@@ -120,6 +125,8 @@ mod tests {
         let large = Config { block_size: 4096, writeback: false, ..CONFIG };
         large.read(0, &mut bytes);
         assert_eq!((&bytes[20..28], bytes[32]), (&[0, 16, 0, 0, 0, 0, 1, 0][..], 0));
+        Config { may_unmap: false, ..CONFIG }.read(0, &mut bytes);
+        assert_eq!(bytes[56], 0);
     }
 
     #[test]

@@ -1,12 +1,10 @@
-//! What is on its way to the disk, and where its answer goes.
+//! Requests in flight: what has been handed to the disk, and where its answer goes.
 
 use crate::block::BlockError;
 
-/// A driver's request on its way: all that its answer needs.
+/// A driver's request in flight: all that its answer needs.
 #[derive(Debug)]
 pub(super) struct Flight {
-    /// The queue it came by.
-    pub(super) queue: u16,
     /// By what its chain is given back.
     pub(super) head: u16,
     /// The status byte's guest-physical address, in RAM.
@@ -28,29 +26,31 @@ pub(super) struct Flight {
 impl Flight {
     /// A request that is about to leave.
     pub(super) const fn new(
-        queue: u16,
         head: u16,
         status: u64,
         operation: &'static str,
         sector: u64,
         bytes: u64,
     ) -> Self {
-        Self { queue, head, status, operation, sector, bytes, parts: 0, done: 0, error: None }
+        Self { head, status, operation, sector, bytes, parts: 0, done: 0, error: None }
     }
 }
 
-/// All that is on its way. A request's tag is its place here.
+/// All requests of a queue in flight. A request's tag is its place here.
 #[derive(Debug, Default)]
-pub(super) struct Flights(Vec<Option<Flight>>);
+pub(super) struct Flights {
+    slots: Vec<Option<Flight>>,
+    /// The slots without a flight.
+    free: Vec<usize>,
+}
 
 impl Flights {
     /// Takes a request up; its tag.
     pub(super) fn depart(&mut self, flight: Flight) -> u64 {
-        let free = self.0.iter().position(Option::is_none);
-        let at = free.unwrap_or(self.0.len());
-        match self.0.get_mut(at) {
+        let at = self.free.pop().unwrap_or(self.slots.len());
+        match self.slots.get_mut(at) {
             Some(slot) => *slot = Some(flight),
-            None => self.0.push(Some(flight)),
+            None => self.slots.push(Some(flight)),
         }
         at as u64
     }
@@ -62,18 +62,49 @@ impl Flights {
         done: u64,
         result: Result<(), BlockError>,
     ) -> Option<Flight> {
-        let slot = self.0.get_mut(usize::try_from(tag).ok()?)?;
+        let at = usize::try_from(tag).ok()?;
+        let slot = self.slots.get_mut(at)?;
         let flight = slot.as_mut()?;
         flight.done = flight.done.saturating_add(done);
         flight.parts = flight.parts.saturating_sub(1);
         if flight.error.is_none() {
             flight.error = result.err();
         }
-        if flight.parts == 0 { slot.take() } else { None }
+        if flight.parts > 0 {
+            return None;
+        }
+        self.free.push(at);
+        slot.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_flight(flights: &Flights) -> usize {
+        flights.slots.len() - flights.free.len()
     }
 
-    /// Whether nothing is on its way.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+    fn flight(head: u16, parts: usize) -> Flight {
+        Flight { parts, ..Flight::new(head, 0, "read", 0, 0) }
+    }
+
+    #[test]
+    fn a_tag_is_free_again_when_its_last_part_has_arrived_and_no_earlier() {
+        let mut flights = Flights::default();
+        let (a, b) = (flights.depart(flight(1, 2)), flights.depart(flight(2, 1)));
+        assert_ne!(a, b);
+        assert!(flights.arrive(a, 10, Err(BlockError::ReadOnly)).is_none());
+        assert_eq!(in_flight(&flights), 2);
+        assert_eq!(flights.arrive(b, 5, Ok(())).unwrap().head, 2);
+        assert!(flights.arrive(b, 5, Ok(())).is_none(), "a completion too many");
+        let c = flights.depart(flight(3, 1));
+        assert_eq!(c, b, "the free place is used first");
+        let first = flights.arrive(a, 20, Ok(())).unwrap();
+        assert_eq!((first.head, first.done, first.error.is_some()), (1, 30, true));
+        assert!(flights.arrive(c, 0, Ok(())).is_some());
+        assert_eq!(in_flight(&flights), 0);
+        assert!(flights.arrive(99, 0, Ok(())).is_none());
     }
 }

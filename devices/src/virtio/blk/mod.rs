@@ -12,15 +12,29 @@ mod flight;
 mod request;
 mod worker;
 
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::eventfd::EventFd;
+
 use crate::block::{Disk, GrowError, SECTOR_SIZE};
 use crate::complaints::Complaints;
 use crate::trace::Tracer;
-use crate::virtio::device::{Activation, Served, VirtioDevice};
+use crate::turn::Turn;
+use crate::virtio::device::{Activation, Served, Stuck, VirtioDevice};
+use crate::virtio::interrupt::Notifier;
 use crate::virtio::queue::SplitQueue;
+use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
 
 use config::Config;
-use worker::{Live, Service};
+use worker::{Shared, Worker, hold};
+
+/// How long a reset, a resize or a pause waits for requests that the host does not finish.
+const QUIET_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5_000 });
 
 /// The most queues a device can have.
 pub const QUEUES_MAX: u16 = 16;
@@ -86,6 +100,14 @@ pub enum BlkError {
         /// The bytes asked for.
         size: u32,
     },
+    /// The host does not give what an engine needs.
+    #[error("{name}: the host gives no engine for the disk: {why}")]
+    NoEngine {
+        /// What messages call the disk.
+        name: String,
+        /// The host's error.
+        why: String,
+    },
 }
 
 impl Options {
@@ -112,15 +134,25 @@ impl Options {
 }
 
 /// A virtio-blk device.
+///
+/// Each queue has a worker of its own, which one thread at a time has; nothing else is locked while a queue is served.
 #[derive(Debug)]
 pub struct Blk {
-    service: Service,
-    config: Config,
+    shared: Arc<Shared>,
+    options: Options,
     /// The most entries of each queue.
     queue_max: Vec<u16>,
-    /// `writeback` after a reset.
-    writeback: bool,
-    live: Option<Live>,
+    queues: Vec<Queue>,
+    /// What a queue that starts later gets: the features accepted, and the way to interrupt.
+    live: Mutex<Option<(u64, Notifier)>>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    worker: Turn<Worker>,
+    /// The queue is being stopped: its worker takes nothing more.
+    retired: AtomicBool,
+    wake: Option<Arc<EventFd>>,
 }
 
 impl Blk {
@@ -155,22 +187,120 @@ impl Blk {
         for (to, byte) in id.iter_mut().zip(options.id.bytes()) {
             *to = byte;
         }
-        let config = Config {
-            capacity,
-            // Two descriptors of a chain are the header's and the status byte's.
-            seg_max: u32::from(options.queue_size).saturating_sub(2).max(1),
-            block_size,
-            writeback: options.writeback,
-            queues: options.queues,
+        let shared = Arc::new(Shared {
+            complaints: Complaints::new(name.into()),
+            tracer,
+            disk: disk.clone(),
+            id,
+            capacity: AtomicU64::new(capacity),
+            writeback: AtomicBool::new(options.writeback),
+            hold: AtomicU8::new(0),
+        });
+        let queue = |index| {
+            let lane = disk.lane()?;
+            let wake = lane.wake();
+            let worker = Turn::new(Worker::new(index, shared.clone(), lane));
+            Ok(Queue { worker, retired: AtomicBool::new(false), wake })
         };
+        let queues = (0..options.queues).map(queue).collect::<io::Result<_>>();
+        let queues = queues.map_err(|error| BlkError::NoEngine {
+            name: disk.name().to_owned(),
+            why: error.to_string(),
+        })?;
         Ok(Self {
-            service: Service::new(Complaints::new(name.into()), tracer, disk, id),
-            config,
+            shared,
             queue_max: vec![options.queue_size; options.queues.into()],
-            writeback: options.writeback,
-            live: None,
+            queues,
+            options: options.clone(),
+            live: Mutex::new(None),
         })
     }
+
+    fn config(&self) -> Config {
+        let Options { queues, queue_size, block_size, .. } = self.options;
+        Config {
+            capacity: self.shared.capacity.load(Ordering::Acquire),
+            // Two descriptors of a chain are the header's and the status byte's.
+            seg_max: u32::from(queue_size).saturating_sub(2).max(1),
+            block_size,
+            writeback: self.shared.writeback.load(Ordering::Acquire),
+            queues,
+            may_unmap: self.shared.disk.frees_space(),
+        }
+    }
+
+    fn queue(&self, index: u16) -> Option<&Queue> {
+        self.queues.get(usize::from(index))
+    }
+
+    fn live(&self) -> Option<(u64, Notifier)> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_live(&self, live: Option<(u64, Notifier)>) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+
+    /// Works with a queue's worker, and waits for the thread that has it.
+    fn visit<R>(
+        &self,
+        index: u16,
+        queue: &Queue,
+        until: Instant,
+        work: impl FnOnce(&mut Worker) -> R,
+    ) -> Result<R, Stuck> {
+        let limit = until.saturating_duration_since(Instant::now());
+        queue.worker.take_within(limit, work).ok_or_else(|| Stuck {
+            disk: self.shared.disk.name().to_owned(),
+            requests: format!("a request of queue {index}"),
+            limit: QUIET_WITHIN,
+        })
+    }
+
+    /// Waits until nothing of any queue is in flight; what is finished is answered.
+    fn settle(&self, until: Instant) -> Result<(), Stuck> {
+        for (index, queue) in (0..).zip(&self.queues) {
+            self.visit(index, queue, until, |worker| worker.settle(until))??;
+        }
+        Ok(())
+    }
+
+    /// Takes a queue out of use.
+    fn stop(&self, index: u16, queue: &Queue, until: Instant) -> Result<(), Stuck> {
+        // A thread that serves the queue at this moment takes no more of it. Where it does not come back, the mark
+        // stays: the queue is dead until a later try succeeds.
+        queue.retired.store(true, Ordering::Release);
+        self.visit(index, queue, until, |worker| worker.stop(until))??;
+        queue.retired.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// The driver switched the write-back cache off: what was answered before is made safe here.
+    fn flush_all(&self) {
+        let until = quiet_by();
+        let Some(queue) = self.queues.first() else { return };
+        let flush = || self.visit(0, queue, until, |worker| worker.flush(until))?;
+        match self.settle(until).and_then(|()| flush()) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.say_unsafe(&error),
+            // What the host still has may be answered later without being safe.
+            Err(stuck) => {
+                self.say_unsafe(&stuck);
+                self.shared.disk.lose(stuck.to_string());
+            }
+        }
+    }
+
+    /// No request asked for the flush, so its failure goes to the log alone.
+    fn say_unsafe(&self, error: &dyn fmt::Display) {
+        let name = self.shared.disk.name();
+        self.shared.complaints.say(rules::HOST, format_args!("{name}: a flush failed: {error}"));
+    }
+}
+
+/// When what is in flight must be finished that is waited for from now on.
+fn quiet_by() -> Instant {
+    Instant::now() + QUIET_WITHIN
 }
 
 /// The sectors that make whole blocks.
@@ -181,7 +311,7 @@ fn whole_blocks(size: u64, block_size: u32) -> u64 {
 
 impl VirtioDevice for Blk {
     fn complaints(&self) -> &Complaints {
-        self.service.complaints()
+        &self.shared.complaints
     }
 
     fn device_id(&self) -> u32 {
@@ -197,12 +327,12 @@ impl VirtioDevice for Blk {
             | feature::BLK_TOPOLOGY
             | feature::BLK_FLUSH
             | feature::BLK_CONFIG_WCE;
-        features |= if self.service.disk().read_only() {
+        features |= if self.shared.disk.read_only() {
             feature::BLK_RO
         } else {
             feature::BLK_DISCARD | feature::BLK_WRITE_ZEROES
         };
-        if self.config.queues > 1 {
+        if self.options.queues > 1 {
             features |= feature::BLK_MQ;
         }
         features
@@ -213,69 +343,110 @@ impl VirtioDevice for Blk {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        self.config.read(offset, data);
+        self.config().read(offset, data);
     }
 
-    fn write_config(&mut self, offset: u64, data: &[u8]) -> bool {
-        let was_writeback = self.config.writeback;
-        let taken = self.config.write(offset, data);
-        if was_writeback && !self.config.writeback {
-            // From now on a write that is answered is safe; those answered before are made so here.
-            if let Some(live) = &mut self.live {
-                self.service.flush(live);
+    fn write_config(&self, offset: u64, data: &[u8]) -> bool {
+        let mut config = self.config();
+        let taken = config.write(offset, data);
+        if taken {
+            let was = self.shared.writeback.swap(config.writeback, Ordering::AcqRel);
+            // From now on a write that is answered is safe.
+            if was && !config.writeback && self.live().is_some() {
+                self.flush_all();
             }
         }
         taken
     }
 
-    fn features_settled(&mut self, features: u64) {
-        // Who cannot flush has no use for a cache, and is told so (5.2.5.2).
+    fn features_settled(&self, features: u64) {
+        // Without FLUSH, writeback starts at 0 (5.2.5.2).
         let flushes = features & feature::BLK_FLUSH != 0;
         if features & feature::BLK_CONFIG_WCE != 0 && !flushes {
-            self.config.writeback = false;
+            self.shared.writeback.store(false, Ordering::Release);
         }
     }
 
-    fn activate(&mut self, activation: Activation) {
-        self.live = Some(Live::new(activation));
+    fn activate(&self, activation: Activation) {
+        let Activation { features, queues, notifier } = activation;
+        self.set_live(Some((features, notifier)));
+        for (index, queue) in (0..).zip(queues) {
+            if let Some(queue) = queue {
+                self.start_queue(index, queue);
+            }
+        }
     }
 
-    fn service(&mut self, queue: u16) -> Served {
-        match &mut self.live {
-            Some(live) => self.service.serve(live, &self.config, queue),
+    fn service(&self, index: u16) -> Served {
+        let Some(queue) = self.queue(index) else { return Served::NotLive };
+        if queue.retired.load(Ordering::Acquire) {
+            return Served::NotLive;
+        }
+        match queue.worker.take(|worker| worker.serve(&queue.retired)) {
+            Some((Served::All, true)) => Served::Some,
+            Some((served, _)) => served,
+            // The thread that has the worker looks again.
             None => Served::All,
         }
     }
 
-    fn start_queue(&mut self, index: u16, queue: SplitQueue) {
-        if let Some(live) = &mut self.live {
-            live.start_queue(index, queue);
+    fn start_queue(&self, index: u16, split: SplitQueue) {
+        let (Some(queue), Some((features, notifier))) = (self.queue(index), self.live()) else {
+            return;
+        };
+        let start = |worker: &mut Worker| worker.start(features, split, notifier);
+        let started = self.visit(index, queue, quiet_by(), start);
+        if let Err(stuck) = started {
+            self.shared
+                .complaints
+                .say(rules::HOST, format_args!("queue {index} is not started: {stuck}"));
         }
     }
 
-    fn stop_queue(&mut self, queue: u16) {
-        if let Some(live) = &mut self.live {
-            // Gone first, so that nothing in flight is answered there; other queues' requests are.
-            live.stop_queue(queue);
-            self.service.settle(live);
-        }
+    fn stop_queue(&self, index: u16) -> Result<(), Stuck> {
+        self.queue(index).map_or(Ok(()), |queue| self.stop(index, queue, quiet_by()))
     }
 
-    fn reset(&mut self) {
-        if let Some(mut live) = self.live.take() {
-            self.service.drain(&mut live);
+    fn reset(&self) -> Result<(), Stuck> {
+        // All of them are told first, so that none serves on while another is waited for.
+        for queue in &self.queues {
+            queue.retired.store(true, Ordering::Release);
         }
-        self.config.writeback = self.writeback;
+        let until = quiet_by();
+        for (index, queue) in (0..).zip(&self.queues) {
+            self.stop(index, queue, until)?;
+        }
+        self.set_live(None);
+        self.shared.hold.fetch_and(!hold::FULL, Ordering::AcqRel);
+        self.shared.writeback.store(self.options.writeback, Ordering::Release);
+        Ok(())
     }
 
-    fn resize(&mut self, bytes: u64) -> Result<bool, GrowError> {
-        if let Some(live) = &mut self.live {
-            self.service.settle(live);
-        }
-        self.service.grow(bytes)?;
-        let before = self.config.capacity;
-        self.config.capacity = whole_blocks(bytes, self.config.block_size);
-        Ok(self.config.capacity != before)
+    fn resize(&self, bytes: u64) -> Result<bool, GrowError> {
+        self.shared.hold.fetch_or(hold::RESIZING, Ordering::AcqRel);
+        let quiet = self.settle(quiet_by()).map_err(GrowError::from);
+        let grown = quiet.and_then(|()| self.shared.disk.grow(bytes)).map(|()| {
+            let capacity = whole_blocks(bytes, self.options.block_size);
+            capacity != self.shared.capacity.swap(capacity, Ordering::AcqRel)
+        });
+        self.shared.hold.fetch_and(!hold::RESIZING, Ordering::AcqRel);
+        grown
+    }
+
+    fn hold(&self) {
+        self.shared.hold.fetch_or(hold::PAUSED, Ordering::AcqRel);
+    }
+
+    fn quiesce(&self) -> Result<(), Stuck> {
+        self.settle(quiet_by())
+    }
+
+    fn release(&self) {
+        self.shared.hold.fetch_and(!(hold::PAUSED | hold::FULL), Ordering::AcqRel);
+    }
+
+    fn wakes(&self) -> Vec<Option<Arc<EventFd>>> {
+        self.queues.iter().map(|queue| queue.wake.clone()).collect()
     }
 }
 

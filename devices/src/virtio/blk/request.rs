@@ -1,7 +1,9 @@
 //! What a descriptor chain asks for (virtio 1.2, 5.2.6): a chain goes in, an owned request comes out, and guest
 //! memory is not looked at again.
 
-use super::config::{DISCARD_SECTORS_MAX, RANGES_MAX, ZEROES_SECTORS_MAX};
+use super::config::{
+    DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX, ZEROES_RANGES_MAX, ZEROES_SECTORS_MAX,
+};
 use crate::block::SECTOR_SIZE;
 use crate::complaints::Rule;
 use crate::memory::{Buffers, GuestRam, OutOfRam};
@@ -89,8 +91,8 @@ pub(super) enum Refusal {
     #[error("{len} bytes of data are more than the {DATA_MAX} of one request")]
     TooLarge { len: u64 },
     /// The data of a discard or a write-zeroes is no list of ranges.
-    #[error("{len} bytes of data are not 1 to {RANGES_MAX} ranges of 16 (sector, sectors, flags)")]
-    Ranges { len: u64 },
+    #[error("{len} bytes of data are not 1 to {most} ranges of 16 (sector, sectors, flags)")]
+    Ranges { len: u64, most: u32 },
     /// A range is too long.
     #[error(
         "a range of {sectors} sectors is longer than the {max} that the configuration space allows"
@@ -191,9 +193,13 @@ fn ask(chain: Chain) -> Result<Ask, Refusal> {
             Err(Refusal::WriteFromWritable { sector, len: incoming.len() })
         }
         blk::T_OUT => Ok(Ask::Write { sector, data: sectors(outgoing)? }),
-        blk::T_DISCARD => Ok(Ask::Discard(ranges(&outgoing, DISCARD_SECTORS_MAX, 0)?)),
+        blk::T_DISCARD => {
+            let limits = (DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX);
+            Ok(Ask::Discard(ranges(&outgoing, limits, 0)?))
+        }
         blk::T_WRITE_ZEROES => {
-            Ok(Ask::WriteZeroes(ranges(&outgoing, ZEROES_SECTORS_MAX, blk::RANGE_UNMAP)?))
+            let limits = (ZEROES_RANGES_MAX, ZEROES_SECTORS_MAX);
+            Ok(Ask::WriteZeroes(ranges(&outgoing, limits, blk::RANGE_UNMAP)?))
         }
         blk::T_FLUSH => Ok(Ask::Flush),
         blk::T_GET_ID => Ok(Ask::GetId { data: incoming }),
@@ -210,13 +216,13 @@ fn sectors(data: Buffers) -> Result<Buffers, Refusal> {
     if len > DATA_MAX { Err(Refusal::TooLarge { len }) } else { Ok(data) }
 }
 
-/// The ranges of a discard or a write-zeroes, of at most `max` sectors each and with no flags but `allowed`.
-fn ranges(data: &Buffers, max: u32, allowed: u32) -> Result<Vec<Range>, Refusal> {
+/// The ranges of a discard or a write-zeroes: at most `most` of them, of at most `max` sectors each, and with no flags
+/// but `allowed`.
+fn ranges(data: &Buffers, (most, max): (u32, u32), allowed: u32) -> Result<Vec<Range>, Refusal> {
     let len = data.len();
     let count = len / blk::RANGE_SIZE as u64;
-    if !len.is_multiple_of(blk::RANGE_SIZE as u64) || !(1..=u64::from(RANGES_MAX)).contains(&count)
-    {
-        return Err(Refusal::Ranges { len });
+    if !len.is_multiple_of(blk::RANGE_SIZE as u64) || !(1..=u64::from(most)).contains(&count) {
+        return Err(Refusal::Ranges { len, most });
     }
     let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
     data.copy_to(&mut bytes);

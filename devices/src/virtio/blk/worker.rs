@@ -1,31 +1,91 @@
-//! Serves the requests of a live device: from the queue to the disk, and back.
+//! Serves one queue: its requests go to the disk by the queue's own lane, and the answers back.
+//!
+//! Each queue has a worker, and a worker has one thread at a time ([`crate::turn`]), so that queues are served side by
+//! side. What all workers of a device share is in [`Shared`], and takes no lock.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
 
-use super::config::Config;
+use super::QUIET_WITHIN;
 use super::flight::{Flight, Flights};
 use super::request::{Ask, Range, Request};
-use crate::block::{self, BlockError, Completion, Disk, GrowError, Operation, SECTOR_SIZE};
+use crate::block::{self, BlockError, Completion, Disk, Lane, Operation, SECTOR_SIZE};
 use crate::complaints::{Complaints, Rule};
 use crate::trace::{Event, Tracer};
 use crate::virtio::chain::Chain;
-use crate::virtio::device::{Activation, Served};
+use crate::virtio::device::{Served, Stuck};
 use crate::virtio::interrupt::Notifier;
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
 
-/// What a device has from DRIVER_OK to its reset.
-#[derive(Debug)]
-pub(super) struct Live {
-    features: u64,
-    queues: Vec<Option<SplitQueue>>,
-    notifier: Notifier,
-    flights: Flights,
+/// The most bytes that one call may move before it leaves the rest to the next one. A single request may be longer.
+const BYTES_PER_CALL: u64 = 16 << 20;
+
+/// Why a device takes no new requests off its queues: bits of [`Shared::hold`].
+pub(super) mod hold {
+    /// The machine's owner pauses it.
+    pub(crate) const PAUSED: u8 = 1;
+    /// A request waits for room on the host.
+    pub(crate) const FULL: u8 = 2;
+    /// The disk is being resized.
+    pub(crate) const RESIZING: u8 = 4;
 }
 
-/// What a driver is told about a request.
+/// What all workers of a device share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) complaints: Complaints,
+    pub(super) tracer: Tracer,
+    pub(super) disk: Disk,
+    pub(super) id: [u8; blk::ID_SIZE],
+    /// In sectors of 512 bytes: only grows.
+    pub(super) capacity: AtomicU64,
+    /// Whether there is a write-back cache, as the configuration space says.
+    pub(super) writeback: AtomicBool,
+    /// Why no new requests are taken; 0 where they are.
+    pub(super) hold: AtomicU8,
+}
+
+impl Shared {
+    pub(super) fn is_held(&self) -> bool {
+        self.hold.load(Ordering::Acquire) != 0
+    }
+}
+
+/// A queue from DRIVER_OK to its reset.
+#[derive(Debug)]
+struct Live {
+    features: u64,
+    queue: SplitQueue,
+    notifier: Notifier,
+}
+
+impl Live {
+    const fn has(&self, feature: u64) -> bool {
+        self.features & feature != 0
+    }
+}
+
+/// Serves one queue.
+#[derive(Debug)]
+pub(super) struct Worker {
+    index: u16,
+    shared: Arc<Shared>,
+    lane: Lane,
+    live: Option<Live>,
+    flights: Flights,
+    /// Parts of requests that found the host full, in their order. They are tried again before anything new is taken.
+    waiting: VecDeque<block::Request>,
+    /// Kept so that it need not be made anew for each doorbell.
+    completions: Vec<Completion>,
+}
+
+/// The answer to a request.
 struct Answer {
     status: u8,
     /// The bytes written into the chain's buffers, without the status byte.
@@ -39,196 +99,200 @@ impl Answer {
     }
 }
 
-impl Live {
-    pub(super) fn new(activation: Activation) -> Self {
-        let Activation { features, queues, notifier } = activation;
-        Self { features, queues, notifier, flights: Flights::default() }
-    }
-
-    pub(super) fn start_queue(&mut self, index: u16, queue: SplitQueue) {
-        if let Some(slot) = self.queues.get_mut(usize::from(index)) {
-            *slot = Some(queue);
+impl Worker {
+    pub(super) fn new(index: u16, shared: Arc<Shared>, lane: Lane) -> Self {
+        Self {
+            index,
+            shared,
+            lane,
+            live: None,
+            flights: Flights::default(),
+            waiting: VecDeque::new(),
+            completions: Vec::new(),
         }
     }
 
-    pub(super) fn stop_queue(&mut self, index: u16) {
-        if let Some(slot) = self.queues.get_mut(usize::from(index)) {
-            *slot = None;
+    /// Takes the queue into use.
+    pub(super) fn start(&mut self, features: u64, queue: SplitQueue, notifier: Notifier) {
+        self.live = Some(Live { features, queue, notifier });
+    }
+
+    /// Takes the queue out of use. Completions of a stopped queue are dropped.
+    ///
+    /// # Errors
+    ///
+    /// Where the host does not finish what is in flight.
+    pub(super) fn stop(&mut self, until: Instant) -> Result<(), Stuck> {
+        self.live = None;
+        let done = self.settle(until);
+        // What waits for room never reached the disk.
+        for request in std::mem::take(&mut self.waiting) {
+            self.flights.arrive(request.tag, 0, Ok(()));
         }
+        done
     }
 
-    const fn has(&self, feature: u64) -> bool {
-        self.features & feature != 0
-    }
-
-    fn queue(&mut self, index: u16) -> Option<&mut SplitQueue> {
-        self.queues.get_mut(usize::from(index))?.as_mut()
-    }
-}
-
-/// What a device has from its making to its end: the disk, and those it speaks to.
-#[derive(Debug)]
-pub(super) struct Service {
-    complaints: Complaints,
-    tracer: Tracer,
-    disk: Disk,
-    id: [u8; blk::ID_SIZE],
-    /// Kept so that it need not be made anew for each doorbell.
-    completions: Vec<Completion>,
-}
-
-impl Service {
-    pub(super) const fn new(
-        complaints: Complaints,
-        tracer: Tracer,
-        disk: Disk,
-        id: [u8; blk::ID_SIZE],
-    ) -> Self {
-        Self { complaints, tracer, disk, id, completions: Vec::new() }
-    }
-
-    pub(super) const fn complaints(&self) -> &Complaints {
-        &self.complaints
-    }
-
-    pub(super) const fn disk(&self) -> &Disk {
-        &self.disk
-    }
-
-    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), GrowError> {
-        self.disk.grow(bytes)
-    }
-
-    /// Takes what the driver made available on a queue, as many requests as the queue has entries at most,
-    /// answers all that is finished, and interrupts once if the driver wants that.
-    pub(super) fn serve(&mut self, live: &mut Live, config: &Config, index: u16) -> Served {
-        self.answer_finished(live);
-        // A queue that is gone has no work left, not even what a doorbell left undone.
-        let Some(mut budget) = live.queue(index).map(|queue| queue.size()) else {
-            Self::interrupt(live);
-            return Served::All;
+    /// Answers what is finished, then takes what the driver made available: as many requests as the queue has entries at
+    /// most. Interrupts once, if the driver wants that. Once `retired` is set, nothing is taken any more.
+    pub(super) fn serve(&mut self, retired: &AtomicBool) -> Served {
+        self.answer_finished();
+        let Some(mut requests) = self.live.as_ref().map(|live| live.queue.size()) else {
+            return Served::NotLive;
         };
-        let mut served = Served::All;
-        // What broke is told to the driver, and from then on nothing is done but for the reset it asks for.
-        while !live.notifier.is_reset_needed() {
-            if budget == 0 {
-                served = Served::Some;
-                break;
-            }
-            if self.take_one(live, config, index) {
-                budget -= 1;
-                self.answer_finished(live);
-            } else if live.notifier.is_reset_needed()
-                || !live.queue(index).is_some_and(SplitQueue::rearm)
-            {
-                break;
-            }
+        if !self.shared.is_held() && !self.waiting.is_empty() {
+            self.try_again();
         }
-        Self::interrupt(live);
+        let mut bytes = BYTES_PER_CALL;
+        let served = loop {
+            // What broke is signalled to the driver; until the reset that it asks for, nothing is done.
+            let ends = retired.load(Ordering::Acquire) || self.shared.disk.is_stopped();
+            if ends || self.is_broken() || self.shared.is_held() {
+                break Served::All;
+            }
+            if requests == 0 || bytes == 0 {
+                break Served::Some;
+            }
+            match self.take_one() {
+                Some(taken) => {
+                    requests -= 1;
+                    bytes = bytes.saturating_sub(taken);
+                    self.answer_finished();
+                }
+                None if self.is_broken() => break Served::All,
+                None if !self.live.as_mut().is_some_and(|live| live.queue.rearm()) => {
+                    break Served::All;
+                }
+                None => {}
+            }
+        };
+        self.lane.commit();
+        self.answer_finished();
+        self.interrupt();
         served
     }
 
-    /// Interrupts once, if the driver of any queue wants that for what was answered.
-    fn interrupt(live: &mut Live) {
-        let mut interrupt = false;
-        for queue in live.queues.iter_mut().flatten() {
-            interrupt |= queue.wants_interrupt();
+    /// Waits until nothing is in flight, and answers it. Requests that wait for room are kept.
+    ///
+    /// # Errors
+    ///
+    /// Where the host does not finish by then.
+    pub(super) fn settle(&mut self, until: Instant) -> Result<(), Stuck> {
+        self.lane.commit();
+        self.answer_finished();
+        while self.lane.in_flight() > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.interrupt();
+                return Err(self.stuck());
+            }
+            self.lane.wait(left);
+            self.answer_finished();
         }
-        if interrupt {
+        self.interrupt();
+        Ok(())
+    }
+
+    /// Brings to stable storage what all workers of the device have answered.
+    ///
+    /// # Errors
+    ///
+    /// Where the host does not finish what is in flight; inside, where the flush failed.
+    pub(super) fn flush(&mut self, until: Instant) -> Result<Result<(), BlockError>, Stuck> {
+        self.settle(until)?;
+        Ok(self.lane.run(Operation::Flush, 0))
+    }
+
+    fn stuck(&self) -> Stuck {
+        Stuck {
+            disk: self.shared.disk.name().to_owned(),
+            requests: format!("{} requests of queue {}", self.lane.in_flight(), self.index),
+            limit: QUIET_WITHIN,
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.live.as_ref().is_none_or(|live| live.notifier.is_reset_needed())
+    }
+
+    /// Interrupts once, if the driver wants that for what was answered.
+    fn interrupt(&mut self) {
+        if let Some(live) = &mut self.live
+            && live.queue.wants_interrupt()
+        {
             live.notifier.used_buffers();
         }
     }
 
-    /// Waits for all that is in flight, and answers it; what came by a queue that is gone has nobody to be told.
-    pub(super) fn settle(&mut self, live: &mut Live) {
-        self.answer_finished(live);
-        while !live.flights.is_empty() {
-            self.disk.wait();
-            self.answer_finished(live);
+    /// Hands over again what found the host full.
+    fn try_again(&mut self) {
+        for request in std::mem::take(&mut self.waiting) {
+            self.lane.push(request);
         }
-        Self::interrupt(live);
+        self.lane.commit();
+        self.answer_finished();
     }
 
-    /// Waits for all that is in flight, and answers nobody: the queues are about to go.
-    pub(super) fn drain(&mut self, live: &mut Live) {
-        while !live.flights.is_empty() {
-            self.disk.wait();
-            self.disk.reap(&mut self.completions);
-            for Completion { tag, transferred, result } in self.completions.drain(..) {
-                live.flights.arrive(tag, transferred, result);
-            }
-        }
-    }
-
-    /// Brings what was answered to stable storage. A failure has nobody to go to but the log: no request asked.
-    pub(super) fn flush(&mut self, live: &mut Live) {
-        self.settle(live);
-        if let Err(error) = self.disk.run(Operation::Flush, 0) {
-            let name = self.disk.name();
-            self.complaints.say(rules::HOST, format_args!("{name}: a flush failed: {error}"));
-        }
-    }
-
-    /// Takes the next request off the queue. False where there is none, or the queue is broken.
-    fn take_one(&mut self, live: &mut Live, config: &Config, index: u16) -> bool {
+    /// Takes the next request off the queue; the bytes it moves. None where there is none, or the queue is broken.
+    fn take_one(&mut self) -> Option<u64> {
+        let live = self.live.as_mut()?;
         let indirect = live.has(feature::RING_INDIRECT_DESC);
-        let Some(queue) = live.queue(index) else { return false };
-        let head = match queue.pop() {
-            Ok(Some(head)) => head,
-            Ok(None) => return false,
+        let head = match live.queue.pop() {
+            Ok(head) => head?,
             Err(error) => {
-                self.break_down(live, index, rules::AVAIL_INDEX, &error);
-                return false;
+                self.break_down(rules::AVAIL_INDEX, &error);
+                return None;
             }
         };
-        let parsed = match Chain::walk(queue, head, indirect) {
-            Ok(chain) => Request::parse(chain, queue.ram()),
+        let parsed = match Chain::walk(&live.queue, head, indirect) {
+            Ok(chain) => Request::parse(chain, live.queue.ram()),
             Err(error) => {
-                self.break_down(live, index, rules::CHAIN, &error);
-                return false;
+                self.break_down(rules::CHAIN, &error);
+                return None;
             }
         };
         match parsed {
-            Ok(request) => self.start(live, config, index, request),
-            Err(error) => self.break_down(live, index, rules::BLK_LAYOUT, &error),
+            Ok(request) => Some(self.begin(request)),
+            Err(error) => {
+                self.break_down(rules::BLK_LAYOUT, &error);
+                None
+            }
         }
-        true
     }
 
-    /// A queue that can be used no longer: said once, and told to the driver.
-    fn break_down(&self, live: &mut Live, queue: u16, rule: Rule, why: &dyn fmt::Display) {
-        self.complaints.say(
+    /// Says once that the queue can be used no longer, and signals it to the driver.
+    fn break_down(&self, rule: Rule, why: &dyn fmt::Display) {
+        let queue = self.index;
+        self.shared.complaints.say(
             rule,
             format_args!("queue {queue} is broken, and the device needs a reset: {why}"),
         );
-        live.notifier.needs_reset(true);
+        if let Some(live) = &self.live {
+            live.notifier.needs_reset(true);
+        }
     }
 
-    /// Hands a request to the disk, in one part or more, or answers it at once.
-    fn start(&mut self, live: &mut Live, config: &Config, queue: u16, request: Request) {
+    /// Hands a request to the disk, in one part or more, or answers it at once. The bytes that it moves.
+    fn begin(&mut self, request: Request) -> u64 {
         let Request { head, status, ask } = request;
-        let flight =
-            |operation, sector, bytes| Flight::new(queue, head, status, operation, sector, bytes);
+        let flight = |operation, sector, bytes| Flight::new(head, status, operation, sector, bytes);
         // Without FLUSH the driver has no other way to make a write safe (5.2.6.2).
-        let durable = !live.has(feature::BLK_FLUSH) || !config.writeback;
+        let flushes = self.live.as_ref().is_some_and(|live| live.has(feature::BLK_FLUSH));
+        let durable = !flushes || !self.shared.writeback.load(Ordering::Acquire);
         match ask {
             Ok(Ask::Read { sector, data }) => {
                 let flight = flight("read", sector, data.len());
-                self.submit(live, config, flight, [(sector, Operation::Read(data))]);
+                self.submit(flight, [(sector, Operation::Read(data))])
             }
             Ok(Ask::Write { sector, data }) => {
                 let flight = flight("write", sector, data.len());
-                let write = Operation::Write { data, durable };
-                self.submit(live, config, flight, [(sector, write)]);
+                self.submit(flight, [(sector, Operation::Write { data, durable })])
             }
-            Ok(Ask::Flush) => {
-                self.submit(live, config, flight("flush", 0, 0), [(0, Operation::Flush)]);
-            }
+            Ok(Ask::Flush) => self.submit(flight("flush", 0, 0), [(0, Operation::Flush)]),
             Ok(Ask::Discard(ranges)) => {
                 let (sector, bytes) = Range::sum(&ranges);
                 let part = |r: Range| (r.sector, Operation::Discard { len: r.bytes() });
                 let parts: Vec<_> = ranges.into_iter().map(part).collect();
-                self.submit(live, config, flight("discard", sector, bytes), parts);
+                self.submit(flight("discard", sector, bytes), parts)
             }
             Ok(Ask::WriteZeroes(ranges)) => {
                 let (sector, bytes) = Range::sum(&ranges);
@@ -237,31 +301,33 @@ impl Service {
                     (r.sector, Operation::WriteZeroes { len, unmap, durable })
                 };
                 let parts: Vec<_> = ranges.into_iter().map(part).collect();
-                self.submit(live, config, flight("write zeroes", sector, bytes), parts);
+                self.submit(flight("write zeroes", sector, bytes), parts)
             }
             Ok(Ask::GetId { data }) => {
-                let written = data.copy_from(&self.id) as u64;
-                let flight = flight("get id", 0, data.len());
-                self.answer(live, &flight, Answer::ok(written));
+                let written = data.copy_from(&self.shared.id) as u64;
+                self.answer(&flight("get id", 0, data.len()), Answer::ok(written));
+                0
             }
             Err(refusal) => {
-                self.complaints.say(
+                self.shared.complaints.say(
                     refusal.rule(),
                     format_args!("the request at descriptor {head}: {refusal}"),
                 );
                 let status = refusal.status();
                 let answer = Answer { status, written: 0, outcome: refusal.to_string().into() };
-                self.answer(live, &flight("request", 0, 0), answer);
+                self.answer(&flight("request", 0, 0), answer);
+                0
             }
         }
     }
 
-    /// Hands parts, (first sector, what to do), to the disk: all of them, or none where one leaves it.
-    fn submit<P>(&mut self, live: &mut Live, config: &Config, mut flight: Flight, parts: P)
+    /// Hands parts, (first sector, what to do), to the disk: all of them, or none where one leaves it. The bytes that
+    /// they move.
+    fn submit<P>(&mut self, mut flight: Flight, parts: P) -> u64
     where
         P: AsRef<[(u64, Operation)]> + IntoIterator<Item = (u64, Operation)>,
     {
-        let capacity = config.capacity;
+        let capacity = self.shared.capacity.load(Ordering::Acquire);
         let outside =
             |(sector, part): &&(u64, Operation)| !is_on_disk(*sector, part.len(), capacity);
         if let Some((sector, part)) = parts.as_ref().iter().find(outside) {
@@ -271,24 +337,38 @@ impl Service {
                 flight.operation,
                 part.len(),
             );
-            self.complaints.say(rules::BLK_RANGE, format_args!("{outcome}"));
+            self.shared.complaints.say(rules::BLK_RANGE, format_args!("{outcome}"));
             let answer = Answer { status: blk::S_IOERR, written: 0, outcome: outcome.into() };
-            return self.answer(live, &flight, answer);
+            self.answer(&flight, answer);
+            return 0;
         }
         flight.parts = parts.as_ref().len();
-        let tag = live.flights.depart(flight);
+        let bytes = flight.bytes;
+        let tag = self.flights.depart(flight);
         for (sector, operation) in parts {
             // On the disk, so in bytes it fits.
             let offset = sector.saturating_mul(SECTOR_SIZE);
-            self.disk.submit(block::Request { tag, operation, offset });
+            self.lane.push(block::Request { tag, operation, offset });
         }
+        bytes
     }
 
-    fn answer_finished(&mut self, live: &mut Live) {
+    fn answer_finished(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
-        self.disk.reap(&mut completions);
-        for Completion { tag, transferred, result } in completions.drain(..) {
-            let Some(mut flight) = live.flights.arrive(tag, transferred, result) else { continue };
+        self.lane.reap(&mut completions);
+        for Completion { request, transferred, result } in completions.drain(..) {
+            if let (Err(error), Some(_)) = (&result, &self.live)
+                && let Some(error) = error.no_room()
+                && let Some(alarm) = self.shared.disk.full_alarm()
+            {
+                // Nothing new is taken before these were tried again, so they keep their order.
+                self.shared.hold.fetch_or(hold::FULL, Ordering::AcqRel);
+                alarm.raise(self.shared.disk.name(), error);
+                self.waiting.push_back(request);
+                continue;
+            }
+            let arrived = self.flights.arrive(request.tag, transferred, result);
+            let Some(mut flight) = arrived else { continue };
             let written = if flight.operation == "read" { flight.done } else { 0 };
             let answer = match flight.error.take() {
                 None => Answer::ok(written),
@@ -297,7 +377,7 @@ impl Service {
                     Answer { status: blk::S_IOERR, written, outcome: error.to_string().into() }
                 }
             };
-            self.answer(live, &flight, answer);
+            self.answer(&flight, answer);
         }
         self.completions = completions;
     }
@@ -307,10 +387,12 @@ impl Service {
         let rule = match error {
             BlockError::OutOfRange { .. } => rules::BLK_RANGE,
             BlockError::ReadOnly => rules::BLK_READ_ONLY,
-            BlockError::Host { .. } => rules::HOST,
+            BlockError::Host { .. } | BlockError::Sync(_) | BlockError::Lost(_) => rules::HOST,
+            // The machine ends.
+            BlockError::Stopped => return,
         };
-        let name = self.disk.name();
-        self.complaints.say(
+        let name = self.shared.disk.name();
+        self.shared.complaints.say(
             rule,
             format_args!(
                 "{name}: a {operation} of {bytes} bytes at sector {sector} failed: {error}"
@@ -319,17 +401,17 @@ impl Service {
     }
 
     /// Writes the status byte, gives the chain back, and lets an observer know.
-    fn answer(&self, live: &mut Live, flight: &Flight, answer: Answer) {
+    fn answer(&mut self, flight: &Flight, answer: Answer) {
         let Answer { status, written, outcome } = answer;
-        if let Some(queue) = live.queue(flight.queue) {
+        if let Some(Live { queue, .. }) = &mut self.live {
             // Its place was checked to be in RAM.
             let in_ram = queue.ram().write(flight.status, &[status]);
             debug_assert!(in_ram.is_ok());
             // A request's data is bounded far below 4 GiB.
             queue.push(flight.head, u32::try_from(written + 1).unwrap_or(u32::MAX));
         }
-        self.tracer.emit(|| Event::Request {
-            device: self.complaints.device().clone(),
+        self.shared.tracer.emit(|| Event::Request {
+            device: self.shared.complaints.device().clone(),
             index: flight.head.into(),
             operation: flight.operation,
             sector: flight.sector,

@@ -28,12 +28,12 @@ impl EmptySlot {
 }
 
 impl BusDevice for EmptySlot {
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
+    fn read(&self, offset: u64, data: &mut [u8]) {
         match Target::decode(offset, data.len()) {
             Target::Register(_) => self.0.read(offset, data),
             _ => data.fill(0),
         }
     }
 
-    fn write(&mut self, _offset: u64, _data: &[u8]) {}
+    fn write(&self, _offset: u64, _data: &[u8]) {}
 }

@@ -25,9 +25,12 @@ mod setup;
 mod status;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::device::VirtioDevice;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::device::{Stuck, VirtioDevice};
 use super::interrupt::Notifier;
 use super::rules;
 use super::spec::feature;
@@ -36,7 +39,7 @@ use super::spec::status::{DRIVER_OK, FEATURES_OK};
 use crate::block::GrowError;
 use crate::bus::BusDevice;
 use crate::complaints::{Complaints, Rule};
-use crate::irq::IrqLine;
+use crate::irq::{IrqLine, Wake};
 use crate::memory::GuestRam;
 use crate::trace::{self, Event, Tracer};
 pub use empty_slot::EmptySlot;
@@ -93,11 +96,11 @@ pub struct Options {
     pub version: Version,
     /// What becomes of a driver that breaks a rule.
     pub policy: Policy,
-    /// Raised when a doorbell left work undone: whoever hears it calls [`Mmio::service_unfinished`]. Without, the
-    /// device does not offer EVENT_IDX, with which a driver may leave out the doorbell for that work.
-    pub helper: Option<Arc<dyn IrqLine>>,
-    /// Raised when a driver has taken the device over ([`Mmio::was_used`]).
-    pub taken_over: Option<Arc<dyn IrqLine>>,
+    /// Wakes the thread that calls [`Mmio::service_unfinished`] when a doorbell left work undone. Without, the device
+    /// does not offer EVENT_IDX, with which a driver may leave out the doorbell for that work.
+    pub leftover: Option<Arc<dyn Wake>>,
+    /// Signalled when a driver has set DRIVER_OK ([`Mmio::was_used`]).
+    pub taken_over: Option<Arc<dyn Wake>>,
     /// Where the registers are to be read.
     pub window: Window,
     /// Who watches.
@@ -105,6 +108,9 @@ pub struct Options {
 }
 
 /// A virtio device behind the registers of virtio-mmio.
+///
+/// Registers are read in [`Options::window`], without a lock. Writes of the set-up registers share one lock, which is
+/// never held while the device waits for I/O. QueueNotify and InterruptACK take no lock at all.
 pub struct Mmio {
     device: Box<dyn VirtioDevice>,
     ram: GuestRam,
@@ -112,10 +118,12 @@ pub struct Mmio {
     complaints: Complaints,
     options: Options,
     /// Bumped whenever the configuration space changes. No reset sets it back.
-    config_generation: u32,
-    session: Session,
-    /// Whether a driver ever took the device over, whatever was reset since.
-    used: bool,
+    config_generation: AtomicU32,
+    session: Mutex<Session>,
+    /// Whether a driver ever set DRIVER_OK, whatever was reset since.
+    used: AtomicBool,
+    /// The queues that a doorbell did not finish: a bit each.
+    unfinished: AtomicU64,
 }
 
 impl Mmio {
@@ -127,55 +135,98 @@ impl Mmio {
         options: Options,
     ) -> Self {
         let mmio = Self {
-            session: Session::new(&*device),
-            used: false,
+            session: Mutex::new(Session::new(&*device)),
+            used: AtomicBool::new(false),
+            unfinished: AtomicU64::new(0),
             complaints: device.complaints().clone(),
             notifier: Notifier::new(line, options.window.clone()),
-            config_generation: 0,
+            config_generation: AtomicU32::new(0),
             device,
             ram,
             options,
         };
-        mmio.publish();
+        mmio.publish(&mmio.session());
         mmio
     }
 
-    /// Makes the device `bytes` large, and tells the driver.
+    /// Makes the device `bytes` large, and interrupts the driver.
     ///
-    /// ConfigGeneration and the configuration change one after the other. Whoever shows [`Options::window`] to the guest
-    /// hides it meanwhile, so that no driver reads between the two.
+    /// ConfigGeneration and the configuration change one after the other. A VMM that shows [`Options::window`] to the
+    /// guest hides it meanwhile, so that no driver reads between the two.
     ///
     /// # Errors
     ///
     /// Where it cannot be; nothing has changed then.
-    pub fn resize(&mut self, bytes: u64) -> Result<(), GrowError> {
-        if self.device.resize(bytes)? {
-            self.config_generation = self.config_generation.wrapping_add(1);
-            self.publish();
+    pub fn resize(&self, bytes: u64) -> Result<(), GrowError> {
+        let resized = self.device.resize(bytes);
+        if let Ok(true) = resized {
+            let session = self.session();
+            self.config_generation.fetch_add(1, Ordering::Relaxed);
+            self.publish(&session);
             if self.has(DRIVER_OK) {
                 self.notifier.config_changed();
             }
         }
-        Ok(())
+        self.serve_all();
+        resized.map(drop)
     }
 
-    /// Whether a driver ever took the device over.
-    pub const fn was_used(&self) -> bool {
-        self.used
+    /// Whether a driver ever set DRIVER_OK.
+    pub fn was_used(&self) -> bool {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// For a machine that is to be paused: see [`VirtioDevice::hold`].
+    pub fn hold(&self) {
+        self.device.hold();
+    }
+
+    /// Waits until nothing is in flight: see [`VirtioDevice::quiesce`].
+    ///
+    /// # Errors
+    ///
+    /// Where the host does not finish what is in flight.
+    pub fn quiesce(&self) -> Result<(), Stuck> {
+        self.device.quiesce()
+    }
+
+    /// Ends [`Mmio::hold`], and serves what came meanwhile.
+    pub fn release(&self) {
+        self.device.release();
+        self.serve_all();
+    }
+
+    /// Serves all queues: doorbells may have come while the device was waited for, and could not be served then.
+    fn serve_all(&self) {
+        if self.has(DRIVER_OK) {
+            for (index, _) in (0u16..).zip(self.device.queue_max()) {
+                self.serve(index);
+            }
+        }
+    }
+
+    /// For each queue what becomes readable when the host has finished requests of it; the reader then calls
+    /// [`Mmio::service_finished`].
+    pub fn wakes(&self) -> Vec<Option<Arc<EventFd>>> {
+        self.device.wakes()
+    }
+
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The features offered.
     fn offered(&self) -> u64 {
         let mut features = self.device.features() | feature::VERSION_1 | feature::RING_RESET;
-        if self.options.helper.is_none() {
+        if self.options.leftover.is_none() {
             features &= !feature::RING_EVENT_IDX;
         }
         features & self.options.version.visible()
     }
 
     /// The features that both sides have.
-    fn accepted(&self) -> u64 {
-        self.session.driver_features & self.offered()
+    fn accepted(&self, session: &Session) -> u64 {
+        session.driver_features & self.offered()
     }
 
     /// Whether this bit of the device status field is set.
@@ -195,39 +246,55 @@ impl Mmio {
         self.options.policy == Policy::Strict
     }
 
-    fn write_register(&mut self, register: Register, value: u32) {
+    fn write_register(&self, register: Register, value: u32) {
         match register {
-            Register::DeviceFeaturesSel => self.session.device_features_sel = value,
-            Register::DriverFeaturesSel => self.session.driver_features_sel = value,
-            Register::DriverFeatures => self.write_features(value),
-            Register::QueueSel => self.session.queue_sel = value,
+            Register::QueueNotify => self.notify(value),
+            Register::InterruptAck => self.acknowledge(value),
+            Register::Status if value == 0 => self.reset(),
+            Register::QueueReady | Register::QueuePfn if value == 0 => self.retire_queue(register),
+            Register::QueueReset if value == 1 => self.retire_queue(register),
+            _ => {
+                let mut session = self.session();
+                if session.resetting {
+                    return self.breach(
+                        rules::STATUS_ORDER,
+                        format_args!(
+                            "{} was written while another vCPU resets the device; ignored",
+                            register.name()
+                        ),
+                    );
+                }
+                self.set_up(&mut session, register, value);
+                self.publish(&session);
+            }
+        }
+    }
+
+    /// Takes a write of a register that is set up under the lock.
+    fn set_up(&self, session: &mut Session, register: Register, value: u32) {
+        match register {
+            Register::DeviceFeaturesSel => session.device_features_sel = value,
+            Register::DriverFeaturesSel => session.driver_features_sel = value,
+            Register::DriverFeatures => self.write_features(session, value),
+            Register::QueueSel => session.queue_sel = value,
             Register::QueueNum => {
-                self.set_up_queue("QueueNum", |q| q.layout.size = value);
+                self.set_up_queue(session, "QueueNum", |q| q.layout.size = value);
             }
             Register::QueueAddr(area, half) => {
-                self.set_up_queue(register.name(), |q| {
+                self.set_up_queue(session, register.name(), |q| {
                     let addr = q.layout.area_mut(area);
                     *addr = half.set(*addr, value);
                 });
             }
-            Register::QueueReady => self.write_queue_ready(value),
-            Register::QueueReset => self.write_queue_reset(value),
-            Register::GuestPageSize => self.session.guest_page_size = value,
+            Register::QueueReady => self.write_queue_ready(session),
+            Register::GuestPageSize => session.guest_page_size = value,
             Register::QueueAlign => {
-                self.set_up_queue("QueueAlign", |q| q.align = value);
+                self.set_up_queue(session, "QueueAlign", |q| q.align = value);
             }
-            Register::QueuePfn => self.write_queue_pfn(value),
-            Register::QueueNotify => self.notify(value),
-            Register::InterruptAck => {
-                if value & !(INTERRUPT_USED | INTERRUPT_CONFIG) != 0 {
-                    self.breach(
-                        rules::INTERRUPT_ACK,
-                        format_args!("InterruptACK {value:#x} has bits that no interrupt has"),
-                    );
-                }
-                self.notifier.acknowledge(value);
-            }
-            Register::Status => self.write_status(value),
+            Register::QueuePfn => self.write_queue_pfn(session, value),
+            Register::Status => self.write_status(session, value),
+            // A queue is reset by 1, which does not come here.
+            Register::QueueReset | Register::QueueNotify | Register::InterruptAck => {}
             Register::ShmSel => {}
             Register::MagicValue
             | Register::Version
@@ -245,14 +312,25 @@ impl Mmio {
         }
     }
 
-    fn write_features(&mut self, value: u32) {
-        let sel = self.session.driver_features_sel;
+    /// InterruptACK (4.2.2).
+    fn acknowledge(&self, value: u32) {
+        if value & !(INTERRUPT_USED | INTERRUPT_CONFIG) != 0 {
+            self.breach(
+                rules::INTERRUPT_ACK,
+                format_args!("InterruptACK {value:#x} has bits that no interrupt has"),
+            );
+        }
+        self.notifier.acknowledge(value);
+    }
+
+    fn write_features(&self, session: &mut Session, value: u32) {
+        let sel = session.driver_features_sel;
         if self.has(FEATURES_OK) {
             self.breach(
                 rules::FEATURES_SETTLED,
                 format_args!("DriverFeatures was written after FEATURES_OK; ignored"),
             );
-        } else if !self.session.take_features(value) {
+        } else if !session.take_features(value) {
             self.breach(
                 rules::FEATURES_SUBSET,
                 format_args!(
@@ -306,7 +384,13 @@ impl Mmio {
             register: register.name(),
             direction,
             value,
-            meaning: meaning::of(register, direction, value, self.notifier.status(), &self.session),
+            meaning: meaning::of(
+                register,
+                direction,
+                value,
+                self.notifier.status(),
+                &self.session(),
+            ),
         });
     }
 
@@ -327,7 +411,7 @@ fn number(data: &[u8]) -> u32 {
 }
 
 impl BusDevice for Mmio {
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
+    fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
         match self.decode(offset, data.len(), "read") {
             Target::Register(register) => {
@@ -348,7 +432,7 @@ impl BusDevice for Mmio {
         }
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) {
+    fn write(&self, offset: u64, data: &[u8]) {
         match self.decode(offset, data.len(), "written") {
             Target::Register(register) => {
                 let value = number(data);
@@ -359,15 +443,12 @@ impl BusDevice for Mmio {
                 }
                 self.write_register(register, value);
                 if !doorbell {
-                    // These two, often written, change nothing else that is read.
-                    if register != Register::InterruptAck {
-                        self.publish();
-                    }
                     self.trace(register, trace::Direction::Write, value);
                 }
             }
             Target::Config(at) => {
-                if !self.device.write_config(at, data) {
+                let taken = self.device.write_config(at, data);
+                if !taken {
                     self.breach(
                         rules::CONFIG_WRITE,
                         format_args!(
@@ -375,7 +456,11 @@ impl BusDevice for Mmio {
                         ),
                     );
                 }
-                self.publish();
+                self.publish(&self.session());
+                if taken {
+                    // It may have waited until the device is quiet.
+                    self.serve_all();
+                }
                 self.trace_config(at, trace::Direction::Write, data);
             }
             Target::Nothing | Target::Misaccess => {}

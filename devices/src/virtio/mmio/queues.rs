@@ -1,6 +1,9 @@
 //! Queues from the transport's side: set up, made ready, notified, stopped, reset.
 
-use super::setup::QueueSetup;
+use std::sync::atomic::Ordering;
+
+use super::registers::Register;
+use super::setup::{QueueSetup, Session};
 use super::{Mmio, Version};
 use crate::virtio::device::Served;
 use crate::virtio::queue::{QueueError, SplitQueue};
@@ -11,14 +14,15 @@ use crate::virtio::spec::status::{DRIVER_OK, FEATURES_OK};
 impl Mmio {
     /// Changes the registers of the selected queue, where that is allowed now. False where it is not.
     pub(super) fn set_up_queue(
-        &mut self,
+        &self,
+        session: &mut Session,
         register: &'static str,
         change: impl FnOnce(&mut QueueSetup),
     ) -> bool {
         let live = self.has(DRIVER_OK);
         let early = self.options.version == Version::Modern && !self.has(FEATURES_OK);
-        let sel = self.session.queue_sel;
-        let (rule, what) = match self.session.queue_mut() {
+        let sel = session.queue_sel;
+        let (rule, what) = match session.queue_mut() {
             None => (rules::QUEUE_SEL, "which the device does not have; ignored"),
             Some(queue) if queue.ready => (rules::QUEUE_LIVE, "which is in use; ignored"),
             Some(queue) if live && !queue.was_reset => {
@@ -41,39 +45,25 @@ impl Mmio {
         false
     }
 
-    pub(super) fn write_queue_ready(&mut self, value: u32) {
-        if value == 0 {
-            // The driver stops the queue (4.2.2.2); what it reads next tells it that this is done.
-            self.stop_queue();
-            if let Some(queue) = self.session.queue_mut() {
-                queue.ready = false;
-            }
-            return;
-        }
+    /// QueueReady 1. Stopping a queue, with 0, is [`Mmio::retire_queue`].
+    pub(super) fn write_queue_ready(&self, session: &mut Session) {
         // To say it twice is not to say more.
-        if self.session.queue().is_some_and(|q| q.ready) && !self.has(DRIVER_OK) {
+        if session.queue().is_some_and(|q| q.ready) && !self.has(DRIVER_OK) {
             return;
         }
-        if let Some(Err(error)) = self.session.queue().map(|q| self.make_queue(q)) {
-            return self.refuse_queue("QueueReady", &error);
+        if let Some(Err(error)) = session.queue().map(|q| self.make_queue(session, q)) {
+            return self.refuse_queue(session, "QueueReady", &error);
         }
-        if self.set_up_queue("QueueReady", |q| q.ready = true) {
-            self.start_queue();
+        if self.set_up_queue(session, "QueueReady", |q| q.ready = true) {
+            self.start_queue(session);
         }
     }
 
-    /// Legacy (4.2.4): the queue lies from this page on, or is stopped with 0.
-    pub(super) fn write_queue_pfn(&mut self, value: u32) {
-        if value == 0 {
-            self.stop_queue();
-            if let Some(queue) = self.session.queue_mut() {
-                queue.reset();
-            }
-            return;
-        }
-        let page_size = self.session.guest_page_size;
-        let Some(queue) = self.session.queue().copied() else {
-            self.set_up_queue("QueuePFN", |_| ());
+    /// Legacy (4.2.4): the queue lies from this page on. Stopping it, with 0, is [`Mmio::retire_queue`].
+    pub(super) fn write_queue_pfn(&self, session: &mut Session, value: u32) {
+        let page_size = session.guest_page_size;
+        let Some(queue) = session.queue().copied() else {
+            self.set_up_queue(session, "QueuePFN", |_| ());
             return;
         };
         let Some(layout) = queue.legacy_layout(page_size, value) else {
@@ -86,35 +76,64 @@ impl Mmio {
                 ),
             );
         };
-        if let Err(error) = self.make_queue(&QueueSetup { layout, ..queue }) {
-            return self.refuse_queue("QueuePFN", &error);
+        if let Err(error) = self.make_queue(session, &QueueSetup { layout, ..queue }) {
+            return self.refuse_queue(session, "QueuePFN", &error);
         }
-        let set_up = self.set_up_queue("QueuePFN", |q| {
+        let set_up = self.set_up_queue(session, "QueuePFN", |q| {
             (q.ready, q.pfn, q.layout) = (true, value, layout);
         });
         if set_up {
-            self.start_queue();
+            self.start_queue(session);
         }
     }
 
-    /// Resets the selected queue by itself (2.6.1).
-    pub(super) fn write_queue_reset(&mut self, value: u32) {
-        if self.accepted() & feature::RING_RESET == 0 {
-            return self.breach(
-                rules::QUEUE_RESET,
-                format_args!("QueueReset was written, but RING_RESET was not negotiated; ignored"),
-            );
-        }
-        if value == 1 {
-            self.stop_queue();
-            if let Some(queue) = self.session.queue_mut() {
-                queue.reset();
+    /// Takes the selected queue out of use: QueueReady 0 (4.2.2.2), QueuePFN 0 (4.2.4) or QueueReset 1 (2.6.1). Waits
+    /// for what is in flight on it, without the lock of the set-up registers. What the driver reads next tells it that
+    /// this is done.
+    pub(super) fn retire_queue(&self, register: Register) {
+        let index = {
+            let session = self.session();
+            if register == Register::QueueReset
+                && self.accepted(&session) & feature::RING_RESET == 0
+            {
+                return self.breach(
+                    rules::QUEUE_RESET,
+                    format_args!(
+                        "QueueReset was written, but RING_RESET was not negotiated; ignored"
+                    ),
+                );
+            }
+            if session.queue().is_none() {
+                return;
+            }
+            session.queue_sel
+        };
+        let stopped = match u16::try_from(index) {
+            Ok(index) if self.has(DRIVER_OK) => self.device.stop_queue(index),
+            _ => Ok(()),
+        };
+        let mut session = self.session();
+        // Another vCPU may have selected another queue, or reset the device, meanwhile.
+        let queue = usize::try_from(index).ok().and_then(|n| session.queues.get_mut(n));
+        match (stopped, queue) {
+            (Ok(()), Some(queue)) if register == Register::QueueReady => queue.ready = false,
+            (Ok(()), Some(queue)) => queue.reset(),
+            (Ok(()), None) => {}
+            (Err(stuck), _) => {
+                self.complaints.say(
+                    rules::HOST,
+                    format_args!(
+                        "queue {index} is not stopped by {}: {stuck}; QueueReady reads 1 until it is",
+                        register.name()
+                    ),
+                );
             }
         }
+        self.publish(&session);
     }
 
-    fn refuse_queue(&self, register: &str, error: &QueueError) {
-        let sel = self.session.queue_sel;
+    fn refuse_queue(&self, session: &Session, register: &str, error: &QueueError) {
+        let sel = session.queue_sel;
         self.breach(
             rules::QUEUE_LAYOUT,
             format_args!("queue {sel} is refused ({register} stays 0): {error}"),
@@ -122,38 +141,37 @@ impl Mmio {
     }
 
     /// The queue as the registers describe it, if it can be one.
-    pub(super) fn make_queue(&self, setup: &QueueSetup) -> Result<SplitQueue, QueueError> {
-        let event_idx = self.accepted() & feature::RING_EVENT_IDX != 0;
+    pub(super) fn make_queue(
+        &self,
+        session: &Session,
+        setup: &QueueSetup,
+    ) -> Result<SplitQueue, QueueError> {
+        let event_idx = self.accepted(session) & feature::RING_EVENT_IDX != 0;
         SplitQueue::new(self.ram.clone(), setup.layout, setup.max, event_idx)
     }
 
     /// Gives the selected queue to a device that is live already.
-    fn start_queue(&mut self) {
-        let Ok(index) = u16::try_from(self.session.queue_sel) else { return };
+    fn start_queue(&self, session: &Session) {
+        let Ok(index) = u16::try_from(session.queue_sel) else { return };
         if !self.has(DRIVER_OK) {
             return;
         }
-        if let Some(Ok(queue)) = self.session.queue().map(|q| self.make_queue(q)) {
+        if let Some(Ok(queue)) = session.queue().map(|q| self.make_queue(session, q)) {
             self.device.start_queue(index, queue);
         }
     }
 
-    /// Takes the selected queue away from a live device.
-    fn stop_queue(&mut self) {
-        if let Ok(index) = u16::try_from(self.session.queue_sel)
-            && self.has(DRIVER_OK)
-        {
-            self.device.stop_queue(index);
-        }
-    }
-
-    pub(super) fn notify(&mut self, value: u32) {
-        let setup = usize::try_from(value).ok().and_then(|n| self.session.queues.get(n));
-        let why = match (setup, u16::try_from(value)) {
+    /// QueueNotify: serves the queue. Takes no lock of the transport's, so that queues are served side by side.
+    pub(super) fn notify(&self, value: u32) {
+        let index = u16::try_from(value).ok();
+        let index = index.filter(|&n| usize::from(n) < self.device.queue_max().len());
+        let why = match index {
             _ if !self.has(DRIVER_OK) => "before DRIVER_OK",
-            (Some(setup), Ok(index)) if setup.ready => return self.serve(index),
-            (Some(_), _) => "but that queue is not ready",
-            (None, _) => "but the device has no such queue",
+            None => "but the device has no such queue",
+            Some(index) => match self.serve(index) {
+                Served::All | Served::Some => return,
+                Served::NotLive => "but that queue is not ready",
+            },
         };
         self.breach(
             rules::NOTIFY,
@@ -162,23 +180,31 @@ impl Mmio {
     }
 
     /// Serves the queues whose doorbell left work undone.
-    pub fn service_unfinished(&mut self) {
-        for index in std::mem::take(&mut self.session.unfinished) {
-            self.serve(index);
+    pub fn service_unfinished(&self) {
+        let unfinished = self.unfinished.swap(0, Ordering::AcqRel);
+        for index in (0..u16::MAX).take_while(|&n| u32::from(n) < u64::BITS) {
+            if unfinished & (1 << index) != 0 {
+                self.serve(index);
+            }
         }
     }
 
-    fn serve(&mut self, index: u16) {
+    /// Serves a queue whose requests the host has finished: for the reader of [`Mmio::wakes`].
+    pub fn service_finished(&self, index: u16) {
+        self.serve(index);
+    }
+
+    pub(super) fn serve(&self, index: u16) -> Served {
         if self.notifier.is_reset_needed() {
-            return;
+            return Served::All;
         }
-        if self.device.service(index) == Served::Some
-            && let Some(helper) = &self.options.helper
+        let served = self.device.service(index);
+        if served == Served::Some
+            && let Some(leftover) = &self.options.leftover
         {
-            if !self.session.unfinished.contains(&index) {
-                self.session.unfinished.push(index);
-            }
-            helper.raise();
+            self.unfinished.fetch_or(1 << (index % 64), Ordering::AcqRel);
+            leftover.wake();
         }
+        served
     }
 }

@@ -1,6 +1,9 @@
 //! What the registers read.
 
+use std::sync::atomic::Ordering;
+
 use super::registers::{Half, Register};
+use super::setup::Session;
 use super::{Mmio, SLOT_SIZE};
 use crate::virtio::spec::mmio::{CONFIG, MAGIC, VENDOR};
 
@@ -15,10 +18,10 @@ pub(super) fn registers() -> impl Iterator<Item = (u64, Register)> {
 
 impl Mmio {
     /// Brings what can be read up to date.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&self, session: &Session) {
         let window = &self.options.window;
         for (offset, register) in registers().filter(|(_, r)| r.is_in(self.options.version)) {
-            if let Some(value) = self.value(register) {
+            if let Some(value) = self.value(session, register) {
                 window.set(offset, value);
             }
         }
@@ -30,25 +33,25 @@ impl Mmio {
     }
 
     /// What a register reads; none for those that the notifier keeps itself.
-    fn value(&self, register: Register) -> Option<u32> {
+    fn value(&self, session: &Session, register: Register) -> Option<u32> {
         Some(match register {
             Register::MagicValue => MAGIC,
             Register::Version => self.options.version.value(),
             Register::DeviceId => self.device.device_id(),
             Register::VendorId => VENDOR,
-            Register::DeviceFeatures => match self.session.device_features_sel {
+            Register::DeviceFeatures => match session.device_features_sel {
                 0 => Half::Low.get(self.offered()),
                 1 => Half::High.get(self.offered()),
                 _ => 0,
             },
-            Register::QueueNumMax => self.session.queue().map_or(0, |q| q.max.into()),
-            Register::QueueReady => self.session.queue().map_or(0, |q| q.ready.into()),
-            Register::QueuePfn => self.session.queue().map_or(0, |q| q.pfn),
+            Register::QueueNumMax => session.queue().map_or(0, |q| q.max.into()),
+            Register::QueueReady => session.queue().map_or(0, |q| q.ready.into()),
+            Register::QueuePfn => session.queue().map_or(0, |q| q.pfn),
             Register::InterruptStatus | Register::Status => return None,
             // There is no shared memory: a length of all ones says so (4.2.2).
             Register::ShmLen(_) | Register::ShmBase(_) => u32::MAX,
-            Register::ConfigGeneration => self.config_generation,
-            // A queue is reset when the write returns, so no driver sees it under way.
+            Register::ConfigGeneration => self.config_generation.load(Ordering::Relaxed),
+            // A queue is reset when the write returns; where the host keeps it, QueueReady stays 1.
             Register::QueueReset
             | Register::GuestPageSize
             | Register::QueueAlign

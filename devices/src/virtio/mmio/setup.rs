@@ -16,8 +16,8 @@ pub(super) struct Session {
     /// Legacy: the unit of QueuePFN, in bytes.
     pub(super) guest_page_size: u32,
     pub(super) queues: Vec<QueueSetup>,
-    /// The queues that one doorbell did not finish, by index.
-    pub(super) unfinished: Vec<u16>,
+    /// Whether a vCPU waits for the device's reset: until it is done, other vCPUs set nothing up.
+    pub(super) resetting: bool,
 }
 
 /// One queue's registers.
@@ -73,7 +73,7 @@ impl Session {
             queue_sel: 0,
             guest_page_size: 0,
             queues: device.queue_max().iter().map(|max| QueueSetup::new(*max)).collect(),
-            unfinished: Vec::new(),
+            resetting: false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The device status field (virtio 1.2, 2.1), and what hangs on it: reset, features, going live.
 
+use std::sync::atomic::Ordering;
+
 use super::setup::Session;
 use super::{Mmio, Version};
 use crate::virtio::device::Activation;
@@ -10,14 +12,41 @@ use crate::virtio::spec::status::{
 use crate::virtio::spec::{bit_names, feature};
 
 impl Mmio {
-    pub(super) fn write_status(&mut self, value: u32) {
-        if value == 0 {
-            // When this returns, the device touches no queue any more.
-            self.device.reset();
-            self.notifier.reset();
-            self.session = Session::new(&*self.device);
-            return;
+    /// Resets the device. Waits for what is in flight, without the lock of the set-up registers: other vCPUs' accesses
+    /// go on. When Status reads 0, the device touches no queue any more (2.4.1).
+    pub(super) fn reset(&self) {
+        {
+            let mut session = self.session();
+            if session.resetting {
+                // Another vCPU's reset goes on; Status reads non-zero until that is done.
+                return;
+            }
+            session.resetting = true;
         }
+        let done = self.device.reset();
+        let mut session = self.session();
+        match done {
+            Ok(()) => {
+                self.notifier.reset();
+                self.unfinished.store(0, Ordering::Release);
+                *session = Session::new(&*self.device);
+            }
+            Err(stuck) => {
+                session.resetting = false;
+                self.notifier.needs_reset(false);
+                self.complaints.say(
+                    rules::HOST,
+                    format_args!(
+                        "the reset is not finished: {stuck}; Status reads non-zero until a later reset succeeds"
+                    ),
+                );
+            }
+        }
+        self.publish(&session);
+    }
+
+    /// Takes a write of Status that is no reset.
+    pub(super) fn write_status(&self, session: &mut Session, value: u32) {
         let old = self.notifier.status() & DRIVER_BITS;
         let unknown = value & !(DRIVER_BITS | DEVICE_NEEDS_RESET);
         if unknown != 0 {
@@ -37,19 +66,19 @@ impl Mmio {
         }
         let new = value & DRIVER_BITS & !old;
         self.notifier.add_status(new & !(FEATURES_OK | DRIVER_OK));
-        if new & FEATURES_OK != 0 && self.settle_features() {
-            self.device.features_settled(self.accepted());
+        if new & FEATURES_OK != 0 && self.settle_features(session) {
+            self.device.features_settled(self.accepted(session));
             self.notifier.add_status(FEATURES_OK);
         }
         if new & DRIVER_OK != 0 {
-            self.go_live();
+            self.go_live(session);
         }
     }
 
     /// Whether the driver's features can be used (2.2.1, 3.1.1 step 6).
-    fn settle_features(&mut self) -> bool {
+    fn settle_features(&self, session: &Session) -> bool {
         let in_order = self.follows("FEATURES_OK", ACKNOWLEDGE | DRIVER);
-        let features = self.session.driver_features;
+        let features = session.driver_features;
         let extra = features & !self.offered();
         if extra != 0 {
             self.complaints.say(
@@ -71,7 +100,7 @@ impl Mmio {
         in_order || !self.is_strict()
     }
 
-    fn go_live(&mut self) {
+    fn go_live(&self, session: &Session) {
         let needed = match self.options.version {
             Version::Modern => ACKNOWLEDGE | DRIVER | FEATURES_OK,
             Version::Legacy => ACKNOWLEDGE | DRIVER,
@@ -80,29 +109,30 @@ impl Mmio {
             return;
         }
         if self.options.version == Version::Modern && !self.has(FEATURES_OK) {
-            self.device.features_settled(self.accepted());
+            self.device.features_settled(self.accepted(session));
         }
-        self.notifier.add_status(DRIVER_OK);
-        self.used = true;
-        let queues: Vec<_> = self
-            .session
+        let queues: Vec<_> = session
             .queues
             .iter()
-            .map(|q| if q.ready { self.make_queue(q).ok() } else { None })
+            .map(|q| if q.ready { self.make_queue(session, q).ok() } else { None })
             .collect();
-        if queues.iter().all(Option::is_none) {
+        let any = queues.iter().any(Option::is_some);
+        self.device.activate(Activation {
+            features: self.accepted(session),
+            queues,
+            notifier: self.notifier.clone(),
+        });
+        // Only now: a doorbell of another vCPU takes no lock, and looks at this bit first.
+        self.notifier.add_status(DRIVER_OK);
+        self.used.store(true, Ordering::Release);
+        if !any {
             self.breach(
                 rules::NO_QUEUE,
                 format_args!("DRIVER_OK was set with no queue ready: no request can be made"),
             );
         }
-        self.device.activate(Activation {
-            features: self.accepted(),
-            queues,
-            notifier: self.notifier.clone(),
-        });
         if let Some(taken_over) = &self.options.taken_over {
-            taken_over.raise();
+            taken_over.wake();
         }
     }
 

@@ -7,7 +7,8 @@ const EVENT_IDX: u64 = feature::BLK_FLUSH | feature::RING_EVENT_IDX;
 /// A live device with a helper, and a queue of `size` entries with room for as many reads of one sector.
 fn with_helper(features: u64, size: u16) -> (VirtioDriver, CountingLine, WatchedImage) {
     let helper = CountingLine::default();
-    let options = MmioOptions { helper: Some(Arc::new(helper.clone())), ..MmioOptions::default() };
+    let options =
+        MmioOptions { leftover: Some(Arc::new(helper.clone())), ..MmioOptions::default() };
     let (blk, image) = watched(8, &named(""));
     let driver = VirtioDriver::with(blk, options).live(features, size.into());
     driver.header(HEADER, T_FLUSH, 0);

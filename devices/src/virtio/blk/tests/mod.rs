@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::*;
-use crate::block::{Access, Image, Opening, SyncEngine};
+use crate::block::{Access, Image, ImageStorage, Opening};
 use crate::testing::virtio_driver::{DATA, HEADER, STATUS_BYTE, Used, VirtioDriver, reg};
 use crate::testing::{
-    CountingLine, Fault, FaultEngine, Faults, Held, HeldEngine, LogLines, Ring, WatchedImage,
+    CountingLine, Fault, FaultStorage, Faults, Held, HeldStorage, LogLines, Ring, WatchedImage,
 };
 use crate::virtio::mmio::Options as MmioOptions;
 use crate::virtio::rules;
@@ -61,9 +61,9 @@ impl Setup {
 
     fn faulty(&self) -> (VirtioDriver, Faults) {
         let image = Image::open(&self.path, Opening::cached(Access::ReadWrite)).unwrap();
-        let engine = FaultEngine::new(Box::new(SyncEngine::new(image)));
-        let (faults, size) = (engine.faults(), Self::contents().len() as u64);
-        let disk = Disk::new(Box::new(engine), "d.img".into(), size, false);
+        let storage = FaultStorage::new(Box::new(ImageStorage::new(image)));
+        let (faults, size) = (storage.faults(), Self::contents().len() as u64);
+        let disk = Disk::new(Box::new(storage), "d.img".into(), size, false);
         (VirtioDriver::new(Blk::new("virtio0", disk, &named(""), Tracer::none()).unwrap()), faults)
     }
 }
@@ -72,17 +72,16 @@ impl Setup {
 fn watched(sectors: u8, options: &Options) -> (Blk, WatchedImage) {
     let bytes: Vec<_> = (0..sectors).flat_map(|n| [n + 1; 512]).collect();
     let image = WatchedImage::new(&bytes);
-    let disk = Disk::new(Box::new(image.engine()), "in memory".into(), bytes.len() as u64, false);
-    (Blk::new("virtio0", disk, options, Tracer::none()).unwrap(), image)
+    (Blk::new("virtio0", image.disk(), options, Tracer::none()).unwrap(), image)
 }
 
 /// The same, where requests stay in flight until the test lets them go.
 fn holding(sectors: u8, options: &Options) -> (Blk, WatchedImage, Held) {
     let bytes: Vec<_> = (0..sectors).flat_map(|n| [n + 1; 512]).collect();
     let image = WatchedImage::new(&bytes);
-    let engine = HeldEngine::new(Box::new(image.engine()));
-    let held = engine.held();
-    let disk = Disk::new(Box::new(engine), "in memory".into(), bytes.len() as u64, false);
+    let storage = HeldStorage::new(Box::new(image.clone()));
+    let held = storage.held();
+    let disk = Disk::new(Box::new(storage), "in memory".into(), bytes.len() as u64, false);
     (Blk::new("virtio0", disk, options, Tracer::none()).unwrap(), image, held)
 }
 

@@ -123,7 +123,7 @@ fn the_limits_that_features_tell_of_stand_in_the_configuration_space() {
         (feature::BLK_DISCARD, 40, 4, 32, 32),
         (feature::BLK_DISCARD, 44, 4, 8, 8),
         (feature::BLK_WRITE_ZEROES, 48, 4, 1 << 16, 1 << 16),
-        (feature::BLK_WRITE_ZEROES, 52, 4, 32, 32),
+        (feature::BLK_WRITE_ZEROES, 52, 4, 4, 4),
         (feature::BLK_WRITE_ZEROES, 56, 1, 1, 1),
     ];
     let small = Options { queue_size: 16, block_size: 4096, ..named("") };
@@ -166,7 +166,7 @@ fn a_request_of_seg_max_buffers_of_size_max_is_served_and_one_of_too_many_bytes_
 fn options_out_of_their_range_make_no_device() {
     let refused = |options: Options| {
         let image = WatchedImage::new(&[0; 4096]);
-        let disk = Disk::new(Box::new(image.engine()), "in memory".into(), 4096, false);
+        let disk = image.disk();
         Blk::new("v", disk, &options, Tracer::none()).map(drop)
     };
     for queues in [0, 17, u16::MAX] {
@@ -201,7 +201,7 @@ fn with_blocks_of_4096_the_rest_of_the_image_is_out_of_reach() {
     assert_eq!(driver.request(T_OUT, 1, 512), used(1, S_OK));
     assert_eq!(image.bytes()[10240 - 512..], [20; 512]);
     let image = WatchedImage::new(&[0; 4095]);
-    let disk = Disk::new(Box::new(image.engine()), "in memory".into(), 4095, false);
+    let disk = image.disk();
     let options = Options { block_size: 4096, ..named("") };
     let error = Blk::new("v", disk, &options, Tracer::none()).map(drop).unwrap_err();
     assert!(matches!(error, BlkError::TooSmall { size: 4095, block_size: 4096, .. }), "{error}");

@@ -47,10 +47,11 @@ fn all_ranges_are_served_in_order() {
         let log = ["1024 at 1536", "512 at 19968", "512 at 0", "0 at 3584"];
         assert_eq!(image.log(), log.map(|part| format!("{what} {part}")));
         // As many as the configuration space allows.
-        let ranges: Vec<_> = (0..32).map(|n| (n, 1, 0)).collect();
+        let most: usize = if kind == T_DISCARD { 32 } else { 4 };
+        let ranges: Vec<_> = (0..most as u64).map(|n| (n, 1, 0)).collect();
         assert_eq!(submit(&mut driver, kind, &ranges), used(1, S_OK));
-        assert_eq!(image.bytes()[..32 * 512], [0; 32 * 512]);
-        assert_eq!(image.bytes()[32 * 512..39 * 512], expected[32 * 512..39 * 512]);
+        assert_eq!(image.bytes()[..most * 512], vec![0; most * 512]);
+        assert_eq!(image.bytes()[most * 512..39 * 512], expected[most * 512..39 * 512]);
     }
 }
 

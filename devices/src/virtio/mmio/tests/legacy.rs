@@ -1,7 +1,6 @@
 //! The legacy transport (virtio 1.2, 4.2.4): version 1 of the registers, and queues laid out by page (2.7.2).
 
 use super::*;
-use crate::block::Disk;
 use crate::testing::virtio_driver::{DATA, HEADER, STATUS_BYTE};
 use crate::testing::{Ring, WatchedImage};
 use crate::virtio::blk::{self, Blk};
@@ -13,7 +12,7 @@ fn options() -> Options {
 
 fn legacy_probe() -> (VirtioDriver, Log) {
     let (log, complaints) = (Log::default(), Complaints::new("probe".into()));
-    let device = Probe { complaints, log: log.clone() };
+    let device = Probe { complaints, log: log.clone(), live: Mutex::default() };
     (VirtioDriver::with(device, options()), log)
 }
 
@@ -21,7 +20,7 @@ fn legacy_probe() -> (VirtioDriver, Log) {
 fn disk() -> (VirtioDriver, WatchedImage) {
     let bytes: Vec<_> = (0..8).flat_map(|n| [n + 1; 512]).collect();
     let image = WatchedImage::new(&bytes);
-    let disk = Disk::new(Box::new(image.engine()), "in memory".into(), 4096, false);
+    let disk = image.disk();
     let blk = Blk::new("virtio0", disk, &blk::Options::default(), Tracer::none()).unwrap();
     (VirtioDriver::with(blk, options()), image)
 }
@@ -231,7 +230,7 @@ fn features_are_settled_without_features_ok_and_version_1_is_not_missed() {
 #[test]
 fn a_strict_legacy_device_is_content_with_a_good_driver() {
     let bytes = WatchedImage::new(&[1; 512]);
-    let disk = Disk::new(Box::new(bytes.engine()), "in memory".into(), 512, false);
+    let disk = bytes.disk();
     let blk = Blk::new("virtio0", disk, &blk::Options::default(), Tracer::none()).unwrap();
     let options = Options { policy: Policy::Strict, ..options() };
     let mut d = VirtioDriver::with(blk, options);

@@ -7,7 +7,7 @@ mod strict;
 use super::*;
 use crate::testing::VirtioDriver;
 use crate::testing::virtio_driver::{AVAIL, DESC, USED, reg};
-use crate::virtio::device::{Activation, Served};
+use crate::virtio::device::{Activation, Served, Stuck};
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::status;
@@ -17,7 +17,14 @@ const OFFERED: u64 = feature::BLK_FLUSH | 1 << 35;
 /// A device with two queues that remembers what it was told.
 struct Probe {
     complaints: Complaints,
-    log: Arc<std::sync::Mutex<Vec<String>>>,
+    log: Log,
+    live: Mutex<[bool; 2]>,
+}
+
+impl Probe {
+    fn set_live(&self, queue: u16, live: bool) {
+        self.live.lock().unwrap()[usize::from(queue)] = live;
+    }
 }
 
 type Log = Arc<std::sync::Mutex<Vec<String>>>;
@@ -40,32 +47,51 @@ impl VirtioDevice for Probe {
             *byte = (at as u8).wrapping_add(1);
         }
     }
-    fn write_config(&mut self, offset: u64, data: &[u8]) -> bool {
+    fn write_config(&self, offset: u64, data: &[u8]) -> bool {
         self.log.lock().unwrap().push(format!("config {offset} {data:?}"));
         offset == 32
     }
-    fn activate(&mut self, activation: Activation) {
+    fn activate(&self, activation: Activation) {
         let sizes: Vec<_> =
             activation.queues.iter().map(|q| q.as_ref().map(SplitQueue::size)).collect();
+        for (index, queue) in (0..).zip(&activation.queues) {
+            self.set_live(index, queue.is_some());
+        }
         let features = activation.features;
         self.log.lock().unwrap().push(format!("activate {features:#x} {sizes:?}"));
     }
-    fn service(&mut self, queue: u16) -> Served {
+    fn service(&self, queue: u16) -> Served {
+        if !self.live.lock().unwrap()[usize::from(queue)] {
+            return Served::NotLive;
+        }
         self.log.lock().unwrap().push(format!("service {queue}"));
         Served::All
     }
-    fn start_queue(&mut self, index: u16, queue: SplitQueue) {
+    fn start_queue(&self, index: u16, queue: SplitQueue) {
+        self.set_live(index, true);
         self.log.lock().unwrap().push(format!("start {index} {}", queue.size()));
     }
-    fn resize(&mut self, bytes: u64) -> Result<bool, GrowError> {
+    fn resize(&self, bytes: u64) -> Result<bool, GrowError> {
         self.log.lock().unwrap().push(format!("resize {bytes}"));
         Ok(bytes > 512)
     }
-    fn stop_queue(&mut self, queue: u16) {
+    fn stop_queue(&self, queue: u16) -> Result<(), Stuck> {
+        self.set_live(queue, false);
         self.log.lock().unwrap().push(format!("stop {queue}"));
+        Ok(())
     }
-    fn reset(&mut self) {
+    fn reset(&self) -> Result<(), Stuck> {
+        *self.live.lock().unwrap() = [false; 2];
         self.log.lock().unwrap().push("reset".into());
+        Ok(())
+    }
+    fn hold(&self) {}
+    fn quiesce(&self) -> Result<(), Stuck> {
+        Ok(())
+    }
+    fn release(&self) {}
+    fn wakes(&self) -> Vec<Option<Arc<EventFd>>> {
+        Vec::new()
     }
 }
 
@@ -75,7 +101,7 @@ fn probe() -> (VirtioDriver, Log, Complaints) {
 
 fn probe_with(options: Options) -> (VirtioDriver, Log, Complaints) {
     let (log, complaints) = (Log::default(), Complaints::new("probe".into()));
-    let device = Probe { complaints: complaints.clone(), log: log.clone() };
+    let device = Probe { complaints: complaints.clone(), log: log.clone(), live: Mutex::default() };
     (VirtioDriver::with(device, options), log, complaints)
 }
 
@@ -358,7 +384,11 @@ fn an_observer_sees_each_access_by_name() {
         }
     }
     let seen = Log::default();
-    let device = Probe { complaints: Complaints::new("probe".into()), log: Log::default() };
+    let device = Probe {
+        complaints: Complaints::new("probe".into()),
+        log: Log::default(),
+        live: Mutex::default(),
+    };
     let mut d = VirtioDriver::with(
         device,
         Options { tracer: Tracer::to(Arc::new(Seen(seen.clone()))), ..Options::default() },

@@ -5,7 +5,7 @@ use crate::testing::CountingLine;
 
 #[test]
 fn the_configuration_space_takes_any_aligned_width() {
-    let (mut d, log, complaints) = probe();
+    let (d, log, complaints) = probe();
     for (offset, width) in [(0x100, 8), (0x104, 4), (0x106, 2), (0x107, 1), (0x1ff, 1)] {
         let mut data = vec![0; width];
         d.mmio.read(offset, &mut data);
@@ -22,7 +22,7 @@ fn the_configuration_space_takes_any_aligned_width() {
 
 #[test]
 fn an_empty_slot_is_a_slot_with_no_device() {
-    let mut slot = EmptySlot::new(Version::Modern, Window::default());
+    let slot = EmptySlot::new(Version::Modern, Window::default());
     for offset in (0..SLOT_SIZE).step_by(4) {
         let mut data = [0xee; 4];
         slot.write(offset, &[0xff; 4]);
@@ -85,7 +85,7 @@ fn the_registers_can_be_read_without_the_device() {
 #[test]
 fn whoever_asked_is_told_of_the_drivers_taking_over() {
     let told = CountingLine::default();
-    let taken_over: Option<Arc<dyn IrqLine>> = Some(Arc::new(told.clone()));
+    let taken_over: Option<Arc<dyn Wake>> = Some(Arc::new(told.clone()));
     let (mut d, ..) = probe_with(Options { taken_over, ..Options::default() });
     assert!(d.negotiate(feature::VERSION_1));
     assert!(d.set_up_queue(8));

@@ -5,7 +5,7 @@ use crate::virtio::spec::status::{ACKNOWLEDGE, DRIVER, FEATURES_OK};
 
 fn driver(policy: Policy) -> (VirtioDriver, Log) {
     let (log, complaints) = (Log::default(), Complaints::new("probe".into()));
-    let device = Probe { complaints, log: log.clone() };
+    let device = Probe { complaints, log: log.clone(), live: Mutex::default() };
     (VirtioDriver::with(device, Options { policy, ..Options::default() }), log)
 }
 
