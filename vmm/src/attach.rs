@@ -142,7 +142,7 @@ fn attach_virtio(
     let id = if options.id.is_empty() { usual } else { options.id.clone() };
     let writeback = cache != Cache::WriteThrough;
     let options = blk::Options { id: id.clone(), writeback, ..options.clone() };
-    let blk = Blk::new(&name, disk, &options, config.tracer.clone()).map_err(ConfigError::Blk)?;
+    let blk = Blk::new(&name, &disk, &options, config.tracer.clone()).map_err(ConfigError::Blk)?;
     let helper: Arc<dyn IrqLine> = around.helper.clone();
     let options = mmio::Options {
         version: config.virtio.version,

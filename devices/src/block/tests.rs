@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::memory::GuestRam;
-use crate::testing::{FaultStorage, HeldStorage, LateStorage};
+use crate::testing::{Fault, FaultStorage, Faults, HeldStorage, LateStorage, WatchedImage};
 
 fn ram() -> GuestRam {
     GuestRam::anonymous(&[(0, 64 << 10)]).unwrap()
@@ -278,4 +278,59 @@ fn what_an_image_holds_is_never_looked_at() {
             assert!(fs::read(path).unwrap() == bytes, "{magic:?}");
         }
     }
+}
+
+/// A disk of 1024 bytes in memory whose requests can be made to fail.
+fn faulty() -> (Disk, WatchedImage, Faults) {
+    let image = WatchedImage::new(&[0x11; 1024]);
+    let storage = FaultStorage::new(Box::new(image.clone()));
+    let faults = storage.faults();
+    (Disk::new(Box::new(storage), "a test's disk".into(), 1024, false), image, faults)
+}
+
+#[test]
+fn a_failed_flush_is_final_for_every_lane_and_what_needs_no_flush_goes_on() {
+    let (disk, image, faults) = faulty();
+    let (mut one, mut two) = (disk.lane().unwrap(), disk.lane().unwrap());
+    let data = || Buffers::single(ram(), 0, 512).unwrap();
+    one.run(write(data()), 0).unwrap();
+    faults.push(Fault::After(0, libc::EIO));
+    assert!(matches!(two.run(Operation::Flush, 0), Err(BlockError::Sync(_))));
+    // The kernel has marked the pages clean: a second try would succeed, and the data be gone all the same.
+    for lane in [&mut one, &mut two] {
+        let durable = Operation::Write { data: data(), durable: true };
+        let zeroes = Operation::WriteZeroes { len: 512, unmap: false, durable: true };
+        for operation in [Operation::Flush, durable, zeroes] {
+            let error = lane.run(operation, 0).unwrap_err();
+            assert!(matches!(error, BlockError::Lost(_)), "{error}");
+            assert!(error.to_string().contains("Input/output error"), "{error}");
+        }
+        lane.run(Operation::Read(data()), 0).unwrap();
+        lane.run(write(data()), 512).unwrap();
+    }
+    assert!(disk.lane().unwrap().run(Operation::Flush, 0).is_err(), "a new lane knows, too");
+    assert_eq!(image.stable(), [0x11; 1024]);
+    assert!(!image.log().contains(&"flush".to_owned()));
+}
+
+#[test]
+fn what_is_stopped_begins_nothing_but_makes_safe_what_was_done() {
+    let (disk, image, _) = faulty();
+    let mut lane = disk.lane().unwrap();
+    let data = || Buffers::single(ram(), 0, 512).unwrap();
+    lane.run(write(data()), 0).unwrap();
+    disk.stop_handle().stop();
+    for operation in [Operation::Read(data()), write(data()), Operation::Discard { len: 512 }] {
+        assert!(matches!(lane.run(operation, 512), Err(BlockError::Stopped)));
+    }
+    lane.run(Operation::Flush, 0).unwrap();
+    assert_eq!(image.stable(), [[0; 512], [0x11; 512]].concat());
+}
+
+#[test]
+fn only_a_full_host_is_worth_waiting_for() {
+    let host = |errno| BlockError::Host { offset: 0, source: io::Error::from_raw_os_error(errno) };
+    assert!(host(libc::ENOSPC).no_room().is_some() && host(libc::EDQUOT).no_room().is_some());
+    assert!(host(libc::EIO).no_room().is_none());
+    assert!(BlockError::Sync(io::Error::from_raw_os_error(libc::ENOSPC)).no_room().is_none());
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -25,9 +25,15 @@ struct Inner {
     hollow: bool,
 }
 
-/// The image, shared between a test and the engine that serves it.
+/// The image, shared between a test and the engines that serve it.
 #[derive(Clone, Default)]
-pub struct WatchedImage(Arc<Mutex<Inner>>);
+pub struct WatchedImage {
+    inner: Arc<Mutex<Inner>>,
+    /// Called before each request while nothing is locked, so that it may wait.
+    gate: Arc<OnceLock<Gate>>,
+}
+
+type Gate = Box<dyn Fn(&Request) + Send + Sync>;
 
 impl WatchedImage {
     /// An image that holds `bytes`, all of them on stable storage.
@@ -79,8 +85,15 @@ impl WatchedImage {
         self.lock().hook = Some(Box::new(hook));
     }
 
+    /// Calls `gate` before each request from now on, on the thread that serves it, also on several at a time: it may
+    /// wait. Can be set once.
+    pub fn unlocked_before_each(&self, gate: impl Fn(&Request) + Send + Sync + 'static) {
+        let set = self.gate.set(Box::new(gate));
+        debug_assert!(set.is_ok());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -171,6 +184,9 @@ fn describe(operation: &Operation, offset: u64) -> String {
 
 impl Engine for WatchedEngine {
     fn push(&mut self, request: Request) {
+        if let Some(gate) = self.image.gate.get() {
+            gate(&request);
+        }
         let mut inner = self.image.lock();
         if let Some(hook) = &mut inner.hook {
             hook(&request);

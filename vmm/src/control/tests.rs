@@ -22,7 +22,7 @@ impl IrqLine for NoLine {
 fn controlled(image: &Path) -> Controlled {
     std::fs::write(image, [0; 1024]).unwrap();
     let image = Image::open(image, Cache::WriteBack.opening(Access::ReadWrite)).unwrap();
-    let blk = Blk::new("virtio0", Disk::from_image(image), &Options::default(), Tracer::none());
+    let blk = Blk::new("virtio0", &Disk::from_image(image), &Options::default(), Tracer::none());
     let ram = GuestRam::anonymous(&[(0, 4096)]).unwrap();
     let options = mmio::Options::default();
     let device = Mmio::new(Box::new(blk.unwrap()), ram, Arc::new(NoLine), options);

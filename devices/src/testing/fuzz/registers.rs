@@ -90,7 +90,7 @@ impl Fuzzed {
             queue_size: 2 << input.below(10),
             ..blk::Options::default()
         };
-        let blk = Blk::new("virtio0", disk, &options, Tracer::none()).unwrap();
+        let blk = Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap();
         let helper = CountingLine::default();
         let with_helper = input.one_in(2);
         let options = Options {

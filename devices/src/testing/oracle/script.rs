@@ -152,7 +152,7 @@ impl World {
             block_size: machine.block_size,
             writeback: machine.writeback,
         };
-        let blk = Blk::new("virtio0", disk, &options, Tracer::none()).unwrap();
+        let blk = Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap();
         let ram = GuestRam::anonymous(&RAM).unwrap();
         let options = Options {
             version: if machine.legacy { Version::Legacy } else { Version::Modern },

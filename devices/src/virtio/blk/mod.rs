@@ -165,7 +165,7 @@ impl Blk {
     /// Where an option is out of its range, or the disk has no whole block.
     pub fn new(
         name: &str,
-        disk: Disk,
+        disk: &Disk,
         options: &Options,
         tracer: Tracer,
     ) -> Result<Self, BlkError> {

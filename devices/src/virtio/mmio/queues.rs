@@ -198,13 +198,26 @@ impl Mmio {
         if self.notifier.is_reset_needed() {
             return Served::All;
         }
+        let Some(leftover) = &self.options.leftover else {
+            return self.serve_here(index);
+        };
         let served = self.device.service(index);
-        if served == Served::Some
-            && let Some(leftover) = &self.options.leftover
-        {
+        if served == Served::Some {
             self.unfinished.fetch_or(1 << (index % 64), Ordering::AcqRel);
             leftover.wake();
         }
         served
+    }
+
+    /// Serves a queue where no other thread goes on with what is left: all that one doorbell can have made available.
+    fn serve_here(&self, index: u16) -> Served {
+        let most = self.device.queue_max().get(usize::from(index)).copied().unwrap_or(0);
+        for _ in 0..most {
+            let served = self.device.service(index);
+            if served != Served::Some {
+                return served;
+            }
+        }
+        Served::Some
     }
 }

@@ -34,6 +34,30 @@ fn event_idx_is_offered_only_where_somebody_goes_on_with_unfinished_work() {
 }
 
 #[test]
+fn a_doorbell_moves_a_bounded_number_of_bytes_and_the_rest_is_left_to_another_thread() {
+    let (mut driver, helper, image) = with_helper(feature::BLK_FLUSH, 256);
+    image.hollow_out();
+    // 64 reads of 1 MiB each, into all of RAM: what they would bring is not looked at.
+    driver.header(HEADER, T_IN, 0);
+    driver.chain(0, &[(HEADER, 16, false), (0, 1 << 20, true), (STATUS_BYTE, 1, true)]);
+    driver.mmio.resize(64 << 20).unwrap();
+    for _ in 0..64 {
+        driver.offer(0);
+    }
+    driver.kick();
+    let first = answered(&mut driver);
+    assert_eq!((first, helper.take()), (16, 1));
+    let mut all = first;
+    while all < 64 {
+        driver.mmio.service_unfinished();
+        let now = answered(&mut driver);
+        assert!((1..=16).contains(&now), "{now}");
+        all += now;
+    }
+    assert_eq!(image.moved(), 64 << 20);
+}
+
+#[test]
 fn an_interrupt_comes_with_the_chain_that_used_event_names_and_with_no_other() {
     let (mut driver, ..) = with_helper(EVENT_IDX, 8);
     driver.ring.set_used_event(&driver.ram, 2);
