@@ -8,9 +8,9 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-#[cfg(loom)]
+#[cfg(all(loom, test))]
 use loom::sync::{Condvar, Mutex, MutexGuard};
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// Hands a value from thread to thread. The value is lost where `work` panics.
@@ -71,7 +71,7 @@ impl<T> Turn<T> {
         (result, note)
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(all(loom, test)))]
     fn wait_for(&self, limit: Duration) -> Option<T> {
         let is_taken = |state: &mut State<T>| state.value.is_none();
         let waited = self.given_back.wait_timeout_while(self.state(), limit, is_taken);
@@ -79,7 +79,7 @@ impl<T> Turn<T> {
     }
 
     /// In a model no time passes.
-    #[cfg(loom)]
+    #[cfg(all(loom, test))]
     fn wait_for(&self, _limit: Duration) -> Option<T> {
         let mut state = self.state();
         while state.value.is_none() {
