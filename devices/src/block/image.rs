@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -111,6 +112,12 @@ pub enum ImageError {
         /// The image.
         path: PathBuf,
     },
+    /// A file can be opened again only through /proc.
+    #[error("{}: cache=none needs /proc, which is not mounted here; mount it, or give cache=writeback", path.display())]
+    NoProc {
+        /// The image.
+        path: PathBuf,
+    },
     /// The host's error for anything else.
     #[error("{}: cannot {what} the image: {source}", path.display())]
     Host {
@@ -172,7 +179,7 @@ impl Image {
         if size == 0 {
             return Err(ImageError::Empty { path });
         }
-        let direct = if opening.direct { Some(open_direct(&path, !shared)?) } else { None };
+        let direct = if opening.direct { Some(open_direct(&file, &path, !shared)?) } else { None };
         Ok(Self { file, path, size, opening, direct, is_device })
     }
 
@@ -247,14 +254,17 @@ impl Image {
 /// What every file system's O_DIRECT is content with.
 const PAGE: u64 = 4096;
 
-fn open_direct(path: &Path, write: bool) -> Result<(File, u64), ImageError> {
-    let opened = OpenOptions::new().read(true).write(write).custom_flags(libc::O_DIRECT).open(path);
+/// Opens the image once more. Not by its path: another file, which is not locked, may have that by now.
+fn open_direct(image: &File, path: &Path, write: bool) -> Result<(File, u64), ImageError> {
+    let same = format!("/proc/self/fd/{}", image.as_raw_fd());
+    let opened = OpenOptions::new().read(true).write(write).custom_flags(libc::O_DIRECT).open(same);
     let path = path.to_owned();
     let file = match opened {
         Ok(file) => file,
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
             return Err(ImageError::NoDirect { path });
         }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(ImageError::NoProc { path }),
         Err(source) => return Err(cannot_open(path, source)),
     };
     // Linux 6.1 and later say what they want; 0 or no answer leaves the page.
@@ -330,6 +340,21 @@ mod tests {
         assert!(in_use(RW));
         drop(readers);
         assert!(!in_use(RW));
+    }
+
+    #[test]
+    fn past_the_page_cache_goes_the_same_file_whatever_its_path_names_by_now() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = image(&dir, 4096);
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        // Somebody replaces the image just after it was opened and locked.
+        std::fs::rename(&path, dir.path().join("moved.img")).unwrap();
+        File::create(&path).unwrap().set_len(4096).unwrap();
+        let (direct, _) = open_direct(&file, &path, true).unwrap();
+        let inode = |file: &File| file.metadata().unwrap().ino();
+        assert_eq!(inode(&direct), inode(&file));
+        assert_ne!(inode(&direct), path.metadata().unwrap().ino());
     }
 
     #[test]

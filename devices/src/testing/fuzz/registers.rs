@@ -87,7 +87,7 @@ impl Fuzzed {
         let disk = Disk::new(storage, "the fuzzer's".into(), size, input.one_in(8));
         let options = blk::Options {
             queues: 1 + input.below(3) as u16,
-            queue_size: 2 << input.below(10),
+            queue_size: 4 << input.below(9),
             ..blk::Options::default()
         };
         let blk = Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap();

@@ -43,7 +43,7 @@ impl Machine {
         Self {
             legacy: input.one_in(8),
             queues: 1 + input.below(2) as u16,
-            queue_max: 2 << input.below(5),
+            queue_max: 4 << input.below(4),
             block_size: input.pick(&[512, 512, 4096], 512),
             writeback: !input.one_in(4),
             read_only: input.one_in(16),

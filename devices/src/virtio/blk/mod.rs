@@ -38,6 +38,9 @@ const QUIET_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 200 } else 
 
 /// The most queues a device can have.
 pub const QUEUES_MAX: u16 = 16;
+/// The fewest entries that the largest queue can have: a request has a header, data and a status byte, which drivers
+/// put into a descriptor each.
+pub const QUEUE_SIZE_MIN: u16 = 4;
 /// The most entries a queue can have.
 pub const QUEUE_SIZE_MAX: u16 = 1024;
 
@@ -48,7 +51,7 @@ pub struct Options {
     pub id: String,
     /// Queues: 1 to [`QUEUES_MAX`].
     pub queues: u16,
-    /// The most entries of each: a power of two, 2 to [`QUEUE_SIZE_MAX`].
+    /// The most entries of each: a power of two, [`QUEUE_SIZE_MIN`] to [`QUEUE_SIZE_MAX`].
     pub queue_size: u16,
     /// The guest's block size in bytes: 512 or 4096.
     pub block_size: u32,
@@ -89,7 +92,9 @@ pub enum BlkError {
         queues: u16,
     },
     /// Not that many entries.
-    #[error("a queue of {size} entries: the size is a power of two from 2 to {QUEUE_SIZE_MAX}")]
+    #[error(
+        "a queue of {size} entries: the size is a power of two from {QUEUE_SIZE_MIN} to {QUEUE_SIZE_MAX}"
+    )]
     QueueSize {
         /// The entries asked for.
         size: u16,
@@ -123,7 +128,9 @@ impl Options {
         if !(1..=QUEUES_MAX).contains(&self.queues) {
             return Err(BlkError::Queues { queues: self.queues });
         }
-        if !(2..=QUEUE_SIZE_MAX).contains(&self.queue_size) || !self.queue_size.is_power_of_two() {
+        if !(QUEUE_SIZE_MIN..=QUEUE_SIZE_MAX).contains(&self.queue_size)
+            || !self.queue_size.is_power_of_two()
+        {
             return Err(BlkError::QueueSize { size: self.queue_size });
         }
         if self.block_size != 512 && self.block_size != 4096 {
