@@ -13,7 +13,7 @@ use cafevm::exit::Verdict;
 use cafevm::run::{Console, run};
 use cafevm::spec;
 
-use crate::{Failed, Image, Outcome, ensure, fail};
+use crate::{Failed, Image, Outcome, engine, ensure, fail};
 
 /// Far longer than any guest of these tests takes, also where KVM emulates it and others use the host.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -93,6 +93,7 @@ impl Guest {
         for text in &self.specs {
             self.config.disks.push(spec::parse(text)?);
         }
+        engine::apply(&mut self.config)?;
         let serial = Sink::default();
         let input = Input::Bytes(self.input);
         let console =

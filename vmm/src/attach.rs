@@ -3,8 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
 
-use cafevm_devices::block::{Access, Cache, Disk, Gate, Image, PatientEngine, SyncEngine};
-use cafevm_devices::irq::IrqLine;
+use cafevm_devices::block::{Access, Cache, Disk, Image, ImageStorage, Storage};
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::serial::{self, Serial};
 use cafevm_devices::svirtb;
@@ -14,13 +13,13 @@ use kvm_ioctls::VmFd;
 use tracing::info;
 
 use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig};
-use crate::control::Handle;
 use crate::dispatch::Buses;
-use crate::error::{ConfigError, Error};
-use crate::event::Event;
+use crate::error::{ConfigError, Error, HostError};
 use crate::layout::{COM1, COM1_IRQ};
-use crate::pause::Pause;
 use crate::register_pages::RegisterPages;
+use crate::runtime::disks::{Disks, VirtioDisk};
+use crate::runtime::gate::Gate;
+use crate::runtime::wake::WakeFd;
 use crate::size::Human;
 use crate::wiring;
 
@@ -54,20 +53,19 @@ fn same_file(a: &DiskConfig, b: &DiskConfig) -> bool {
 pub(crate) struct Surroundings<'a> {
     pub(crate) vm: &'a Arc<VmFd>,
     pub(crate) ram: &'a GuestRam,
-    /// Told when a device has left work undone, or was taken over.
-    pub(crate) helper: &'a Arc<Event>,
-    pub(crate) pause: &'a Arc<Pause>,
+    /// Woken when a doorbell has left work undone.
+    pub(crate) leftover: &'a Arc<WakeFd>,
+    /// Woken when a driver has taken over a disk.
+    pub(crate) taken_over: &'a Arc<WakeFd>,
+    pub(crate) gate: &'a Arc<Gate>,
 }
 
 /// What is kept of the devices beside the buses.
 #[derive(Default)]
 pub(crate) struct Attached {
-    /// The virtio disks, for the control socket.
-    pub(crate) disks: Vec<Handle>,
+    pub(crate) disks: Disks,
     /// Where the virtio disks' registers are read.
     pub(crate) pages: RegisterPages,
-    /// Ends a long doorbell of svirtb's.
-    pub(crate) stops: Vec<svirtb::Stop>,
 }
 
 /// Puts the disks on the memory bus, and an empty slot wherever there is no virtio disk.
@@ -86,7 +84,8 @@ pub(crate) fn attach_disks(
     let mut attached = Attached { pages, ..Attached::default() };
     let mut used = 0;
     for (wanted, image) in config.disks.iter().zip(images) {
-        let disk = disk(wanted, image, around.pause);
+        let disk = disk(wanted, image, around.gate);
+        attached.disks.all.push(disk.clone());
         match &wanted.bus {
             DiskBus::Virtio(options) => {
                 let base = bank.slot(used).base;
@@ -94,15 +93,16 @@ pub(crate) fn attach_disks(
                 let options = (wanted.cache, options, window);
                 let handle = attach_virtio(buses, config, used, disk, options, around)?;
                 attached.pages.insert(base, handle.device.clone());
-                attached.disks.push(handle);
+                attached.disks.virtio.push(handle);
                 used += 1;
             }
             DiskBus::Svirtb { entry_size } => {
                 info!("svirtb at {:#x}: {}", svirtb::BASE, describe(&disk));
                 let (ram, tracer) = (around.ram.clone(), config.tracer.clone());
-                let device = svirtb::Device::new(disk, ram, *entry_size, tracer);
-                attached.stops.push(device.stop_handle());
-                let device = Arc::new(Mutex::new(device));
+                let device = svirtb::Device::new(&disk, ram, *entry_size, tracer)
+                    .map_err(HostError::os("give the disk on svirtb an engine"))?;
+                let device = Arc::new(device);
+                attached.disks.svirtb = Some(device.clone());
                 let place = (svirtb::BASE, svirtb::LEN);
                 buses.mmio.insert(place.0, place.1, "svirtb", device).map_err(ConfigError::Bus)?;
             }
@@ -111,21 +111,25 @@ pub(crate) fn attach_disks(
     for number in used..bank.slots {
         let (base, name) = (bank.slot(number).base, format!("slot{number}"));
         let window = attached.pages.window(base);
-        let empty = Arc::new(Mutex::new(EmptySlot::new(bank.version, window)));
+        let empty = Arc::new(EmptySlot::new(bank.version, window));
         buses.mmio.insert(base, SLOT_SIZE, &name, empty).map_err(ConfigError::Bus)?;
     }
     Ok(attached)
 }
 
-/// The disk in an image, with patience for a full host where that was asked for.
-fn disk(wanted: &DiskConfig, image: Image, pause: &Arc<Pause>) -> Disk {
-    if wanted.on_full == OnFull::Report {
-        return Disk::from_image(image);
-    }
+/// The disk in an image. On a full host it waits for room where that was asked for.
+fn disk(wanted: &DiskConfig, image: Image, gate: &Arc<Gate>) -> Disk {
     let (name, size, read_only) = (image.name(), image.size(), image.read_only());
-    let gate: Arc<dyn Gate> = pause.clone();
-    let engine = PatientEngine::new(Box::new(SyncEngine::new(image)), name.clone(), gate);
-    Disk::new(Box::new(engine), name, size, read_only)
+    let storage: Box<dyn Storage> = Box::new(ImageStorage::new(image));
+    let storage = match &wanted.storage {
+        Some(wrap) => wrap.wrap(storage),
+        None => storage,
+    };
+    let disk = Disk::new(storage, name, size, read_only);
+    match wanted.on_full {
+        OnFull::Report => disk,
+        OnFull::Stop => disk.waiting_for_room(gate.clone()),
+    }
 }
 
 fn attach_virtio(
@@ -135,7 +139,7 @@ fn attach_virtio(
     disk: Disk,
     (cache, options, window): (Cache, &blk::Options, Window),
     around: &Surroundings<'_>,
-) -> Result<Handle, Error> {
+) -> Result<VirtioDisk, Error> {
     let (slot, name) = (config.virtio.slot(number), format!("virtio{number}"));
     info!("{name} at {:#x}, interrupt {}: {}", slot.base, slot.irq, describe(&disk));
     let usual = format!("cafevm-disk{number}");
@@ -143,21 +147,19 @@ fn attach_virtio(
     let writeback = cache != Cache::WriteThrough;
     let options = blk::Options { id: id.clone(), writeback, ..options.clone() };
     let blk = Blk::new(&name, &disk, &options, config.tracer.clone()).map_err(ConfigError::Blk)?;
-    let helper: Arc<dyn IrqLine> = around.helper.clone();
     let options = mmio::Options {
         version: config.virtio.version,
         policy: config.virtio.policy,
-        helper: Some(helper.clone()),
-        taken_over: Some(helper),
+        leftover: Some(around.leftover.clone()),
+        taken_over: Some(around.taken_over.clone()),
         window,
         tracer: config.tracer.clone(),
     };
-    let line = wiring::line(around.vm, slot.irq)?;
-    let device = Mmio::new(Box::new(blk), around.ram.clone(), line, options);
-    let device = Arc::new(Mutex::new(device));
+    let line = wiring::level(around.vm.clone(), slot.irq);
+    let device = Arc::new(Mmio::new(Box::new(blk), around.ram.clone(), line, options));
     let inserted = buses.mmio.insert(slot.base, SLOT_SIZE, &name, device.clone());
     inserted.map_err(ConfigError::Bus)?;
-    Ok(Handle { name, id, device })
+    Ok(VirtioDisk { name, id, device })
 }
 
 fn describe(disk: &Disk) -> String {

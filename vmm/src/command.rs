@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::panic;
 
 use crate::cli::{self, Command, DemoArgs, Instead, RunArgs};
+use crate::config::VmConfig;
 use crate::demo::demo;
 use crate::error::Error;
 use crate::exit::{self, Verdict};
@@ -13,6 +14,12 @@ use crate::{log, milestones, terminal};
 
 /// Does what the process's arguments ask for; the exit status.
 pub fn main() -> u8 {
+    main_with(|_| Ok(()))
+}
+
+/// The same, but `change` has the last word on the machine that is to run. It gives the line to say where there is to be
+/// none. For test programs.
+pub fn main_with(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
     milestones::begin();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
@@ -28,7 +35,7 @@ pub fn main() -> u8 {
     };
     end_on_panic();
     match cli.command {
-        Command::Run(args) => run_command(*args),
+        Command::Run(args) => run_command(*args, change),
         Command::Demo(args) => demo_command(args),
     }
 }
@@ -57,9 +64,13 @@ fn demo_command(args: DemoArgs) -> u8 {
     }
 }
 
-fn run_command(args: RunArgs) -> u8 {
+fn run_command(args: RunArgs, change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
     log::start(args.verbose);
-    let (config, output, input) = args.into_config();
+    let (mut config, output, input) = args.into_config();
+    if let Err(line) = change(&mut config) {
+        log::say(line);
+        return exit::USAGE;
+    }
     let timeout = config.timeout;
     let report = Signals::catch()
         .map_err(Error::from)

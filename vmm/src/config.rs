@@ -1,9 +1,11 @@
 //! What a machine is to be.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cafevm_devices::block::{Access, Cache};
+use cafevm_devices::block::{Access, Cache, Storage};
 use cafevm_devices::svirtb;
 use cafevm_devices::trace::Tracer;
 use cafevm_devices::virtio::blk::Options;
@@ -116,6 +118,8 @@ pub struct DiskConfig {
     pub on_full: OnFull,
     /// How the guest reaches it.
     pub bus: DiskBus,
+    /// Puts other storage in front of the image's, for tests.
+    pub storage: Option<WrapStorage>,
 }
 
 /// What becomes of a write that finds the host's disk full.
@@ -137,9 +141,45 @@ impl DiskConfig {
             cache: Cache::default(),
             on_full: OnFull::default(),
             bus: DiskBus::Virtio(Options::default()),
+            storage: None,
         }
     }
 }
+
+/// Puts storage in front of an image's, so that a test sees, delays or fails the disk's requests.
+#[derive(Clone)]
+pub struct WrapStorage(Arc<Wrap>);
+
+type Wrap = dyn Fn(Box<dyn Storage>) -> Box<dyn Storage> + Send + Sync;
+
+impl WrapStorage {
+    /// Puts what `wrap` gives in the place of the storage that it takes.
+    pub fn new(
+        wrap: impl Fn(Box<dyn Storage>) -> Box<dyn Storage> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(wrap))
+    }
+
+    /// The storage to be used.
+    pub(crate) fn wrap(&self, storage: Box<dyn Storage>) -> Box<dyn Storage> {
+        (self.0)(storage)
+    }
+}
+
+impl fmt::Debug for WrapStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WrapStorage").finish_non_exhaustive()
+    }
+}
+
+/// The same wrap, not one that does the same.
+impl PartialEq for WrapStorage {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for WrapStorage {}
 
 /// How a guest reaches a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,20 +10,20 @@ type Log = Arc<Mutex<Vec<String>>>;
 struct Probe(&'static str, Log);
 
 impl BusDevice for Probe {
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
+    fn read(&self, offset: u64, data: &mut [u8]) {
         self.1.lock().unwrap().push(format!("{} read {offset:#x} {}", self.0, data.len()));
         for (byte, n) in data.iter_mut().zip(1u8..) {
             *byte = n * 0x11;
         }
     }
-    fn write(&mut self, offset: u64, data: &[u8]) {
+    fn write(&self, offset: u64, data: &[u8]) {
         self.1.lock().unwrap().push(format!("{} write {offset:#x} {data:x?}", self.0));
     }
 }
 
 fn buses() -> (Buses, Log) {
     let (mut buses, log) = (Buses::default(), Log::default());
-    let probe = |name| Arc::new(Mutex::new(Probe(name, log.clone())));
+    let probe = |name| Arc::new(Probe(name, log.clone()));
     buses.mmio.insert(0xfeb0_0000, 0x200, "slot", probe("slot")).unwrap();
     buses.pio.insert(0x3f8, 8, "com1", probe("com1")).unwrap();
     (buses, log)

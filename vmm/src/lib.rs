@@ -9,7 +9,8 @@
 //!        vm: memory, interrupts, vCPUs, devices
 //!                                        │
 //!        a thread a vCPU: vcpu ──exit──▶ dispatch ──▶ Buses ──▶ devices
-//!        the main thread: supervise ── input, signals, time limit
+//!        the main thread: runtime ── input, signals, time limit, control socket
+//!        the I/O thread: runtime ── what a doorbell left, what the host finishes later
 //! ```
 //!
 //! To run a machine from a program (a test, a demonstration), make a [`config::VmConfig`], a [`run::Console`],
@@ -47,10 +48,10 @@
 //! | What does a stock kernel learn from firmware's tables? | `acpi.rs` |
 //! | What does an exit of the guest mean? | `dispatch.rs` |
 //! | How does a guest power off or reset, or tell of a panic? | `power.rs`, `restart.rs` |
-//! | How do vCPUs run and stop? | `vcpu.rs` |
-//! | How is a machine paused, and told things while it runs? | `pause.rs`, `control/`, `io_loop.rs` |
-//! | How does the guest's console reach a person? | `console.rs`, `terminal.rs`, `keys.rs` |
-//! | What does the main thread do meanwhile? | `supervise.rs`, `signals.rs` |
+//! | How do vCPUs run and stop? | `vcpu.rs`, `kick.rs` |
+//! | What do the other threads do meanwhile; how is a machine paused, how does it end? | `runtime/`, `signals.rs` |
+//! | How is it told things while it runs? | `control/` |
+//! | How does the guest's console reach a person? | `console.rs`, `runtime/input.rs`, `terminal.rs`, `keys.rs` |
 //! | How is it known how long a guest takes to come up? | `milestones.rs` |
 //! | What is said when something fails? | `error.rs`, `crash.rs`, `log.rs` |
 //! | Which exit status? | `exit.rs` |
@@ -73,24 +74,22 @@ pub mod crash;
 pub mod demo;
 pub mod dispatch;
 pub mod error;
-mod event;
 pub mod exit;
 mod host;
-mod io_loop;
 pub mod keys;
+mod kick;
 pub mod layout;
 mod log;
 mod memory;
 mod milestones;
-mod pause;
 mod power;
 mod register_pages;
 mod restart;
 pub mod run;
+mod runtime;
 pub mod signals;
 pub mod size;
 pub mod spec;
-mod supervise;
 mod terminal;
 mod vcpu;
 mod vm;

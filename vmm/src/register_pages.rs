@@ -4,7 +4,7 @@
 //! what is wrong with it: a driver that got through its handshake knows how to read a register. A strict device, and
 //! one that is watched, want to see every access.
 
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::Arc;
 
 use cafevm_devices::virtio::mmio::{Mmio, PAGE_SIZE, Policy, RegisterPage, SLOT_SIZE, Window};
 use kvm_ioctls::{Cap, VmFd};
@@ -28,7 +28,7 @@ struct Page {
     addr: u64,
     registers: Arc<RegisterPage>,
     /// The disks in it that no driver has taken over yet.
-    waiting: Vec<Arc<Mutex<Mmio>>>,
+    waiting: Vec<Arc<Mmio>>,
     state: State,
 }
 
@@ -56,7 +56,7 @@ impl RegisterPages {
     }
 
     /// Says that this disk is in the slot at `base`.
-    pub(crate) fn insert(&mut self, base: u64, disk: Arc<Mutex<Mmio>>) {
+    pub(crate) fn insert(&mut self, base: u64, disk: Arc<Mmio>) {
         let page = self.page(base);
         page.waiting.push(disk);
         page.state = State::Hidden;
@@ -73,21 +73,12 @@ impl RegisterPages {
         &mut self.pages[index]
     }
 
-    /// Shows the pages whose disks are all taken over. False where one could not be asked, as a vCPU is at it.
-    pub(crate) fn look(&mut self) -> bool {
-        let mut asked = true;
+    /// Shows the pages whose disks are all taken over.
+    pub(crate) fn look(&mut self) {
         for page in self.pages.iter_mut().filter(|page| page.state == State::Hidden) {
-            page.waiting.retain(|disk| match disk.try_lock() {
-                Ok(disk) => !disk.was_used(),
-                Err(TryLockError::Poisoned(poisoned)) => !poisoned.into_inner().was_used(),
-                Err(TryLockError::WouldBlock) => {
-                    asked = false;
-                    true
-                }
-            });
+            page.waiting.retain(|disk| !disk.was_used());
         }
         self.show();
-        asked
     }
 
     /// Does something during which no guest may read a register but by an exit.

@@ -2,21 +2,20 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Instant;
 
 use tracing::info;
 
 use crate::attach;
 use crate::boot::{Boot, KernelSource, read_initrd};
 use crate::config::VmConfig;
-use crate::console::{Feeder, Input, Output};
-use crate::control::ControlSocket;
+use crate::console::{Input, Output};
+use crate::control::Listener;
 use crate::dispatch::Exits;
 use crate::error::{ConfigError, Error, HostError};
 use crate::exit::Verdict;
 use crate::host::Host;
+use crate::runtime::main_thread::MainThread;
 use crate::signals::Signals;
-use crate::supervise::Watch;
 use crate::vm::Vm;
 
 /// What a machine's serial port and its end are connected to on the host.
@@ -72,14 +71,16 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     host.check(config.cpus, config.memory)?;
     let vm = Vm::build(config, boot, images, &host)?;
 
-    let control = config.control.as_deref().map(ControlSocket::listen).transpose()?;
-    let running = vm.start(console.output, control)?;
-    let deadline = config.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let watched = Watch {
+    let control = config.control.as_deref().map(Listener::at).transpose()?;
+    let (running, jobs, results) = vm.start(console.output)?;
+    let watched = MainThread {
         running: &running,
-        feeder: Feeder::new(console.input),
+        input: console.input,
         signals: console.signals.as_ref(),
-        deadline,
+        control,
+        timeout: config.timeout,
+        jobs,
+        results,
     }
     .until_the_end();
     let ending = running.ending.clone();
@@ -88,7 +89,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     info!("{exits}");
     match ending.verdict() {
         Some(verdict) => Ok(RunReport { verdict, exits }),
-        None => Err(HostError::Bug("the machine ended and nobody said why".to_owned()).into()),
+        None => Err(HostError::Bug("the machine ended without a verdict".to_owned()).into()),
     }
 }
 

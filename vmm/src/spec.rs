@@ -187,7 +187,7 @@ impl Values {
             cache: self.choice("cache", &cache, Cache::default())?,
             on_full: self.choice("werror", &on_full, OnFull::default())?,
             bus: self.bus()?,
-            path: path.into(),
+            ..DiskConfig::new(path)
         })
     }
 

@@ -1,21 +1,23 @@
 //! A vCPU: the loop that runs it, on a thread of its own, and the means to stop it.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread::JoinHandle;
 
 use cafevm_devices::memory::GuestRam;
 use kvm_ioctls::VcpuFd;
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use tracing::warn;
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
 use crate::crash::{Cause, Crash};
 use crate::dispatch::{Buses, Exits, Outcome, dispatch};
 use crate::error::HostError;
-use crate::event::Event;
 use crate::exit::Verdict;
-use crate::pause::Pause;
+use crate::kick::ExitFlag;
 use crate::restart::Judge;
+use crate::runtime::end::Ending;
+use crate::runtime::gate::{Admitted, Gate};
+use crate::runtime::roll::Roll;
 
 /// A vCPU, ready to run.
 pub(crate) struct Vcpu {
@@ -27,39 +29,60 @@ pub(crate) struct Vcpu {
     judge: Judge,
 }
 
+/// What the vCPUs of a machine share.
+#[derive(Clone)]
+pub(crate) struct Machine {
+    pub(crate) buses: Arc<Buses>,
+    pub(crate) ending: Arc<Ending>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) roll: Arc<Roll>,
+}
+
 impl Vcpu {
     /// The vCPU with this number, of a machine whose memory slots are those of `ram`.
     pub(crate) const fn new(id: u32, fd: VcpuFd, ram: GuestRam, judge: Judge) -> Self {
         Self { id, fd, ram, judge }
     }
 
-    /// Runs on a new thread until the guest ends the machine or `ending` asks to stop; how often the guest
-    /// left to us.
+    /// What messages and the roll call it.
+    pub(crate) fn name(&self) -> String {
+        format!("vCPU {}", self.id)
+    }
+
+    /// Runs on a new thread until the guest ends the machine or its end is asked for; how often the guest left to
+    /// cafevm.
     ///
     /// # Errors
     ///
     /// Where the host gives no thread.
-    pub(crate) fn spawn(
-        self,
-        buses: Arc<Buses>,
-        ending: Arc<Ending>,
-        pause: Arc<Pause>,
-    ) -> Result<VcpuThread, HostError> {
+    pub(crate) fn spawn(mut self, machine: &Machine) -> Result<VcpuThread, HostError> {
         register_kick()?;
+        let flag = Arc::new(ExitFlag::of(&mut self.fd));
+        let present = machine.roll.enter(self.name(), &machine.ending);
+        let admitted = machine.gate.admit();
+        let (machine, shared_flag) = (machine.clone(), flag.clone());
         let run = move || {
-            // Told also where this thread panics: nobody waits in vain.
-            let _told = TellAtEnd(&ending);
-            self.run(&buses, &ending, &pause)
+            // Dropped last: what the thread owns is gone when it is not waited for any more.
+            let _present = present;
+            let (vcpu, machine, admitted) = (self, machine, admitted);
+            // The mask is inherited, and a parent may have blocked the signal that kicks a vCPU.
+            if let Err(error) = unblock_signal(SIGRTMIN()) {
+                warn!("vCPU {}: cannot unblock the signal that stops it: {error:?}", vcpu.id);
+            }
+            vcpu.run(&machine, &admitted, &shared_flag)
         };
-        let name = "vcpu".to_owned();
-        let thread = std::thread::Builder::new().name(name).spawn(run);
-        thread.map(VcpuThread).map_err(HostError::os("start a vCPU's thread"))
+        let thread = std::thread::Builder::new().name("vcpu".to_owned()).spawn(run);
+        let thread = thread.map_err(HostError::os("start a vCPU's thread"))?;
+        Ok(VcpuThread { thread, flag })
     }
 
-    fn run(mut self, buses: &Buses, ending: &Ending, pause: &Pause) -> Exits {
+    fn run(mut self, machine: &Machine, admitted: &Admitted, flag: &ExitFlag) -> Exits {
+        // Before `self`, and with it the mapping that the flag lies in, is dropped.
+        let _revoked = Revoke(flag);
+        let Machine { buses, ending, .. } = machine;
         let mut exits = Exits::default();
         loop {
-            pause.park();
+            admitted.pass();
             if ending.requested() {
                 break;
             }
@@ -68,8 +91,9 @@ impl Vcpu {
                     exits.count(&exit);
                     dispatch(exit, buses)
                 }
-                // A signal; or a vCPU that waits to be started was woken for nothing.
+                // It was kicked; or, as a vCPU that waits to be started, woken for nothing.
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                    flag.clear();
                     exits.interrupted += 1;
                     Outcome::Continue
                 }
@@ -96,29 +120,37 @@ impl Vcpu {
     }
 }
 
+/// Revokes a vCPU's flag, also where its thread panics.
+struct Revoke<'a>(&'a ExitFlag);
+
+impl Drop for Revoke<'_> {
+    fn drop(&mut self) {
+        self.0.revoke();
+    }
+}
+
 /// A running vCPU.
-pub(crate) struct VcpuThread(JoinHandle<Exits>);
+pub(crate) struct VcpuThread {
+    thread: JoinHandle<Exits>,
+    flag: Arc<ExitFlag>,
+}
 
 impl VcpuThread {
-    /// Whether it has ended.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.0.is_finished()
-    }
-
-    /// Interrupts what it does: running the guest, or waiting for the host. It must be done again until the
-    /// thread has ended, as a signal that comes just before the thread begins to wait is lost.
+    /// Makes it look what is asked of it: it leaves its guest, now or as soon as it enters it. Once is enough, after
+    /// what is asked was written down.
     pub(crate) fn kick(&self) {
+        self.flag.set();
         // The one error is a signal number that is not one.
-        let _sent = self.0.kill(SIGRTMIN());
+        let _sent = self.thread.kill(SIGRTMIN());
     }
 
-    /// Waits for its end; how often the guest left to us.
+    /// Waits for a thread that has left the [`Roll`]; how often the guest left to cafevm.
     ///
     /// # Errors
     ///
     /// Where the thread panicked.
     pub(crate) fn join(self) -> Result<Exits, HostError> {
-        self.0.join().map_err(|panic| {
+        self.thread.join().map_err(|panic| {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
             HostError::Bug(text.unwrap_or_else(|| "a vCPU's thread panicked".to_owned()))
@@ -142,60 +174,5 @@ fn register_kick() -> Result<(), HostError> {
         Some(errno) => {
             Err(HostError::os("take over a signal")(io::Error::from_raw_os_error(errno)))
         }
-    }
-}
-
-/// How the machine's threads agree on its end: the first verdict counts.
-#[derive(Debug)]
-pub(crate) struct Ending {
-    requested: AtomicBool,
-    verdict: Mutex<Option<Verdict>>,
-    ended: Event,
-}
-
-impl Ending {
-    /// An end that nobody has asked for.
-    ///
-    /// # Errors
-    ///
-    /// Where the host gives no eventfd.
-    pub(crate) fn new() -> Result<Self, HostError> {
-        let ended = Event::new()?;
-        Ok(Self { requested: AtomicBool::new(false), verdict: Mutex::default(), ended })
-    }
-
-    /// Ends the machine with this verdict, unless it has one.
-    pub(crate) fn end(&self, verdict: Verdict) {
-        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(verdict);
-        self.stop();
-    }
-
-    /// Asks all to stop.
-    pub(crate) fn stop(&self) {
-        self.requested.store(true, Ordering::Release);
-        self.ended.tell();
-    }
-
-    /// Whether the end was asked for.
-    pub(crate) fn requested(&self) -> bool {
-        self.requested.load(Ordering::Acquire)
-    }
-
-    /// How it ended, if it has.
-    pub(crate) fn verdict(&self) -> Option<Verdict> {
-        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What becomes readable at the end.
-    pub(crate) const fn event(&self) -> &Event {
-        &self.ended
-    }
-}
-
-struct TellAtEnd<'a>(&'a Ending);
-
-impl Drop for TellAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
     }
 }

@@ -1,13 +1,12 @@
 //! Assembly: a machine from its parts, in the order that KVM wants.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use cafevm_devices::block::Image;
+use cafevm_devices::irq::Wake;
 use cafevm_devices::serial::Serial;
-use cafevm_devices::svirtb;
-use cafevm_devices::virtio::mmio::{Mmio, SLOT_SIZE};
+use cafevm_devices::virtio::mmio::SLOT_SIZE;
 use kvm_bindings::CpuId;
 use kvm_ioctls::VmFd;
 use tracing::{debug, info, warn};
@@ -17,26 +16,26 @@ use crate::attach::{self, Attached, Surroundings};
 use crate::boot::{Boot, BootError, Entry};
 use crate::config::VmConfig;
 use crate::console::Output;
-use crate::control::{ControlSocket, Controlled};
 use crate::cpu_state;
 use crate::cpuid;
-use crate::dispatch::{Buses, Exits};
+use crate::dispatch::Buses;
 use crate::error::{Error, HostError};
-use crate::event::Event;
-use crate::exit::Verdict;
 use crate::host::Host;
-use crate::io_loop::IoLoop;
 use crate::layout::{COM1_IRQ, KVM_TSS};
 use crate::memory;
 use crate::milestones;
-use crate::pause::Pause;
 use crate::restart::{self, Judge};
+use crate::runtime::disks::Disks;
+use crate::runtime::end::Ending;
+use crate::runtime::gate::Gate;
+use crate::runtime::io_thread::IoThread;
+use crate::runtime::jobs::{Done, Job, Jobs, Unsettled};
+use crate::runtime::mailbox::{Inbox, Outbox, mailbox};
+use crate::runtime::roll::Roll;
+use crate::runtime::wake::WakeFd;
 use crate::size::Human;
-use crate::vcpu::{Ending, Vcpu, VcpuThread};
+use crate::vcpu::{self, Vcpu, VcpuThread};
 use crate::wiring;
-
-/// How long vCPUs may take to stop before they are left behind.
-const STOPPING: Duration = Duration::from_secs(5);
 
 /// A machine that is built and does not run yet.
 pub(crate) struct Vm {
@@ -44,8 +43,9 @@ pub(crate) struct Vm {
     buses: Buses,
     vm: Arc<VmFd>,
     attached: Attached,
-    helper: Arc<Event>,
-    pause: Arc<Pause>,
+    leftover: Arc<WakeFd>,
+    taken_over: Arc<WakeFd>,
+    gate: Arc<Gate>,
     /// Whether the guest is known to be Linux.
     linux: bool,
     pub(crate) ending: Arc<Ending>,
@@ -53,17 +53,18 @@ pub(crate) struct Vm {
 
 /// A machine that runs.
 pub(crate) struct Running {
-    threads: Vec<VcpuThread>,
-    /// The thread beside the vCPUs.
-    io: Option<JoinHandle<()>>,
-    stops: Vec<svirtb::Stop>,
-    /// The disks that a Linux guest should use.
-    expected: Vec<(String, Arc<Mutex<Mmio>>)>,
-    pub(crate) pause: Arc<Pause>,
+    /// The vCPUs, each with its name in the roll.
+    pub(crate) threads: Vec<(String, VcpuThread)>,
+    pub(crate) io: Option<JoinHandle<Result<(), HostError>>>,
+    pub(crate) roll: Arc<Roll>,
+    pub(crate) disks: Disks,
+    /// Those that a Linux guest should use.
+    pub(crate) expected: Disks,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) ending: Arc<Ending>,
     pub(crate) serial: Arc<Mutex<Serial>>,
-    /// Readable when the serial port has room for input again.
-    pub(crate) drained: Arc<Event>,
+    /// Woken when the serial port has room for input again.
+    pub(crate) drained: Arc<WakeFd>,
     /// The interrupts' wiring ends with it.
     _vm: Arc<VmFd>,
 }
@@ -115,13 +116,21 @@ impl Vm {
 
         let mut buses = Buses::default();
         let ending = Arc::new(Ending::new()?);
-        let (helper, pause) = (Arc::new(Event::new()?), Arc::new(Pause::new(ending.clone())?));
-        let around = Surroundings { vm: &vm, ram: &ram, helper: &helper, pause: &pause };
+        let (leftover, taken_over) = (Arc::new(WakeFd::new()?), Arc::new(WakeFd::new()?));
+        let gate = Arc::new(Gate::new()?);
+        let around = Surroundings {
+            vm: &vm,
+            ram: &ram,
+            leftover: &leftover,
+            taken_over: &taken_over,
+            gate: &gate,
+        };
         let attached = attach::attach_disks(&mut buses, config, images, &around)?;
-        Ok(Self { vcpus, buses, vm, attached, helper, pause, linux, ending })
+        Ok(Self { vcpus, buses, vm, attached, leftover, taken_over, gate, linux, ending })
     }
 
-    /// Opens the console and lets the vCPUs run.
+    /// Opens the console and lets the vCPUs run; with the machine, how jobs are sent to its I/O thread, and where their
+    /// results come.
     ///
     /// # Errors
     ///
@@ -129,107 +138,73 @@ impl Vm {
     pub(crate) fn start(
         mut self,
         output: Output,
-        control: Option<ControlSocket>,
-    ) -> Result<Running, Error> {
-        let drained = Arc::new(Event::new()?);
-        let tell = drained.clone();
-        let line = wiring::line(&self.vm, COM1_IRQ)?;
+    ) -> Result<(Running, Outbox<Job>, Inbox<Done>), Error> {
+        let drained = Arc::new(WakeFd::new()?);
+        let wake = drained.clone();
+        let line = wiring::pulses(&self.vm, COM1_IRQ)?;
         // Only now, that nothing else can go wrong: a file is made here.
         let output = milestones::watch(output.open(&self.ending)?);
-        let serial = Serial::new(output, line, Box::new(move || tell.tell()));
+        let serial = Serial::new(output, line, Box::new(move || wake.wake()));
         let serial = Arc::new(Mutex::new(serial));
         attach::attach_serial(&mut self.buses, serial.clone())?;
         debug!("memory bus: {:x?}; ports: {:x?}", self.buses.mmio, self.buses.pio);
 
-        let buses = Arc::new(self.buses);
-        let Attached { disks, pages, stops } = self.attached;
-        let expected = disks.iter().filter(|_| self.linux);
-        let expected = expected.map(|disk| (disk.name.clone(), disk.device.clone())).collect();
-        let io = IoLoop {
-            ending: self.ending.clone(),
-            helper: self.helper,
-            controlled: Controlled { disks, pages, pause: self.pause.clone() },
-            control,
+        let Attached { disks, pages } = self.attached;
+        let expected = if self.linux { disks.clone() } else { Disks::default() };
+        let machine = vcpu::Machine {
+            buses: Arc::new(self.buses),
+            ending: self.ending,
+            gate: self.gate,
+            roll: Arc::default(),
+        };
+        let ((to_jobs, inbox), (results, from_jobs)) = (mailbox()?, mailbox()?);
+        let jobs = Jobs {
+            disks: disks.clone(),
+            pages: Arc::new(Mutex::new(pages)),
+            gate: machine.gate.clone(),
+            unsettled: Arc::new(Unsettled::new()?),
+            inbox,
+            results,
+        };
+        let io = IoThread {
+            ending: machine.ending.clone(),
+            roll: machine.roll.clone(),
+            leftover: self.leftover,
+            taken_over: self.taken_over,
+            jobs,
         };
         let mut running = Running {
             threads: Vec::new(),
             io: Some(io.spawn()?),
-            stops,
+            roll: machine.roll.clone(),
+            disks,
             expected,
-            pause: self.pause,
-            ending: self.ending,
+            gate: machine.gate.clone(),
+            ending: machine.ending.clone(),
             serial,
             drained,
             _vm: self.vm,
         };
         for vcpu in self.vcpus {
-            match vcpu.spawn(buses.clone(), running.ending.clone(), running.pause.clone()) {
-                Ok(thread) => running.threads.push(thread),
+            let name = vcpu.name();
+            match vcpu.spawn(&machine) {
+                Ok(thread) => running.threads.push((name, thread)),
                 Err(error) => {
                     running.stop()?;
                     return Err(error.into());
                 }
             }
         }
-        Ok(running)
+        Ok((running, to_jobs, from_jobs))
     }
 }
 
 impl Running {
-    /// Makes each vCPU that runs look what is asked of it. One that was just about to run may miss it.
+    /// Makes each vCPU look what is asked of it.
     pub(crate) fn kick(&self) {
-        for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
+        for (_, thread) in &self.threads {
             thread.kick();
         }
-    }
-
-    /// Whether all vCPUs wait for the machine to go on.
-    pub(crate) fn is_parked(&self) -> bool {
-        self.pause.parked() >= self.threads.len()
-    }
-
-    /// Stops all vCPUs and waits for them; how often the guest left to us.
-    ///
-    /// # Errors
-    ///
-    /// Where one of their threads panicked.
-    pub(crate) fn stop(mut self) -> Result<Exits, HostError> {
-        self.ending.stop();
-        for stop in &self.stops {
-            stop.stop();
-        }
-        // First: what is controlled from there belongs to the vCPUs, too.
-        if self.io.take().is_some_and(|io| io.join().is_err()) {
-            return Err(HostError::Bug("the thread beside the vCPUs panicked".to_owned()));
-        }
-        let give_up = Instant::now() + STOPPING;
-        let mut pause = Duration::from_micros(50);
-        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < give_up {
-            self.kick();
-            thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(10));
-        }
-        let mut exits = Exits::default();
-        for thread in self.threads {
-            if thread.is_finished() {
-                exits = exits.plus(thread.join()?);
-            } else {
-                warn!("a vCPU does not stop, as the host keeps it waiting; it is left behind");
-            }
-        }
-        let ended_itself = matches!(
-            self.ending.verdict(),
-            Some(Verdict::PowerOff | Verdict::Reset | Verdict::Crash(_))
-        );
-        for (name, disk) in self.expected.iter().filter(|_| ended_itself) {
-            if !disk.lock().unwrap_or_else(PoisonError::into_inner).was_used() {
-                warn!(
-                    "the guest never used {name}: no driver took it over; its kernel needs VIRTIO_MMIO and VIRTIO_BLK, \
-                     built in or as modules in the initrd"
-                );
-            }
-        }
-        Ok(exits)
     }
 }
 

@@ -1,14 +1,14 @@
-//! Between the devices and KVM: an interrupt line is an irqfd.
+//! Between the devices and KVM: interrupt lines.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cafevm_devices::irq::IrqLine;
 use kvm_ioctls::VmFd;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::error::HostError;
 
-/// An interrupt line of KVM's interrupt controllers.
+/// An interrupt line that only knows edges: each call is a pulse.
 struct Irqfd(EventFd);
 
 impl IrqLine for Irqfd {
@@ -18,13 +18,82 @@ impl IrqLine for Irqfd {
     }
 }
 
-/// The interrupt line `irq`: a pin of the IOAPIC and, below 16, of the two PICs.
+/// The interrupt line `irq` for pulses: a pin of the IOAPIC and, below 16, of the two PICs.
 ///
 /// # Errors
 ///
 /// Where KVM refuses.
-pub(crate) fn line(vm: &VmFd, irq: u32) -> Result<Arc<dyn IrqLine>, HostError> {
-    let event = EventFd::new(EFD_NONBLOCK).map_err(HostError::os("make an eventfd"))?;
+pub(crate) fn pulses(vm: &VmFd, irq: u32) -> Result<Arc<dyn IrqLine>, HostError> {
+    let event =
+        EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(HostError::os("make an eventfd"))?;
     vm.register_irqfd(&event, irq).map_err(HostError::kvm("wire an interrupt"))?;
     Ok(Arc::new(Irqfd(event)))
+}
+
+/// The interrupt line `irq` with a level, which stays asserted until it is lowered: a guest may program its pin as
+/// level-triggered, as virtio-mmio means it (virtio 1.2, 4.2.3.4: until InterruptStatus is 0), or as edge-triggered.
+pub(crate) fn level(vm: Arc<VmFd>, irq: u32) -> Arc<dyn IrqLine> {
+    Arc::new(Level::new(move |asserted| {
+        // It fails only where there is no interrupt controller or no such pin, and both were seen to.
+        let _set = vm.set_irq_line(irq, asserted);
+    }))
+}
+
+/// The level of a line, set by `set`.
+struct Level<F> {
+    set: F,
+    /// Whether it is asserted. The lock makes a change of the line and of this one step; it is held for about a
+    /// microsecond.
+    asserted: Mutex<bool>,
+}
+
+impl<F: Fn(bool)> Level<F> {
+    const fn new(set: F) -> Self {
+        Self { set, asserted: Mutex::new(false) }
+    }
+}
+
+impl<F: Fn(bool) + Send + Sync> IrqLine for Level<F> {
+    fn raise(&self) {
+        let mut asserted = self.asserted.lock().unwrap_or_else(PoisonError::into_inner);
+        if *asserted {
+            // A pin that is edge-triggered sees a new edge.
+            (self.set)(false);
+        }
+        *asserted = true;
+        (self.set)(true);
+    }
+
+    fn lower(&self) {
+        let mut asserted = self.asserted.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut *asserted) {
+            (self.set)(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_stays_asserted_and_each_raise_is_an_edge() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let line = {
+            let seen = seen.clone();
+            Level::new(move |asserted| seen.lock().unwrap().push(asserted))
+        };
+        let seen = || std::mem::take(&mut *seen.lock().unwrap());
+        line.lower();
+        assert!(seen().is_empty());
+        line.raise();
+        assert_eq!(seen(), [true]);
+        line.raise();
+        assert_eq!(seen(), [false, true]);
+        line.lower();
+        line.lower();
+        assert_eq!(seen(), [false]);
+        line.raise();
+        assert_eq!(seen(), [true]);
+    }
 }

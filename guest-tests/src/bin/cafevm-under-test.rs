@@ -1,5 +1,8 @@
-//! The program `cafevm`, as its own crate makes it: `CARGO_BIN_EXE_` names a program of the same crate only.
+//! The program `cafevm`, as its own crate makes it: `CARGO_BIN_EXE_` names a program of the same crate only. Its disks
+//! have the engine that the environment asks for.
 
-fn main() -> std::process::ExitCode {
-    cafevm::command::main().into()
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cafevm::command::main_with(cafevm_guest_tests::engine::apply).into()
 }

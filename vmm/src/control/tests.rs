@@ -1,17 +1,27 @@
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use cafevm_devices::block::{Access, Cache, Disk, Image};
 use cafevm_devices::irq::IrqLine;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::trace::Tracer;
 use cafevm_devices::virtio::blk::{Blk, Options};
-use cafevm_devices::virtio::mmio;
+use cafevm_devices::virtio::mmio::{self, Mmio};
+use serde_json::Value;
+use tempfile::TempDir;
 
 use super::*;
-use crate::vcpu::Ending;
+use crate::register_pages::RegisterPages;
+use crate::runtime::disks::{Disks, VirtioDisk};
+use crate::runtime::event_loop::EventLoop;
+use crate::runtime::gate::Gate;
+use crate::runtime::jobs::{Done, Job, Jobs, Unsettled};
+use crate::runtime::mailbox::{Outbox, mailbox};
+use crate::runtime::pausing::Pausing;
 
 struct NoLine;
 
@@ -19,27 +29,105 @@ impl IrqLine for NoLine {
     fn raise(&self) {}
 }
 
-fn controlled(image: &Path) -> Controlled {
-    std::fs::write(image, [0; 1024]).unwrap();
-    let image = Image::open(image, Cache::WriteBack.opening(Access::ReadWrite)).unwrap();
-    let blk = Blk::new("virtio0", &Disk::from_image(image), &Options::default(), Tracer::none());
-    let ram = GuestRam::anonymous(&[(0, 4096)]).unwrap();
-    let options = mmio::Options::default();
-    let device = Mmio::new(Box::new(blk.unwrap()), ram, Arc::new(NoLine), options);
-    let device = Arc::new(Mutex::new(device));
-    let ending = Arc::new(Ending::new().unwrap());
-    Controlled {
-        disks: vec![Handle { name: "virtio0".into(), id: "root".into(), device }],
-        pages: RegisterPages::default(),
-        pause: Arc::new(Pause::new(ending).unwrap()),
+/// A socket, and all that is behind it but threads: the test is the I/O thread.
+struct Scene {
+    dir: TempDir,
+    events: EventLoop<dyn Concern>,
+    pausing: Rc<RefCell<Pausing<'static>>>,
+    jobs: Jobs,
+    results: Inbox<Done>,
+    answers: Outbox<(Ticket, Answer)>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("d.img");
+        fs::write(&image, [0; 1024]).unwrap();
+        let image = Image::open(&image, Cache::WriteBack.opening(Access::ReadWrite)).unwrap();
+        let disk = Disk::from_image(image);
+        let blk = Blk::new("virtio0", &disk, &Options::default(), Tracer::none()).unwrap();
+        let ram = GuestRam::anonymous(&[(0, 4096)]).unwrap();
+        let device = Mmio::new(Box::new(blk), ram, Arc::new(NoLine), mmio::Options::default());
+        let virtio = vec![VirtioDisk {
+            name: "virtio0".into(),
+            id: "root".into(),
+            device: Arc::new(device),
+        }];
+        let disks = Disks { virtio, svirtb: None, all: vec![disk] };
+
+        let gate = Arc::new(Gate::new().unwrap());
+        let (to_jobs, inbox) = mailbox().unwrap();
+        let (results, from_jobs) = mailbox().unwrap();
+        let (answers, to_client) = mailbox().unwrap();
+        let kick = Box::new(|| ());
+        let pausing = Pausing::new(gate.clone(), kick, to_jobs.clone(), answers.clone());
+        let pausing = Rc::new(RefCell::new(pausing));
+        let jobs = Jobs {
+            disks: disks.clone(),
+            pages: Arc::new(Mutex::new(RegisterPages::default())),
+            gate,
+            unsettled: Arc::new(Unsettled::new().unwrap()),
+            inbox,
+            results,
+        };
+        let operator = Operator::new(disks, to_jobs, pausing.clone());
+        let listener = Listener::at(&dir.path().join("control")).unwrap();
+        let socket = ControlSocket::new(listener, operator, to_client).unwrap();
+        let mut events: EventLoop<dyn Concern> = EventLoop::new().unwrap();
+        events.add(Box::new(socket)).unwrap();
+        Self { dir, events, pausing, jobs, results: from_jobs, answers }
     }
+
+    fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.dir.path().join("control")).unwrap()
+    }
+
+    /// Serves the socket until nothing is left to do.
+    fn serve(&mut self) {
+        self.events.serve_what_is_there().unwrap();
+    }
+
+    /// Does what the I/O thread is asked.
+    fn work(&mut self) {
+        let jobs: Vec<Job> = self.jobs.inbox.take().collect();
+        jobs.iter().for_each(|job| self.jobs.perform(job));
+        for done in self.results.take() {
+            match done {
+                Done::Resized { ticket, answer } => self.answers.send((ticket, answer)),
+                Done::Quiesced(result) => self.pausing.borrow_mut().quiesced(result),
+                Done::Released(result) => self.pausing.borrow_mut().released(result),
+            }
+        }
+        self.serve();
+    }
+
+    /// Sends a line and gives its answer.
+    fn tell(&mut self, client: &mut BufReader<UnixStream>, line: &str) -> String {
+        writeln!(client.get_mut(), "{line}").unwrap();
+        self.serve();
+        self.work();
+        next(client)
+    }
+
+    fn size(&self) -> u64 {
+        self.dir.path().join("d.img").metadata().unwrap().len()
+    }
+}
+
+/// The next answer. It is there already.
+fn next(client: &mut BufReader<UnixStream>) -> String {
+    client.get_ref().set_nonblocking(true).unwrap();
+    let mut line = String::new();
+    client.read_line(&mut line).unwrap();
+    client.get_ref().set_nonblocking(false).unwrap();
+    line.trim_end().to_owned()
 }
 
 #[test]
 fn each_message_has_its_answer() {
-    let dir = tempfile::tempdir().unwrap();
-    let image = dir.path().join("d.img");
-    let mut controlled = controlled(&image);
+    let mut scene = Scene::new();
+    let mut client = BufReader::new(scene.connect());
     for (line, answer) in [
         (r#"{"resize":{"id":"root","size":4096}}"#, r#"{"result":{"id":"root","size":4096}}"#),
         (
@@ -48,23 +136,25 @@ fn each_message_has_its_answer() {
         ),
         (
             r#"{"status":{}}"#,
-            r#"{"result":{"disks":[{"id":"root","name":"virtio0"}],"paused":false}}"#,
+            r#"{"result":{"disks":[{"id":"root","name":"virtio0"}],"paused":false,"state":"running"}}"#,
         ),
         (r#"{"pause":{}}"#, r#"{"result":{}}"#),
+        (
+            r#"{"status":{}}"#,
+            r#"{"result":{"disks":[{"id":"root","name":"virtio0"}],"paused":true,"state":"paused"}}"#,
+        ),
+        (r#"{"resume":{}}"#, r#"{"result":{}}"#),
     ] {
-        assert_eq!(controlled.answer(line.as_bytes()), answer);
+        assert_eq!(scene.tell(&mut client, line), answer);
     }
-    assert_eq!(image.metadata().unwrap().len(), 1 << 20);
-    assert!(controlled.pause.is_paused());
-    controlled.answer(br#"{"resume":{}}"#);
-    assert!(!controlled.pause.is_paused());
+    assert_eq!(scene.size(), 1 << 20);
+    assert_eq!(scene.pausing.borrow().status(), ("running", None));
 }
 
 #[test]
 fn what_cannot_be_done_is_said() {
-    let dir = tempfile::tempdir().unwrap();
-    let image = dir.path().join("d.img");
-    let mut controlled = controlled(&image);
+    let mut scene = Scene::new();
+    let mut client = BufReader::new(scene.connect());
     for (line, says) in [
         (
             r#"{"resize":{"id":"root","size":512}}"#,
@@ -78,57 +168,102 @@ fn what_cannot_be_done_is_said() {
         ("resize", "not a message"),
         ("{", "not a message"),
     ] {
-        let answer: Value = serde_json::from_str(&controlled.answer(line.as_bytes())).unwrap();
+        let answer: Value = serde_json::from_str(&scene.tell(&mut client, line)).unwrap();
         assert!(answer["error"].as_str().unwrap().contains(says), "{line}: {answer}");
     }
-    assert_eq!(image.metadata().unwrap().len(), 1024);
-    // While a full disk holds the device, nobody waits for it.
-    let device = controlled.disks[0].device.clone();
-    let held = device.lock().unwrap();
-    controlled.pause.pause();
-    assert!(controlled.answer(br#"{"resize":{"id":"root","size":4096}}"#).contains("resume"));
-    drop(held);
+    assert_eq!(scene.size(), 1024);
 }
 
 #[test]
 fn a_connection_gets_a_line_for_a_line() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut controlled = controlled(&dir.path().join("d.img"));
-    let path = dir.path().join("control");
-    let mut socket = ControlSocket::listen(&path).unwrap();
+    let mut scene = Scene::new();
+    let path = scene.dir.path().join("control");
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(ControlSocket::listen(&path).is_err());
+    assert!(Listener::at(&path).is_err());
 
-    let mut client = UnixStream::connect(&path).unwrap();
-    client.write_all(b"{\"pause\":{}}\n\n{\"sta").unwrap();
-    socket.serve(&mut controlled);
-    client.write_all(b"tus\":{}}\n").unwrap();
-    socket.serve(&mut controlled);
-    let mut lines = BufReader::new(client.try_clone().unwrap()).lines().map(Result::unwrap);
-    assert_eq!(lines.next().unwrap(), r#"{"result":{}}"#);
-    assert!(lines.next().unwrap().contains(r#""paused":true"#));
-
-    // A line without end is no reason to remember it all.
-    let mut endless = UnixStream::connect(&path).unwrap();
-    endless.set_nonblocking(true).unwrap();
-    while endless.write_all(&[b'x'; 4096]).is_ok() {
-        socket.serve(&mut controlled);
-    }
-    assert_eq!(socket.poll_fds().count(), 2); // The first client and the listener.
-
-    drop(socket);
+    let mut client = BufReader::new(scene.connect());
+    client.get_mut().write_all(b"{\"pause\":{}}\n\n{\"sta").unwrap();
+    scene.serve();
+    client.get_mut().write_all(b"tus\":{}}\n").unwrap();
+    scene.serve();
+    scene.work();
+    assert_eq!(next(&mut client), r#"{"result":{}}"#);
+    assert!(next(&mut client).contains(r#""paused":true"#));
+    drop(scene.events);
     assert!(!path.exists());
+}
+
+/// Only the client that has asked waits for a long job, and its messages keep their order.
+#[test]
+fn a_client_that_waits_keeps_no_other_waiting() {
+    let mut scene = Scene::new();
+    let (mut one, mut other) = (BufReader::new(scene.connect()), BufReader::new(scene.connect()));
+    writeln!(one.get_mut(), "{}\n{}", r#"{"pause":{}}"#, r#"{"status":{}}"#).unwrap();
+    writeln!(other.get_mut(), "{}", r#"{"status":{}}"#).unwrap();
+    scene.serve();
+    assert!(next(&mut other).contains(r#""paused":false,"state":"pausing""#));
+    scene.work();
+    assert_eq!(next(&mut one), r#"{"result":{}}"#);
+    assert!(next(&mut one).contains(r#""paused":true,"state":"paused""#));
+}
+
+#[test]
+fn a_last_message_without_an_end_is_answered() {
+    let mut scene = Scene::new();
+    let mut client = BufReader::new(scene.connect());
+    client.get_mut().write_all(br#"{"status":{}}"#).unwrap();
+    client.get_mut().shutdown(Shutdown::Write).unwrap();
+    scene.serve();
+    let mut seen = String::new();
+    client.read_line(&mut seen).unwrap();
+    assert!(seen.contains(r#""state":"running""#), "{seen}");
+    assert_eq!(client.read_line(&mut seen).unwrap(), 0, "the connection ends then");
+}
+
+#[test]
+fn what_a_client_has_sent_is_done_though_it_has_gone() {
+    let mut scene = Scene::new();
+    let mut client = scene.connect();
+    client.write_all(b"{\"pause\":{}}\n{\"resize\":{\"id\":\"root\",\"size\":4096}}\n").unwrap();
+    scene.serve();
+    drop(client);
+    scene.serve();
+    scene.work();
+    assert_eq!(scene.pausing.borrow().status().0, "paused");
+    scene.work();
+    assert_eq!(scene.size(), 4096);
+    // The connection has made room for others.
+    let clients: Vec<_> = (0..8).map(|_| BufReader::new(scene.connect())).collect();
+    scene.serve();
+    for mut client in clients {
+        assert!(scene.tell(&mut client, r#"{"status":{}}"#).contains("paused"));
+    }
+}
+
+/// A line without end is no reason to remember it all, and none to go without a word.
+#[test]
+fn a_line_that_is_too_long_is_refused() {
+    let mut scene = Scene::new();
+    let mut client = BufReader::new(scene.connect());
+    client.get_mut().set_nonblocking(true).unwrap();
+    while client.get_mut().write_all(&[b'x'; 4096]).is_ok() {
+        scene.serve();
+    }
+    client.get_mut().set_nonblocking(false).unwrap();
+    let mut answer = String::new();
+    client.read_line(&mut answer).unwrap();
+    assert!(answer.contains("at most 16384 bytes"), "{answer}");
 }
 
 #[test]
 fn what_a_killed_machine_left_is_replaced_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control");
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    drop(ControlSocket::listen(&path).unwrap());
-    std::fs::write(&path, "precious").unwrap();
-    let error = ControlSocket::listen(&path).map(drop).unwrap_err().to_string();
+    drop(Listener::at(&path).unwrap());
+    fs::write(&path, "precious").unwrap();
+    let error = Listener::at(&path).map(drop).unwrap_err().to_string();
     assert!(error.contains("no socket"), "{error}");
-    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
 }

@@ -1,0 +1,186 @@
+//! A client of the control socket: bytes in, lines, answers in their order, bytes out. It never waits.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use event_manager::EventSet;
+use serde_json::json;
+
+use super::Operator;
+use crate::runtime::jobs::Ticket;
+use crate::runtime::pausing::Answer;
+
+/// The most bytes of a line.
+pub(super) const LINE_MAX: usize = 16 << 10;
+/// The most lines that are served before other clients have their turn.
+const TURN: usize = 16;
+/// How long a client waits for the answer to a message.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection.
+pub(super) struct Client {
+    pub(super) stream: UnixStream,
+    /// What was read and is no answered line yet.
+    input: Vec<u8>,
+    output: VecDeque<u8>,
+    /// The message that is answered later, and until when.
+    waits: Option<(Ticket, Instant)>,
+    /// The client sends nothing more.
+    ended: bool,
+    /// Whatever it sends is not looked at any more.
+    refused: bool,
+    /// It takes no answers any more. What it has sent is still done.
+    deaf: bool,
+}
+
+/// What a client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// For these events.
+    Events(EventSet),
+    /// For nothing: the connection is to be closed.
+    Gone,
+}
+
+impl Client {
+    /// A connection whose descriptor does not block.
+    pub(super) fn new(stream: UnixStream) -> Self {
+        let (input, output) = Default::default();
+        let (ended, refused, deaf) = (false, false, false);
+        Self { stream, input, output, waits: None, ended, refused, deaf }
+    }
+
+    /// The other side is closed.
+    pub(super) const fn hang_up(&mut self) {
+        self.deaf = true;
+    }
+
+    /// Until when it waits for an answer; none where it does not wait.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.waits.map(|(_, until)| until)
+    }
+
+    /// Whether it waits for this answer, which it has then.
+    pub(super) fn take_answer(&mut self, ticket: Ticket, answer: &Answer) -> bool {
+        let its = self.waits.is_some_and(|(waits_for, _)| waits_for == ticket);
+        if its {
+            self.waits = None;
+            self.say(answer);
+        }
+        its
+    }
+
+    /// Answers with an error what takes too long. The job goes on.
+    pub(super) fn lose_patience(&mut self, operator: &Operator<'_>, now: Instant) {
+        if self.deadline().is_some_and(|until| until <= now) {
+            self.waits = None;
+            self.say(&Err(format!(
+                "not done after {} s, and still to be done: {}",
+                PATIENCE.as_secs(),
+                operator.delay()
+            )));
+        }
+    }
+
+    /// Takes what the client says and answers it, as far as that goes without waiting.
+    pub(super) fn serve(&mut self, operator: &mut Operator<'_>) -> Next {
+        self.advance(operator).map_or(Next::Gone, Next::Events)
+    }
+
+    /// What to wait for.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection is over.
+    fn advance(&mut self, operator: &mut Operator<'_>) -> io::Result<EventSet> {
+        for _ in 0..TURN {
+            self.send()?;
+            if !self.output.is_empty() {
+                return Ok(EventSet::OUT); // It must read first.
+            }
+            if self.waits.is_some() {
+                // One message after the other. That the other side was closed is told all the same.
+                return Ok(EventSet::empty());
+            }
+            if let Some(line) = self.next_line() {
+                self.take(&line, operator);
+                continue;
+            }
+            if self.ended || self.refused {
+                if self.output.is_empty() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                continue;
+            }
+            let mut bytes = [0; 4096];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => self.ended = true,
+                Ok(count) => self.input.extend(bytes.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(EventSet::IN),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // It is its turn again when others had theirs.
+        Ok(EventSet::OUT)
+    }
+
+    /// The next line, without its end. At the end of input, what has no end is one, too.
+    fn next_line(&mut self) -> Option<Vec<u8>> {
+        if self.refused {
+            return None;
+        }
+        let end = self.input.iter().position(|byte| *byte == b'\n');
+        if end.unwrap_or(self.input.len()) > LINE_MAX {
+            self.refused = true;
+            self.input = Vec::new();
+            self.say(&Err(format!("a message has at most {LINE_MAX} bytes; the connection ends")));
+            return None;
+        }
+        match end {
+            Some(end) => {
+                let rest = self.input.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.input, rest);
+                line.truncate(end);
+                Some(line)
+            }
+            None if self.ended && !self.input.is_empty() => Some(std::mem::take(&mut self.input)),
+            None => None,
+        }
+    }
+
+    fn take(&mut self, line: &[u8], operator: &mut Operator<'_>) {
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        match operator.perform(line) {
+            Ok(answer) => self.say(&answer),
+            Err(ticket) => self.waits = Some((ticket, Instant::now() + PATIENCE)),
+        }
+    }
+
+    fn say(&mut self, answer: &Answer) {
+        let line = match answer {
+            Ok(result) => json!({ "result": result }),
+            Err(error) => json!({ "error": error }),
+        };
+        self.output.extend(line.to_string().bytes().chain([b'\n']));
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        if self.deaf {
+            self.output.clear();
+        }
+        while !self.output.is_empty() {
+            match self.stream.write(self.output.as_slices().0) {
+                Ok(count) => drop(self.output.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The disks of a running machine, as the loops see them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cafevm_devices::block::Disk;
+use cafevm_devices::svirtb;
+use cafevm_devices::virtio::mmio::Mmio;
+
+/// A virtio disk.
+#[derive(Clone)]
+pub(crate) struct VirtioDisk {
+    /// As in the log.
+    pub(crate) name: String,
+    /// As GET_ID tells the guest.
+    pub(crate) id: String,
+    pub(crate) device: Arc<Mmio>,
+}
+
+/// All disks. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Disks {
+    pub(crate) virtio: Vec<VirtioDisk>,
+    pub(crate) svirtb: Option<Arc<svirtb::Device>>,
+    /// What is behind them all.
+    pub(crate) all: Vec<Disk>,
+}
+
+impl Disks {
+    /// Ends what they do. Takes no lock that I/O holds.
+    pub(crate) fn stop(&self) {
+        for disk in &self.all {
+            disk.stop_handle().stop();
+        }
+    }
+
+    /// What the host has not finished: a text, none where there is nothing. Takes no lock that I/O holds.
+    pub(crate) fn unfinished(&self) -> Option<Unfinished> {
+        let busy = self.all.iter().map(|disk| (disk.name().to_owned(), disk.in_flight()));
+        let busy: Vec<_> = busy.filter(|(_, requests)| *requests > 0).collect();
+        (!busy.is_empty()).then_some(Unfinished(busy))
+    }
+}
+
+/// Disks, and how many requests of each the host has not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unfinished(Vec<(String, usize)>);
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (disk, requests)) in self.0.iter().enumerate() {
+            let (between, s) =
+                (if n == 0 { "" } else { ", " }, if *requests == 1 { "" } else { "s" });
+            write!(f, "{between}{disk}: the host has not finished {requests} request{s}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_that_the_host_has_not_finished_is_named() {
+        let unfinished = Unfinished(vec![("a.img".into(), 1), ("b.img".into(), 3)]);
+        assert_eq!(
+            unfinished.to_string(),
+            "a.img: the host has not finished 1 request, b.img: the host has not finished 3 requests"
+        );
+        assert_eq!(Disks::default().unfinished(), None);
+    }
+}

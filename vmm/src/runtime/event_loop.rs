@@ -1,0 +1,135 @@
+//! What both loops are made of: an `EventManager`, and concerns that may fail.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use event_manager::{
+    Error, EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps,
+};
+
+use super::end::Ending;
+use crate::error::HostError;
+
+/// One concern of a loop: what it waits for, and what it does then. It never blocks.
+pub(crate) trait Concern {
+    /// Registers what it waits for.
+    ///
+    /// # Errors
+    ///
+    /// Where the host refuses.
+    fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError>;
+    /// Serves one descriptor that is ready.
+    ///
+    /// # Errors
+    ///
+    /// What the loop cannot go on from.
+    fn serve(&mut self, event: Events, ops: &mut EventOps<'_>) -> Result<(), HostError>;
+}
+
+/// A loop of concerns.
+pub(crate) struct EventLoop<C: ?Sized> {
+    manager: EventManager<Watched<C>>,
+    failed: Failed,
+}
+
+/// The first error of any concern.
+type Failed = Arc<Mutex<Option<HostError>>>;
+
+/// A concern whose error ends the loop.
+struct Watched<C: ?Sized> {
+    failed: Failed,
+    concern: Box<C>,
+}
+
+impl<C: Concern + ?Sized> EventLoop<C> {
+    /// A loop without concerns.
+    ///
+    /// # Errors
+    ///
+    /// Where the host gives no epoll.
+    pub(crate) fn new() -> Result<Self, HostError> {
+        let manager = EventManager::new().map_err(failed)?;
+        Ok(Self { manager, failed: Failed::default() })
+    }
+
+    /// Adds a concern.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot begin.
+    pub(crate) fn add(&mut self, concern: Box<C>) -> Result<(), HostError> {
+        let failed = self.failed.clone();
+        self.manager.add_subscriber(Watched { failed, concern });
+        self.check()
+    }
+
+    /// Serves all concerns until the machine ends. One of them must watch [`Ending`].
+    ///
+    /// # Errors
+    ///
+    /// Where a concern fails, or the host cannot wait.
+    pub(crate) fn run(&mut self, ending: &Ending) -> Result<(), HostError> {
+        while !ending.requested() {
+            self.manager.run().map_err(failed)?;
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// Serves what is ready until nothing is, without waiting.
+    #[cfg(test)]
+    pub(crate) fn serve_what_is_there(&mut self) -> Result<(), HostError> {
+        while self.manager.run_with_timeout(0).map_err(failed)? > 0 {
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), HostError> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}
+
+impl<C: Concern + ?Sized> Watched<C> {
+    fn keep(&self, result: Result<(), HostError>) {
+        if let Err(error) = result {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
+}
+
+impl<C: Concern + ?Sized> MutEventSubscriber for Watched<C> {
+    fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
+        let result = self.concern.serve(events, ops);
+        self.keep(result);
+    }
+
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        let result = self.concern.begin(ops);
+        self.keep(result);
+    }
+}
+
+/// Waits until `fd` can be read.
+///
+/// # Errors
+///
+/// Where the host refuses.
+pub(crate) fn watch(ops: &mut EventOps<'_>, fd: &impl AsRawFd) -> Result<(), HostError> {
+    ops.add(Events::new(fd, EventSet::IN)).map_err(failed)
+}
+
+/// Waits for `fd` no longer.
+///
+/// # Errors
+///
+/// Where it was not waited for.
+pub(crate) fn unwatch(ops: &mut EventOps<'_>, fd: &impl AsRawFd) -> Result<(), HostError> {
+    ops.remove(Events::empty(fd)).map_err(failed)
+}
+
+/// An error of the loop's own.
+pub(crate) fn failed(error: Error) -> HostError {
+    HostError::os("wait for events")(io::Error::other(error))
+}

@@ -1,0 +1,228 @@
+//! Where vCPUs wait while the machine is paused, and where a full disk asks for that.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use cafevm_devices::block::FullAlarm;
+use cafevm_devices::irq::Wake;
+
+use super::wake::WakeFd;
+use crate::error::HostError;
+
+/// The gate between a vCPU and its guest: while it is closed, no vCPU enters the guest.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// Looked at before each entry into the guest, so without a lock.
+    closed: AtomicBool,
+    state: Mutex<State>,
+    opened: Condvar,
+    /// Woken when all vCPUs wait here.
+    pub(crate) all_parked: WakeFd,
+    /// Woken when a full disk has closed the gate.
+    pub(crate) full: WakeFd,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The vCPUs that have not ended.
+    vcpus: usize,
+    /// Those of them that wait here.
+    parked: usize,
+    full: Option<Full>,
+    /// The machine ends: nothing waits here any more.
+    ended: bool,
+}
+
+/// A disk that waits for room on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Full {
+    pub(crate) disk: String,
+    /// The host's error.
+    pub(crate) error: String,
+}
+
+impl Gate {
+    /// An open gate.
+    ///
+    /// # Errors
+    ///
+    /// Where the host gives no eventfd.
+    pub(crate) fn new() -> Result<Self, HostError> {
+        Ok(Self {
+            closed: AtomicBool::new(false),
+            state: Mutex::default(),
+            opened: Condvar::new(),
+            all_parked: WakeFd::new()?,
+            full: WakeFd::new()?,
+        })
+    }
+
+    /// Adds a vCPU, which is counted until the value is dropped.
+    pub(crate) fn admit(self: &Arc<Self>) -> Admitted {
+        self.state().vcpus += 1;
+        Admitted(self.clone())
+    }
+
+    /// Closes the gate. vCPUs in their guests see it when they are kicked.
+    pub(crate) fn close(&self) {
+        let _state = self.state();
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Opens the gate, unless a disk is full. Whether it is open.
+    pub(crate) fn open(&self) -> bool {
+        let state = self.state();
+        if state.full.is_some() {
+            return false;
+        }
+        self.closed.store(false, Ordering::Release);
+        self.opened.notify_all();
+        true
+    }
+
+    /// Opens the gate for ever: the machine ends, and the vCPUs look at that next.
+    pub(crate) fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        self.opened.notify_all();
+    }
+
+    /// The disk that is full, if one is.
+    pub(crate) fn full_disk(&self) -> Option<Full> {
+        self.state().full.clone()
+    }
+
+    /// Forgets which disk is full: it is about to be tried again.
+    pub(crate) fn forget_full(&self) {
+        self.state().full = None;
+    }
+
+    /// Whether every vCPU waits at the closed gate.
+    pub(crate) fn is_all_parked(&self) -> bool {
+        let state = self.state();
+        self.closed.load(Ordering::Acquire) && state.parked == state.vcpus
+    }
+
+    /// Waits here while the gate is closed and the machine has not ended.
+    fn pass(&self) {
+        if !self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state();
+        state.parked += 1;
+        if state.parked == state.vcpus {
+            self.all_parked.wake();
+        }
+        while self.closed.load(Ordering::Acquire) && !state.ended {
+            state = self.opened.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.parked -= 1;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A write found the host full: no vCPU enters its guest from now on, also not the one that rang for the write.
+impl FullAlarm for Gate {
+    fn raise(&self, disk: &str, error: &io::Error) {
+        let mut state = self.state();
+        let full = || Full { disk: disk.to_owned(), error: error.to_string() };
+        state.full.get_or_insert_with(full);
+        self.closed.store(true, Ordering::Release);
+        self.full.wake();
+    }
+}
+
+/// A vCPU that passes the gate on its way into the guest.
+#[derive(Debug)]
+pub(crate) struct Admitted(Arc<Gate>);
+
+impl Admitted {
+    /// Waits while the gate is closed and the machine has not ended.
+    pub(crate) fn pass(&self) {
+        self.0.pass();
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.vcpus -= 1;
+        if state.parked == state.vcpus {
+            self.0.all_parked.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn gate() -> Arc<Gate> {
+        Arc::new(Gate::new().unwrap())
+    }
+
+    /// Blocks until the gate says that all vCPUs are parked.
+    fn wait_for_all(gate: &Gate) {
+        while !gate.is_all_parked() {
+            thread::yield_now();
+        }
+        assert!(gate.all_parked.clear());
+    }
+
+    #[test]
+    fn what_is_parked_goes_on_when_the_gate_opens() {
+        let gate = gate();
+        let vcpus: Vec<_> = (0..3).map(|_| gate.admit()).collect();
+        vcpus[0].pass(); // Open: at once.
+        gate.close();
+        assert!(!gate.is_all_parked());
+        let threads: Vec<_> =
+            vcpus.into_iter().map(|vcpu| thread::spawn(move || vcpu.pass())).collect();
+        wait_for_all(&gate);
+        assert!(gate.open() && !gate.is_all_parked());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    #[test]
+    fn a_vcpu_that_has_ended_is_not_waited_for() {
+        let gate = gate();
+        let (one, other) = (gate.admit(), gate.admit());
+        gate.close();
+        let waiting = thread::spawn(move || one.pass());
+        drop(other);
+        wait_for_all(&gate);
+        gate.end();
+        waiting.join().unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_closes_the_gate_until_it_is_forgotten() {
+        let gate = gate();
+        for disk in ["a", "b"] {
+            gate.raise(disk, &io::ErrorKind::StorageFull.into());
+        }
+        assert!(gate.full.clear());
+        assert_eq!(gate.full_disk().unwrap().disk, "a");
+        assert!(!gate.open());
+        let vcpu = gate.admit();
+        let waiting = thread::spawn(move || vcpu.pass());
+        wait_for_all(&gate);
+        gate.forget_full();
+        assert!(gate.open());
+        waiting.join().unwrap();
+    }
+
+    #[test]
+    fn no_vcpu_waits_beyond_the_machines_end() {
+        let gate = gate();
+        gate.close();
+        gate.end();
+        gate.admit().pass();
+    }
+}

@@ -1,0 +1,165 @@
+//! What the main thread asks of the I/O thread: everything that may wait for a disk.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cafevm_devices::irq::Wake;
+use event_manager::{EventOps, Events};
+use serde_json::json;
+
+use super::disks::Disks;
+use super::event_loop::{Concern, watch};
+use super::gate::{Full, Gate};
+use super::mailbox::{Inbox, Outbox};
+use super::pausing::Answer;
+use super::wake::WakeFd;
+use crate::error::HostError;
+use crate::register_pages::RegisterPages;
+
+/// Names a message of a client's, so that its answer finds the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// A job for the I/O thread.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// Make a virtio disk larger.
+    Resize {
+        ticket: Ticket,
+        /// Its number among the virtio disks.
+        disk: usize,
+        /// What the client calls it.
+        id: String,
+        bytes: u64,
+    },
+    /// Take no new requests, and wait until nothing is in flight. No vCPU runs.
+    Quiesce,
+    /// Try again what waits for room, then take new requests. No vCPU runs.
+    Release,
+}
+
+/// What came of a job.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Resized {
+        ticket: Ticket,
+        answer: Answer,
+    },
+    /// Nothing is in flight; or why something is. In that case this is sent again when nothing is.
+    Quiesced(Result<(), String>),
+    /// Requests are served; or a disk is still full.
+    Released(Result<(), Full>),
+}
+
+/// Told by whoever answers requests late while [`Job::Quiesce`] has not succeeded.
+#[derive(Debug)]
+pub(crate) struct Unsettled {
+    wanted: AtomicBool,
+    wake: WakeFd,
+}
+
+impl Unsettled {
+    /// Where nothing is waited for.
+    ///
+    /// # Errors
+    ///
+    /// Where the host gives no eventfd.
+    pub(crate) fn new() -> Result<Self, HostError> {
+        Ok(Self { wanted: AtomicBool::new(false), wake: WakeFd::new()? })
+    }
+
+    /// Requests were answered.
+    pub(crate) fn answered(&self) {
+        if self.wanted.load(Ordering::Acquire) {
+            self.wake.wake();
+        }
+    }
+}
+
+/// Does the jobs, on the I/O thread.
+pub(crate) struct Jobs {
+    pub(crate) disks: Disks,
+    pub(crate) pages: Arc<Mutex<RegisterPages>>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) unsettled: Arc<Unsettled>,
+    pub(crate) inbox: Inbox<Job>,
+    pub(crate) results: Outbox<Done>,
+}
+
+impl Jobs {
+    /// Does one job.
+    pub(crate) fn perform(&self, job: &Job) {
+        let done = match job {
+            Job::Resize { ticket, disk, id, bytes } => {
+                Done::Resized { ticket: *ticket, answer: self.resize(*disk, id, *bytes) }
+            }
+            Job::Quiesce => {
+                let quiet = self.quiesce();
+                self.unsettled.wanted.store(quiet.is_err(), Ordering::Release);
+                Done::Quiesced(quiet)
+            }
+            Job::Release => {
+                self.unsettled.wanted.store(false, Ordering::Release);
+                Done::Released(self.release())
+            }
+        };
+        self.results.send(done);
+    }
+
+    /// After requests were answered late: whether nothing is in flight any more.
+    fn look_again(&self) {
+        if self.unsettled.wanted.load(Ordering::Acquire) && self.disks.unfinished().is_none() {
+            self.perform(&Job::Quiesce);
+        }
+    }
+
+    fn resize(&self, disk: usize, id: &str, bytes: u64) -> Answer {
+        let disk = self.disks.virtio.get(disk).ok_or_else(|| format!("{id}: no such disk"))?;
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages
+            .hidden(|| disk.device.resize(bytes))
+            .map_err(|error| format!("{id}: KVM does not hide its registers: {error}"))?
+            .map_err(|error| format!("{id}: {error}"))?;
+        Ok(json!({ "id": id, "size": bytes }))
+    }
+
+    fn quiesce(&self) -> Result<(), String> {
+        // All of them first, so that none goes on while another one is waited for. svirtb has nothing in flight outside
+        // of a vCPU's access.
+        for disk in &self.disks.virtio {
+            disk.device.hold();
+        }
+        for disk in &self.disks.virtio {
+            disk.device.quiesce().map_err(|stuck| stuck.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn release(&self) -> Result<(), Full> {
+        self.gate.forget_full();
+        for disk in &self.disks.virtio {
+            disk.device.release();
+        }
+        if let Some(svirtb) = &self.disks.svirtb {
+            svirtb.go_on();
+        }
+        self.gate.full_disk().map_or(Ok(()), Err)
+    }
+}
+
+impl Concern for Jobs {
+    fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+        watch(ops, &self.inbox)?;
+        watch(ops, &self.unsettled.wake)
+    }
+
+    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+        for job in self.inbox.take() {
+            self.perform(&job);
+        }
+        if self.unsettled.wake.clear() {
+            self.look_again();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! The main thread: signals, the console's input, the time limit, the control socket, pauses, until the end.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cafevm_devices::irq::Wake;
+use event_manager::{EventOps, Events};
+
+use super::end::{AtTheEnd, Ending};
+use super::event_loop::{Concern, EventLoop, watch};
+use super::gate::Gate;
+use super::input::{Feeder, InputConcern};
+use super::jobs::{Done, Job, Ticket};
+use super::mailbox::{Inbox, Outbox, mailbox};
+use super::pausing::{Answer, Pausing};
+use super::timer::Timer;
+use super::wake::WakeFd;
+use crate::console::Input;
+use crate::control::{ControlSocket, Listener, Operator};
+use crate::error::HostError;
+use crate::exit::Verdict;
+use crate::signals::{self, Ask, Signals};
+use crate::terminal::Terminal;
+use crate::vm::Running;
+
+/// What the main thread watches, beside the running machine.
+pub(crate) struct MainThread<'a> {
+    pub(crate) running: &'a Running,
+    pub(crate) input: Input,
+    pub(crate) signals: Option<&'a Signals>,
+    pub(crate) control: Option<Listener>,
+    pub(crate) timeout: Option<Duration>,
+    /// What the I/O thread is asked, and what came of it.
+    pub(crate) jobs: Outbox<Job>,
+    pub(crate) results: Inbox<Done>,
+}
+
+impl MainThread<'_> {
+    /// Serves all that until the machine is to end; [`Ending`] then knows why.
+    ///
+    /// # Errors
+    ///
+    /// What the host does not give.
+    pub(crate) fn until_the_end(self) -> Result<(), HostError> {
+        let Self { running, input, signals, control, timeout, jobs, results } = self;
+        let Running { ending, gate, disks, serial, drained, .. } = running;
+        let (to_client, answers) = mailbox()?;
+        let kick = Box::new(|| running.kick());
+        let pausing = Pausing::new(gate.clone(), kick, jobs.clone(), to_client.clone());
+        let pausing = Rc::new(RefCell::new(pausing));
+        let feeder = Feeder::new(input);
+        let terminal = feeder.terminal();
+
+        let mut events: EventLoop<dyn Concern + '_> = EventLoop::new()?;
+        events.add(Box::new(AtTheEnd(ending.clone())))?;
+        if let Some(timeout) = timeout {
+            let timer = Timer::new()?;
+            events.add(Box::new(TimeLimit { timer, timeout, ending: ending.clone() }))?;
+        }
+        if let Some(signals) = signals {
+            let (ending, look) = (ending.clone(), drained.clone());
+            events.add(Box::new(SignalConcern { signals, terminal, ending, look }))?;
+        }
+        let (ending, look) = (ending.clone(), drained.clone());
+        let input = InputConcern::new(feeder, serial.clone(), look, ending.clone())?;
+        events.add(Box::new(input))?;
+        if let Some(listener) = control {
+            let operator = Operator::new(disks.clone(), jobs, pausing.clone());
+            events.add(Box::new(ControlSocket::new(listener, operator, answers)?))?;
+        }
+        let (gate, ending) = (gate.clone(), ending.clone());
+        events.add(Box::new(PauseConcern {
+            gate,
+            ending,
+            pausing,
+            results,
+            answers: to_client,
+        }))?;
+        events.run(&running.ending)
+    }
+}
+
+/// Ends the machine when its time is over.
+struct TimeLimit {
+    timer: Timer,
+    timeout: Duration,
+    ending: Arc<Ending>,
+}
+
+impl Concern for TimeLimit {
+    fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+        self.timer.set(Some(self.timeout))?;
+        watch(ops, &self.timer)
+    }
+
+    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+        self.timer.set(None)?;
+        self.ending.end(Verdict::TimedOut);
+        Ok(())
+    }
+}
+
+/// Does what signals ask for.
+struct SignalConcern<'a> {
+    signals: &'a Signals,
+    terminal: Option<Rc<Terminal>>,
+    ending: Arc<Ending>,
+    /// Makes the console look whose the terminal is.
+    look: Arc<WakeFd>,
+}
+
+impl Concern for SignalConcern<'_> {
+    fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+        self.signals.streams().try_for_each(|stream| watch(ops, stream))
+    }
+
+    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+        for ask in self.signals.asks() {
+            match ask {
+                Ask::End(signal) => self.ending.end(Verdict::Interrupted(signal)),
+                Ask::Pause => {
+                    if let Some(terminal) = &self.terminal {
+                        terminal.leave();
+                    }
+                    if let Err(error) = signals::pause() {
+                        tracing::warn!("cannot stop as SIGTSTP asks: {error}");
+                    }
+                }
+                Ask::Resumed => {
+                    // Others had the terminal meanwhile, and may have changed it.
+                    if let Some(terminal) = &self.terminal {
+                        terminal.enter();
+                    }
+                    self.look.wake();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes what happens to a pause: vCPUs that come to the gate, full disks, and what came of jobs.
+struct PauseConcern<'a> {
+    gate: Arc<Gate>,
+    ending: Arc<Ending>,
+    pausing: Rc<RefCell<Pausing<'a>>>,
+    results: Inbox<Done>,
+    answers: Outbox<(Ticket, Answer)>,
+}
+
+impl Concern for PauseConcern<'_> {
+    fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+        watch(ops, &self.gate.all_parked)?;
+        watch(ops, &self.gate.full)?;
+        watch(ops, &self.results)
+    }
+
+    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+        // A machine that ends is not paused any more, and nothing is said of it.
+        if self.ending.requested() {
+            return Ok(());
+        }
+        let mut pausing = self.pausing.borrow_mut();
+        if self.gate.full.clear() {
+            pausing.full();
+        }
+        if self.gate.all_parked.clear() {
+            pausing.parked();
+        }
+        for done in self.results.take() {
+            match done {
+                Done::Resized { ticket, answer } => self.answers.send((ticket, answer)),
+                Done::Quiesced(result) => pausing.quiesced(result),
+                Done::Released(result) => pausing.released(result),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! How a machine is paused and goes on: Running, Pausing, Paused, Resuming, and back.
+//!
+//! ```text
+//!              pause, a full disk              all vCPUs wait             nothing is in flight
+//!   Running ─────────────────────▶ Parking ───────────────▶ Quiescing ──────────────────▶ Paused
+//!      ▲                              │ resume                  │ the host does not finish    │ resume
+//!      │ nothing waits for room       ▼                         ▼                             ▼
+//!      └────────────────────────── Resuming ◀─────────────── Stuck ◀─── (finished later: Paused)
+//! ```
+//!
+//! All of it is decided on the main thread, by plain calls that never wait. vCPUs wait at the [`Gate`]; what may wait
+//! for a disk is a [`Job`] of the I/O thread.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tracing::warn;
+
+use super::gate::{Full, Gate};
+use super::jobs::{Job, Ticket};
+use super::mailbox::Outbox;
+
+/// What a client is told in the end.
+pub(crate) type Answer = Result<Value, String>;
+
+/// Where the machine is between running and paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    /// vCPUs are on their way to the gate.
+    Parking,
+    /// The I/O thread waits until nothing is in flight.
+    Quiescing,
+    /// It waited in vain. It says when nothing is in flight.
+    Stuck,
+    Paused,
+    /// The I/O thread tries again what waits for room.
+    Resuming,
+}
+
+/// What was asked for last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Running,
+    Paused,
+}
+
+/// Pauses a machine and lets it go on.
+pub(crate) struct Pausing<'a> {
+    gate: Arc<Gate>,
+    /// Makes each vCPU look at the gate.
+    kick: Box<dyn Fn() + 'a>,
+    jobs: Outbox<Job>,
+    answers: Outbox<(Ticket, Answer)>,
+    state: State,
+    wanted: Wanted,
+    /// The full disk that the machine is paused for.
+    full: Option<Full>,
+    waiting: Vec<(Ticket, Wanted)>,
+}
+
+impl<'a> Pausing<'a> {
+    /// A machine that runs. `kick` makes each vCPU look at the gate; answers to clients go to `answers`.
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        kick: Box<dyn Fn() + 'a>,
+        jobs: Outbox<Job>,
+        answers: Outbox<(Ticket, Answer)>,
+    ) -> Self {
+        let (state, wanted) = (State::Running, Wanted::Running);
+        Self { gate, kick, jobs, answers, state, wanted, full: None, waiting: Vec::new() }
+    }
+
+    /// The state, for a client; and why it is paused, where a full disk did it.
+    pub(crate) fn status(&self) -> (&'static str, Option<String>) {
+        let state = match self.state {
+            State::Running => "running",
+            State::Parking | State::Quiescing | State::Stuck => "pausing",
+            State::Paused => "paused",
+            State::Resuming => "resuming",
+        };
+        (state, self.full.as_ref().map(|Full { disk, error }| format!("{disk}: {error}")))
+    }
+
+    /// A client asks for a pause.
+    pub(crate) fn pause(&mut self, ticket: Ticket) {
+        self.want(Wanted::Paused, ticket);
+        match self.state {
+            State::Running => self.park(),
+            State::Paused => self.answer(Wanted::Paused, &Ok(json!({}))),
+            State::Parking | State::Quiescing | State::Stuck | State::Resuming => {}
+        }
+    }
+
+    /// A client asks to go on.
+    pub(crate) fn resume(&mut self, ticket: Ticket) {
+        self.want(Wanted::Running, ticket);
+        match self.state {
+            State::Running => self.answer(Wanted::Running, &Ok(json!({}))),
+            // The disks were not held yet.
+            State::Parking if self.gate.open() => self.run(),
+            State::Stuck | State::Paused => self.release(),
+            State::Parking | State::Quiescing | State::Resuming => {}
+        }
+    }
+
+    /// A vCPU came to the gate.
+    pub(crate) fn parked(&mut self) {
+        if self.state != State::Parking || !self.gate.is_all_parked() {
+            return;
+        }
+        if self.wanted == Wanted::Running {
+            return self.release();
+        }
+        self.quiesce();
+    }
+
+    /// A disk may be full.
+    pub(crate) fn full(&mut self) {
+        // While it is tried again, what comes of that says so.
+        if self.state == State::Resuming {
+            return;
+        }
+        if let Some(full) = self.gate.full_disk() {
+            self.because_of(full);
+            if self.state == State::Running {
+                self.wanted = Wanted::Paused;
+                self.park();
+            }
+        }
+    }
+
+    /// What came of [`Job::Quiesce`].
+    pub(crate) fn quiesced(&mut self, result: Result<(), String>) {
+        // A second answer to the same job, after the first one was overtaken.
+        if !matches!(self.state, State::Quiescing | State::Stuck) {
+            return;
+        }
+        if self.wanted == Wanted::Running {
+            return self.release();
+        }
+        match result {
+            Ok(()) => {
+                self.state = State::Paused;
+                self.answer(Wanted::Paused, &Ok(json!({})));
+            }
+            Err(why) => {
+                self.state = State::Stuck;
+                let why = format!("not paused yet: {why}; status tells when it is");
+                self.answer(Wanted::Paused, &Err(why));
+            }
+        }
+    }
+
+    /// What came of [`Job::Release`].
+    pub(crate) fn released(&mut self, result: Result<(), Full>) {
+        if self.state != State::Resuming {
+            return;
+        }
+        self.full = None;
+        if self.wanted == Wanted::Paused && result.is_ok() {
+            // No vCPU has left the gate.
+            return self.quiesce();
+        }
+        // A disk may have become full since.
+        let still = result.err().or_else(|| (!self.gate.open()).then(|| self.gate.full_disk())?);
+        match still {
+            Some(full) => {
+                let Full { disk, error } = &full;
+                let why = format!(
+                    "{disk}: {error}; the machine stays paused: make room, then send resume again"
+                );
+                self.because_of(full);
+                self.wanted = Wanted::Paused;
+                self.answer(Wanted::Running, &Err(why));
+                self.quiesce();
+            }
+            None => self.run(),
+        }
+    }
+
+    fn want(&mut self, wanted: Wanted, ticket: Ticket) {
+        if self.wanted != wanted {
+            let why = match wanted {
+                Wanted::Running => "a later resume came before the machine was paused",
+                Wanted::Paused => "a later pause came before the machine ran again",
+            };
+            self.answer(self.wanted, &Err(why.to_owned()));
+        }
+        self.wanted = wanted;
+        self.waiting.push((ticket, wanted));
+    }
+
+    fn because_of(&mut self, full: Full) {
+        if self.full.is_none() {
+            let Full { disk, error } = &full;
+            warn!(
+                "{disk}: {error}; the machine is paused (werror=stop): make room, then send {{\"resume\":{{}}}} to the \
+                 control socket"
+            );
+            self.full = Some(full);
+        }
+    }
+
+    fn park(&mut self) {
+        self.state = State::Parking;
+        self.gate.close();
+        (self.kick)();
+        self.parked();
+    }
+
+    fn quiesce(&mut self) {
+        self.state = State::Quiescing;
+        self.jobs.send(Job::Quiesce);
+    }
+
+    fn release(&mut self) {
+        self.state = State::Resuming;
+        self.jobs.send(Job::Release);
+    }
+
+    /// The gate is open.
+    fn run(&mut self) {
+        self.state = State::Running;
+        self.full = None;
+        self.answer(Wanted::Running, &Ok(json!({})));
+    }
+
+    /// Answers those who wait for this.
+    fn answer(&mut self, wanted: Wanted, answer: &Answer) {
+        for (ticket, _) in self.waiting.extract_if(.., |(_, waits_for)| *waits_for == wanted) {
+            self.answers.send((ticket, answer.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "pausing_tests.rs"]
+mod tests;

@@ -1,0 +1,91 @@
+//! The end of a machine's threads. It is bounded: a thread that the host keeps is left behind.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::dispatch::Exits;
+use crate::error::HostError;
+use crate::exit::Verdict;
+use crate::vm::Running;
+
+use super::disks::{Disks, Unfinished};
+use super::io_thread;
+
+/// How long threads may take to stop before it is said who keeps them.
+const SOON: Duration = Duration::from_secs(1);
+/// How long they may take in all. What is left then is left behind.
+const AT_LAST: Duration = Duration::from_secs(5);
+
+impl Running {
+    /// Stops all threads and waits for them, but not for ever; how often the guest left to cafevm.
+    ///
+    /// # Errors
+    ///
+    /// Where one of them panicked, or the I/O thread failed.
+    pub(crate) fn stop(self) -> Result<Exits, HostError> {
+        self.ending.stop();
+        self.disks.stop();
+        self.gate.end();
+        self.kick();
+        let mut left = self.roll.wait(SOON);
+        if !left.is_empty() {
+            warn!("{}", what_is_waited_for(&left, self.disks.unfinished().as_ref()));
+            left = self.roll.wait(AT_LAST.saturating_sub(SOON));
+        }
+        let mut exits = Exits::default();
+        for (name, thread) in self.threads {
+            if !left.contains(&name) {
+                exits = exits.plus(thread.join()?);
+            }
+        }
+        if let Some(io) = self.io
+            && !left.iter().any(|name| name == io_thread::NAME)
+        {
+            io.join().map_err(|_| HostError::Bug("the I/O thread panicked".to_owned()))??;
+        }
+        if let Some(verdict) = self.ending.verdict() {
+            report(&verdict, &self.expected);
+        }
+        Ok(exits)
+    }
+}
+
+/// Why the end takes long, as far as it is known.
+fn what_is_waited_for(threads: &[String], unfinished: Option<&Unfinished>) -> String {
+    match unfinished {
+        Some(unfinished) => format!("the machine has ended; waiting for {unfinished}"),
+        None => format!(
+            "the machine has ended; waiting for {}, which does not stop",
+            threads.join(", ")
+        ),
+    }
+}
+
+/// Says which disks a Linux guest has never used, where it ended by itself.
+fn report(verdict: &Verdict, expected: &Disks) {
+    if !matches!(verdict, Verdict::PowerOff | Verdict::Reset | Verdict::Crash(_)) {
+        return;
+    }
+    for disk in expected.virtio.iter().filter(|disk| !disk.device.was_used()) {
+        warn!(
+            "the guest never used {}: no driver took it over; its kernel needs VIRTIO_MMIO and VIRTIO_BLK, built in or \
+             as modules in the initrd",
+            disk.name
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_is_said_of_a_late_thread() {
+        let threads = ["vCPU 0".to_owned(), "the I/O thread".to_owned()];
+        assert_eq!(
+            what_is_waited_for(&threads, None),
+            "the machine has ended; waiting for vCPU 0, the I/O thread, which does not stop"
+        );
+    }
+}

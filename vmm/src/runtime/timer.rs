@@ -1,0 +1,44 @@
+//! A timer that a loop polls.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use vmm_sys_util::timerfd::TimerFd;
+
+use crate::error::HostError;
+
+/// The longest time that is passed to the host, which does not take all that a [`Duration`] can hold: 100 years.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// A timerfd. It is readable from its expiry until it is set again; it is never read, as a read waits where the timer
+/// was set again meanwhile.
+#[derive(Debug)]
+pub(crate) struct Timer(TimerFd);
+
+impl Timer {
+    /// A timer that is not set.
+    ///
+    /// # Errors
+    ///
+    /// Where the host gives none.
+    pub(crate) fn new() -> Result<Self, HostError> {
+        TimerFd::new().map(Self).map_err(HostError::os("make a timer"))
+    }
+
+    /// Expires once, `after` from now on; never where that is none.
+    ///
+    /// # Errors
+    ///
+    /// Where the host refuses.
+    pub(crate) fn set(&mut self, after: Option<Duration>) -> Result<(), HostError> {
+        // Zero means "never" to the host.
+        let after = after.map(|after| after.clamp(Duration::from_nanos(1), LONGEST));
+        self.0.reset(after.unwrap_or_default(), None).map_err(HostError::os("set a timer"))
+    }
+}
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
