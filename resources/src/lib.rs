@@ -26,6 +26,8 @@ pub mod test_guests {
     pub static MULTI: &[u8] = include_bytes!(env!("GUEST_MULTI"));
     /// Numbered sectors without end, for a host that kills the monitor.
     pub static NUMBERED: &[u8] = include_bytes!(env!("GUEST_NUMBERED"));
+    /// One or two vCPUs that keep queues busy, and measure.
+    pub static PARALLEL: &[u8] = include_bytes!(env!("GUEST_PARALLEL"));
     /// rCore's published driver crate, `virtio-drivers`.
     pub static RCORE: &[u8] = include_bytes!(env!("GUEST_RCORE"));
     /// Resets with requests under way, again and again.

@@ -38,6 +38,7 @@ pub mod smp;
 mod start;
 pub mod text;
 mod traps;
+pub mod tsc;
 pub mod wait;
 
 /// Names the guest's main function, a `fn() -> u32`. What it returns is the exit code, see [`exit::exit`].

@@ -135,6 +135,11 @@ impl Ring {
         self.given = self.given.wrapping_add(1);
     }
 
+    /// Puts as many chains into the available ring again as its next entries name from the round before.
+    pub fn give_again(&mut self, chains: u16) {
+        self.given = self.given.wrapping_add(chains);
+    }
+
     /// Takes back what was put into the available ring and the device was not told of.
     pub fn withdraw(&mut self) {
         self.given = self.told;
