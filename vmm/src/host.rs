@@ -8,10 +8,12 @@ use std::path::Path;
 
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm};
+use tracing::debug;
 
 use crate::cpuid;
 use crate::error::HostError;
 use crate::layout::{HIGH_RAM_START, LOW_RAM_END};
+use crate::msrs;
 
 /// The largest number of vCPUs whose APIC ids fit in the 8 bits of an xAPIC (255 means all of them).
 const MOST_CPUS: usize = 255;
@@ -25,6 +27,8 @@ pub(crate) struct Host {
     pub(crate) cpuid: CpuId,
     /// Whether the local APIC has a timer that counts as the TSC does.
     pub(crate) tsc_deadline: bool,
+    /// Whether a vCPU has the MSR IA32_MISC_ENABLE.
+    pub(crate) misc_enable: bool,
 }
 
 impl Host {
@@ -75,7 +79,11 @@ impl Host {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(HostError::kvm("say what processor a guest can have"))?;
         let tsc_deadline = kvm.check_extension(Cap::TscDeadlineTimer);
-        Ok(Self { kvm, cpuid, tsc_deadline })
+        let misc_enable = msrs::has_misc_enable(&kvm);
+        if !misc_enable {
+            debug!("this KVM has no IA32_MISC_ENABLE; fast strings stay as they are");
+        }
+        Ok(Self { kvm, cpuid, tsc_deadline, misc_enable })
     }
 
     /// Checks that this host can run a machine of this size.

@@ -44,7 +44,7 @@
 //! | How is a kernel understood, loaded and told things? | `boot/` |
 //! | In which order is a machine put together? | `vm.rs`, `memory.rs`, `attach.rs`, `wiring.rs` |
 //! | Which reads of registers are no exits? | `register_pages.rs` |
-//! | What does a vCPU begin with, and what does it see of its processor? | `cpu_state.rs`, `cpuid.rs` |
+//! | What does a vCPU begin with, and what does it see of its processor? | `cpu_state.rs`, `cpuid.rs`, `msrs.rs` |
 //! | What does a stock kernel learn from firmware's tables? | `acpi.rs` |
 //! | What does an exit of the guest mean? | `dispatch.rs` |
 //! | How does a guest power off or reset, or tell of a panic? | `power.rs`, `restart.rs` |
@@ -82,6 +82,7 @@ pub mod layout;
 mod log;
 mod memory;
 mod milestones;
+mod msrs;
 mod power;
 mod register_pages;
 mod restart;

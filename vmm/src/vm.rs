@@ -24,6 +24,7 @@ use crate::host::Host;
 use crate::layout::{COM1_IRQ, KVM_TSS};
 use crate::memory;
 use crate::milestones;
+use crate::msrs;
 use crate::restart::{self, Judge};
 use crate::runtime::disks::Disks;
 use crate::runtime::end::Ending;
@@ -107,6 +108,9 @@ impl Vm {
                     why: format!("{error:?}"),
                 })?;
                 fd.set_cpuid2(&cpuid).map_err(HostError::kvm("take CPUID"))?;
+                if host.misc_enable {
+                    msrs::enable_fast_strings(&fd, id);
+                }
                 if id == 0 {
                     cpu_state::set(&fd, start)?;
                 }
