@@ -15,6 +15,7 @@ use tracing::info;
 use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig};
 use crate::dispatch::Buses;
 use crate::error::{ConfigError, Error, HostError};
+use crate::ids;
 use crate::layout::{COM1, COM1_IRQ};
 use crate::register_pages::RegisterPages;
 use crate::runtime::disks::{Disks, VirtioDisk};
@@ -140,10 +141,9 @@ fn attach_virtio(
     (cache, options, window): (Cache, &blk::Options, Window),
     around: &Surroundings<'_>,
 ) -> Result<VirtioDisk, Error> {
-    let (slot, name) = (config.virtio.slot(number), format!("virtio{number}"));
+    let (slot, name) = (config.virtio.slot(number), ids::name(number));
     info!("{name} at {:#x}, interrupt {}: {}", slot.base, slot.irq, describe(&disk));
-    let usual = format!("cafevm-disk{number}");
-    let id = if options.id.is_empty() { usual } else { options.id.clone() };
+    let id = ids::id(number, options);
     let writeback = cache != Cache::WriteThrough;
     let options = blk::Options { id: id.clone(), writeback, ..options.clone() };
     let blk = Blk::new(&name, &disk, &options, config.tracer.clone()).map_err(ConfigError::Blk)?;

@@ -13,6 +13,7 @@ use cafevm_devices::virtio::mmio::{Policy, SLOT_SIZE, Version};
 
 use crate::boot::KernelSource;
 use crate::error::ConfigError;
+use crate::ids;
 use crate::layout::{self, MIB};
 
 /// A machine to be made. Start from [`VmConfig::new`] and change what is to differ.
@@ -83,7 +84,7 @@ impl VmConfig {
         if given > most {
             return Err(ConfigError::TooManyDisks { given, most });
         }
-        Ok(())
+        ids::check(&self.disks)
     }
 
     /// The disks on virtio with their slots, lowest slot first.

@@ -47,6 +47,26 @@ pub enum ConfigError {
         /// How many there can be.
         most: usize,
     },
+    /// Two disks with one id.
+    #[error("--disk {}: its id {id:?} is that of --disk {} too; give each virtio disk an id of its own (id=TEXT)", path.display(), other.display())]
+    SameId {
+        /// A disk.
+        path: PathBuf,
+        /// Its id: the one given, or the automatic one, `cafevm-diskN`.
+        id: String,
+        /// The other disk.
+        other: PathBuf,
+    },
+    /// A disk with another's name.
+    #[error("--disk {}: its id {id:?} is what the log and the control socket call --disk {}; give another id", path.display(), other.display())]
+    IdIsAName {
+        /// The disk.
+        path: PathBuf,
+        /// Its id.
+        id: String,
+        /// The disk with that name.
+        other: PathBuf,
+    },
     /// A machine that stops and can never go on.
     #[error("--disk {}: werror=stop needs --control PATH, by which the machine is told to go on", .0.display())]
     StopWithoutControl(PathBuf),
@@ -86,6 +106,8 @@ impl ConfigError {
                 | Self::TooManyDisks { .. }
                 | Self::NoCpus
                 | Self::StopWithoutControl(_)
+                | Self::SameId { .. }
+                | Self::IdIsAName { .. }
         )
     }
 }

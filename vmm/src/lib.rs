@@ -39,7 +39,7 @@
 //! | question | file |
 //! |---|---|
 //! | Which flags are there, what does SPEC mean, what is 64M? | `cli.rs`, `spec.rs`, `bank.rs`, `size.rs` |
-//! | What is a machine to be, and what can no machine be? | `config.rs` |
+//! | What is a machine to be, and what can no machine be? | `config.rs`, `ids.rs` |
 //! | Where is what in the guest's address space? | `layout.rs` |
 //! | How is a kernel understood, loaded and told things? | `boot/` |
 //! | In which order is a machine put together? | `vm.rs`, `memory.rs`, `attach.rs`, `wiring.rs` |
@@ -76,6 +76,7 @@ pub mod dispatch;
 pub mod error;
 pub mod exit;
 mod host;
+mod ids;
 pub mod keys;
 mod kick;
 pub mod layout;

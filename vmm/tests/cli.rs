@@ -140,6 +140,11 @@ fn disks_that_do_not_go_together() {
         &["./d.img", "twice", "readonly=on"],
     );
     refused(FAILED, &["--disk", "d.img,ro", "--disk", "d.img,bus=svirtb"], &["twice"]);
+    for (id, word) in [("virtio1", "the control socket"), ("cafevm-disk1", "an id of its own")] {
+        let first = format!("d.img,id={id}");
+        let words = ["--disk d.img", "--disk text", id, word];
+        refused(USAGE, &["--disk", &first, "--disk", "text"], &words);
+    }
 }
 
 #[test]
