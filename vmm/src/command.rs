@@ -21,6 +21,12 @@ pub fn main() -> u8 {
 /// none. For test programs.
 pub fn main_with(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
     milestones::begin();
+    let status = obey(change);
+    log::flush();
+    status
+}
+
+fn obey(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(Instead::Help(text)) => {
@@ -48,7 +54,7 @@ pub fn end_on_panic() {
         let place =
             info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
         let what = info.payload_as_str().unwrap_or("no reason given");
-        log::say(format_args!("a bug in cafevm: {what}{place}; please report it"));
+        log::say_last(format_args!("a bug in cafevm: {what}{place}; please report it"));
         std::process::exit(i32::from(exit::FAILED));
     }));
 }
@@ -83,7 +89,7 @@ fn run_command(args: RunArgs, change: impl FnOnce(&mut VmConfig) -> Result<(), S
                         "the guest crashed (vCPU {}): {}",
                         crash.cpu, crash.cause
                     ));
-                    let _said = writeln!(io::stderr(), "{}", crash.registers);
+                    log::say_block(&crash.registers);
                 }
                 Verdict::TimedOut => {
                     let seconds = timeout.unwrap_or_default().as_secs_f64();

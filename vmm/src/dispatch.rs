@@ -14,6 +14,8 @@ pub struct Buses {
     pub mmio: Bus,
     /// Ports.
     pub pio: Bus,
+    /// What the guest said of its panics.
+    pub(crate) crash_kernels: power::CrashKernels,
 }
 
 /// What becomes of the machine.
@@ -75,7 +77,7 @@ fn port_read(port: u16, data: &mut [u8], buses: &Buses) {
 }
 
 fn port_write(port: u16, data: &[u8], buses: &Buses) -> Outcome {
-    if let Some(outcome) = power::write(port, data) {
+    if let Some(outcome) = power::write(port, data, &buses.crash_kernels) {
         return outcome;
     }
     match data {

@@ -61,6 +61,7 @@
 
 mod acpi;
 mod attach;
+mod backlog;
 pub mod bank;
 pub mod boot;
 pub mod cli;
@@ -84,6 +85,7 @@ mod log;
 mod memory;
 mod milestones;
 mod msrs;
+pub mod output;
 mod power;
 mod register_pages;
 mod restart;

@@ -1,17 +1,108 @@
 //! What cafevm itself says: on standard error, a line at a time, each beginning with its name.
+//!
+//! No thread waits for the reader of standard error: lines go into a queue of 64 KiB, which a thread of its own
+//! writes. Lines that do not fit are dropped; their number is said when there is room again.
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::thread;
 
+use rustix::stdio::stderr;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Says a line to the user. Where standard error is gone, nobody is there to be told.
+use crate::backlog::Backlog;
+use crate::output::write_patiently;
+
+/// How many bytes of lines wait for the reader of standard error.
+const CAPACITY: usize = 64 << 10;
+
+static LINES: Backlog = Backlog::new(CAPACITY, 0, count_lines);
+/// Whether the thread that writes them could be started.
+static WRITER: OnceLock<bool> = OnceLock::new();
+
+fn count_lines(text: &[u8]) -> u64 {
+    text.iter().filter(|&&byte| byte == b'\n').count() as u64
+}
+
+/// Says a line to the user.
 pub(crate) fn say(line: impl fmt::Display) {
-    let _said = writeln!(io::stderr(), "cafevm: {line}");
+    say_block(format_args!("cafevm: {line}"));
+}
+
+/// Says something of several lines, the last without its end. They stay together.
+pub(crate) fn say_block(text: impl fmt::Display) {
+    start_writer();
+    LINES.push(format!("{text}\n").as_bytes());
+}
+
+/// Says the last line of a panic, and waits for it a limited time. The thread that panics may hold any lock: where
+/// it holds the log's own, the line is lost.
+pub(crate) fn say_last(line: impl fmt::Display) {
+    start_writer();
+    if LINES.try_push(format!("cafevm: {line}\n").as_bytes()) {
+        flush();
+    }
+}
+
+/// Waits until all lines are written, but no longer than a reader of standard error that reads nothing deserves:
+/// see [`Backlog::flush`].
+pub(crate) fn flush() {
+    match WRITER.get() {
+        // Some may have been dropped after the last time that the queue had room.
+        Some(true) if LINES.flush() == 0 => {
+            say_dropped();
+            LINES.flush();
+        }
+        Some(true) | None => {}
+        // The host gives no threads: here nothing is left to do but this.
+        Some(false) => {
+            LINES.close();
+            write_lines();
+        }
+    }
+}
+
+fn start_writer() {
+    WRITER.get_or_init(|| {
+        let writer = thread::Builder::new().name("log".to_owned());
+        writer.spawn(write_lines).is_ok()
+    });
+}
+
+fn write_lines() {
+    // Where standard error is closed, or its file system full, there is no place to say so.
+    let write = |bytes: &[u8]| Ok(write_patiently(stderr(), bytes).unwrap_or(bytes.len()));
+    let _never_fails = LINES.serve(write, say_dropped);
+}
+
+fn say_dropped() {
+    let dropped = LINES.take_dropped();
+    if dropped > 0 {
+        say(format_args!(
+            "warning: {dropped} log lines were dropped, because nothing read standard error"
+        ));
+    }
+}
+
+/// Where the subscriber writes its lines.
+struct Queue;
+
+impl Write for Queue {
+    /// The subscriber writes a whole line at once.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        start_writer();
+        LINES.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Begins to write the log: warnings; with `verbose` 1 also what the machine is made of, with 2 all.
@@ -23,8 +114,8 @@ pub(crate) fn start(verbose: u8) {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(io::stderr)
-        // Told by a panic otherwise, where standard error is gone.
+        .with_writer(|| Queue)
+        // Written to standard error by the subscriber itself otherwise.
         .log_internal_errors(false)
         .event_format(Line)
         .init();

@@ -8,6 +8,8 @@
 //! | 0xcf9 | the reset control register of Intel's chipsets, bit 2: Linux's `reboot=p` |
 //! | 0xf4 | the debug exit: a guest's own exit status |
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::crash::Cause;
 use crate::dispatch::Outcome;
 use crate::layout::{
@@ -30,14 +32,47 @@ const RESET_CPU: u8 = 1 << 2;
 const PANICKED: u8 = 1 << 0;
 const CRASH_LOADED: u8 = 1 << 1;
 
+/// How often it is said that the guest starts a crash kernel. A crash kernel may panic as well.
+const CRASH_KERNELS_SHOWN: u64 = 3;
+
+/// How often the guest said that it panicked and starts a crash kernel. The first few times are logged; the total
+/// is logged at the end of the machine where it is higher.
+#[derive(Debug, Default)]
+pub(crate) struct CrashKernels(AtomicU64);
+
+impl CrashKernels {
+    fn count(&self) {
+        let earlier = self.0.fetch_add(1, Ordering::Relaxed);
+        if earlier < CRASH_KERNELS_SHOWN {
+            let last = if earlier + 1 == CRASH_KERNELS_SHOWN {
+                " (further times are only counted)"
+            } else {
+                ""
+            };
+            tracing::warn!("the guest panicked and starts its crash kernel{last}");
+        }
+    }
+}
+
+impl Drop for CrashKernels {
+    fn drop(&mut self) {
+        let times = *self.0.get_mut();
+        if times > CRASH_KERNELS_SHOWN {
+            tracing::warn!(
+                "the guest said {times} times (port {PVPANIC_PORT:#x}) that it panicked and starts its crash kernel"
+            );
+        }
+    }
+}
+
 /// What a write to a port makes of the machine; none where the port is a device's.
-pub(crate) fn write(port: u16, data: &[u8]) -> Option<Outcome> {
+pub(crate) fn write(port: u16, data: &[u8], crash_kernels: &CrashKernels) -> Option<Outcome> {
     let outcome = match (port, data) {
         (RESET_PORT, [RESET_COMMAND, ..]) => Outcome::Reset,
         (RESET_CONTROL_PORT, &[value]) if value & RESET_CPU != 0 => Outcome::Reset,
         (SLEEP_CONTROL_PORT, &[value, ..]) => sleep(value),
         (SLEEP_STATUS_PORT, _) => Outcome::Continue,
-        (PVPANIC_PORT, &[events, ..]) => panicked(events),
+        (PVPANIC_PORT, &[events, ..]) => panicked(events, crash_kernels),
         (DEBUG_EXIT_PORT, &[a]) => Outcome::DebugExit(u32::from(a)),
         (DEBUG_EXIT_PORT, &[a, b]) => Outcome::DebugExit(u32::from(u16::from_le_bytes([a, b]))),
         (DEBUG_EXIT_PORT, &[a, b, c, d]) => Outcome::DebugExit(u32::from_le_bytes([a, b, c, d])),
@@ -67,12 +102,12 @@ fn sleep(value: u8) -> Outcome {
     }
 }
 
-fn panicked(events: u8) -> Outcome {
+fn panicked(events: u8, crash_kernels: &CrashKernels) -> Outcome {
     if events & PANICKED != 0 {
         return Outcome::Crash(Cause::Panic);
     }
     if events & CRASH_LOADED != 0 {
-        tracing::warn!("the guest panicked and starts its crash kernel");
+        crash_kernels.count();
     }
     Outcome::Continue
 }
@@ -80,6 +115,10 @@ fn panicked(events: u8) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn write(port: u16, data: &[u8]) -> Option<Outcome> {
+        super::write(port, data, &CrashKernels::default())
+    }
 
     #[test]
     fn off_is_sleep_type_5_and_now() {

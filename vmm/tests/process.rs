@@ -29,6 +29,8 @@ use tempfile::TempDir;
 mod control;
 #[path = "process/guests.rs"]
 mod guests;
+#[path = "process/readers.rs"]
+mod readers;
 #[path = "process/terminal.rs"]
 mod terminal;
 
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
         Trial::test(name, run).with_kind("kvm").with_ignored_flag(!runs)
     };
     let kvm = reason.is_none();
-    let tests = [TESTS, terminal::TESTS, control::TESTS].into_iter().flatten();
+    let tests = [TESTS, readers::TESTS, terminal::TESTS, control::TESTS].into_iter().flatten();
     let mut trials: Vec<_> = tests.map(|test| trial(test, kvm)).collect();
     trials.extend(control::ROOT_TESTS.iter().map(|test| trial(test, kvm && root)));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

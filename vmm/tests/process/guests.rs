@@ -17,6 +17,13 @@ pub(crate) const FLOOD: &[u8] = b"\x66\xba\xf8\x03\xb0F\xee\xeb\xfd";
 pub(crate) const ECHO: &[u8] =
     b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xf7\x66\xba\xf8\x03\xec\x3cq\x74\x03\xee\xeb\xeb\xb0\x00\xe6\xf4";
 
+/// Says 2,000 times on port 0x505 that it panicked and starts its crash kernel; exits 0: mov ecx, 2000; out dx, al;
+/// loop.
+pub(crate) const PANIC_2000_TIMES: &[u8] =
+    b"\xb9\xd0\x07\x00\x00\x66\xba\x05\x05\xb0\x02\xee\xe2\xfd\xb0\x00\xe6\xf4";
+/// The same for ever.
+pub(crate) const PANIC_FOR_EVER: &[u8] = b"\x66\xba\x05\x05\xb0\x02\xee\xeb\xfd";
+
 /// A guest entered in 32-bit mode by a PVH note.
 pub(crate) fn pvh(code: &[u8]) -> Vec<u8> {
     let mut note = Vec::new();

@@ -1,0 +1,105 @@
+//! Readers of standard output and standard error that read late, slowly or never: they delay nothing, and what they
+//! miss is counted.
+
+use std::fs::{File, create_dir_all};
+use std::io::{PipeReader, Read, Write, pipe};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+
+use super::{Test, cafevm, guest, guests, pid, run, wait_within};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_guest_that_repeats_itself_is_logged_a_few_times", a_guest_that_repeats_itself),
+    ("a_log_that_nobody_reads_does_not_keep_it", a_log_that_nobody_reads_does_not_keep_it),
+    ("a_log_that_is_read_late_counts_what_was_dropped", a_log_that_is_read_late),
+];
+
+/// How soon the end must come: the limits of cafevm itself are 1 s for each of output and log.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A pipe in which nothing has room.
+fn full_pipe() -> (PipeReader, Stdio) {
+    let (reader, mut writer) = pipe().unwrap();
+    let size = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
+    writer.write_all(&vec![b'.'; size]).unwrap();
+    (reader, Stdio::from(writer))
+}
+
+/// Waits for a guest's first byte, but not for ever.
+fn runs(child: &mut Child) {
+    let mut stdout = child.stdout.take().unwrap();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(stdout.read_exact(&mut [0]).map(|()| stdout)));
+    match told.recv_timeout(SOON) {
+        Ok(stdout) => child.stdout = Some(stdout.unwrap()),
+        Err(error) => {
+            child.kill().unwrap();
+            panic!("the guest does not run: {error}");
+        }
+    }
+}
+
+fn a_guest_that_repeats_itself() {
+    let ended = run(&guests::pvh(guests::PANIC_2000_TIMES), &[]);
+    assert_eq!(ended.status, 1);
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert!(lines[0].contains("starts its crash kernel"), "{lines:#?}");
+    assert!(lines[3].contains("2000 times"), "{lines:#?}");
+}
+
+/// Ends a machine in both ways that do not need the guest.
+fn ends(start: impl Fn(&[&str]) -> (Child, PipeReader)) {
+    let (mut child, _unread) = start(&["--timeout", "2"]);
+    assert_eq!(wait_within(&mut child, Duration::from_secs(2) + SOON), 124);
+    let (mut child, _unread) = start(&["--timeout", "60"]);
+    // Long enough that the guest runs.
+    thread::sleep(Duration::from_secs(2));
+    kill_process(pid(&child), Signal::TERM).unwrap();
+    assert_eq!(wait_within(&mut child, SOON), 130);
+}
+
+fn a_log_that_nobody_reads_does_not_keep_it() {
+    let (_dir, path) = guest(&guests::pvh(guests::PANIC_FOR_EVER));
+    ends(|args| {
+        let (reader, stderr) = full_pipe();
+        let child = cafevm().args(args).stderr(stderr).arg("--kernel").arg(&path).spawn().unwrap();
+        (child, reader)
+    });
+}
+
+/// With -v each disk is a line that names its file: here 19 lines of over 3,800 bytes, more than the queue holds.
+fn a_log_that_is_read_late() {
+    let (dir, path) = guest(&guests::pvh(guests::READY_AND_SPIN));
+    let mut deep = dir.path().to_owned();
+    while deep.as_os_str().len() < 3700 {
+        deep.push("d".repeat(200));
+    }
+    create_dir_all(&deep).unwrap();
+    let mut command = cafevm();
+    command.args(["-v", "--timeout", "60", "--kernel"]).arg(path);
+    for n in 0..19 {
+        let image = deep.join(format!("{n}.img"));
+        File::create(&image).unwrap().set_len(4096).unwrap();
+        command.arg("--disk").arg(image);
+    }
+    let (mut reader, stderr) = full_pipe();
+    let mut child = command.stderr(stderr).spawn().unwrap();
+    drop(command);
+    runs(&mut child);
+    let read = thread::spawn(move || {
+        let mut log = String::new();
+        reader.read_to_string(&mut log).unwrap();
+        log
+    });
+    kill_process(pid(&child), Signal::TERM).unwrap();
+    assert_eq!(wait_within(&mut child, SOON), 130);
+    let log = read.join().unwrap();
+    let notice = log.lines().find(|line| line.contains("log lines were dropped")).expect(&log);
+    assert!(notice.starts_with("cafevm: warning: "), "{notice}");
+    assert!(log.ends_with("cafevm: ended by SIGTERM\n"), "{log}");
+}
