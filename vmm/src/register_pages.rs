@@ -16,11 +16,29 @@ use crate::memory;
 /// The first of the memory slots for them: those below are RAM's.
 const FIRST_SLOT: u32 = 8;
 
+/// The memory slots of a machine, as far as pages of registers need them.
+trait MemorySlots: Send {
+    /// As [`memory::show_registers`].
+    fn show(&self, slot: u32, addr: u64, page: &RegisterPage) -> Result<(), kvm_ioctls::Error>;
+    /// As [`memory::hide_registers`].
+    fn hide(&self, slot: u32, addr: u64) -> Result<(), kvm_ioctls::Error>;
+}
+
+impl MemorySlots for Arc<VmFd> {
+    fn show(&self, slot: u32, addr: u64, page: &RegisterPage) -> Result<(), kvm_ioctls::Error> {
+        memory::show_registers(self, slot, addr, page)
+    }
+
+    fn hide(&self, slot: u32, addr: u64) -> Result<(), kvm_ioctls::Error> {
+        memory::hide_registers(self, slot, addr)
+    }
+}
+
 /// The pages of a machine's bank of virtio slots.
 #[derive(Default)]
 pub(crate) struct RegisterPages {
     /// Whose memory they are to become; none where every read is to be an exit.
-    vm: Option<Arc<VmFd>>,
+    memory: Option<Box<dyn MemorySlots>>,
     pages: Vec<Page>,
 }
 
@@ -38,6 +56,8 @@ enum State {
     Empty,
     Hidden,
     Shown,
+    /// KVM did not take it: it stays hidden.
+    Refused,
 }
 
 impl RegisterPages {
@@ -47,7 +67,8 @@ impl RegisterPages {
         // Then no slot lies in two pages.
         let fits = config.virtio.stride.is_multiple_of(SLOT_SIZE);
         let unseen = config.virtio.policy == Policy::Lenient && !config.tracer.is_watching();
-        Self { vm: (possible && fits && unseen).then(|| vm.clone()), pages: Vec::new() }
+        let memory = (possible && fits && unseen).then(|| vm.clone());
+        Self { memory: memory.map(|vm| Box::new(vm) as Box<dyn MemorySlots>), pages: Vec::new() }
     }
 
     /// Where the registers of the slot at `base` are to be read.
@@ -87,39 +108,124 @@ impl RegisterPages {
     ///
     /// Where KVM does not take a page away; nothing was done then.
     pub(crate) fn hidden<T>(&mut self, during: impl FnOnce() -> T) -> Result<T, kvm_ioctls::Error> {
-        if let Some(vm) = &self.vm {
-            for (slot, page) in (FIRST_SLOT..).zip(&mut self.pages) {
-                if page.state == State::Shown {
-                    memory::hide_registers(vm, slot, page.addr)?;
-                    page.state = State::Hidden;
-                }
+        let done = self.hide().map(|()| during());
+        self.show();
+        done
+    }
+
+    fn hide(&mut self) -> Result<(), kvm_ioctls::Error> {
+        let Some(memory) = &self.memory else { return Ok(()) };
+        for (slot, page) in (FIRST_SLOT..).zip(&mut self.pages) {
+            if page.state == State::Shown {
+                memory.hide(slot, page.addr)?;
+                page.state = State::Hidden;
             }
         }
-        let done = during();
-        self.show();
-        Ok(done)
+        Ok(())
     }
 
     fn show(&mut self) {
-        let Some(vm) = &self.vm else { return };
+        let Some(memory) = &self.memory else { return };
         for (slot, page) in (FIRST_SLOT..).zip(&mut self.pages) {
             if page.state != State::Hidden || !page.waiting.is_empty() {
                 continue;
             }
-            match memory::show_registers(vm, slot, page.addr, &page.registers) {
+            page.state = match memory.show(slot, page.addr, &page.registers) {
                 Ok(()) => {
                     debug!("the registers at {:#x} can be read without an exit now", page.addr);
-                    page.state = State::Shown;
+                    State::Shown
                 }
                 Err(error) => {
                     warn!(
                         "KVM does not show the registers at {:#x}: {error}; each read of one is an exit",
                         page.addr
                     );
-                    self.vm = None;
-                    return;
+                    State::Refused
                 }
-            }
+            };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    const FIRST: u64 = 0xfeb0_0000;
+    const SECOND: u64 = FIRST + PAGE_SIZE;
+
+    /// A KVM that refuses what a test says, and tells what it was asked.
+    #[derive(Clone, Default)]
+    struct FakeMemory(Arc<Mutex<(Vec<u64>, Vec<String>)>>);
+
+    impl FakeMemory {
+        fn asked(&self, what: &str, slot: u32, addr: u64) -> Result<(), kvm_ioctls::Error> {
+            let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.1.push(format!("{what} {slot} {addr:#x}"));
+            let refused = inner.0.contains(&addr);
+            if refused { Err(kvm_ioctls::Error::new(libc::ENOMEM)) } else { Ok(()) }
+        }
+
+        fn refuse(&self, addrs: &[u64]) {
+            self.0.lock().unwrap().0 = addrs.to_vec();
+        }
+
+        /// What was asked since the last time.
+        fn log(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().unwrap().1)
+        }
+    }
+
+    impl MemorySlots for FakeMemory {
+        fn show(&self, slot: u32, addr: u64, _: &RegisterPage) -> Result<(), kvm_ioctls::Error> {
+            self.asked("show", slot, addr)
+        }
+
+        fn hide(&self, slot: u32, addr: u64) -> Result<(), kvm_ioctls::Error> {
+            self.asked("hide", slot, addr)
+        }
+    }
+
+    /// Two pages whose drivers are all at work.
+    fn two_pages() -> (RegisterPages, FakeMemory) {
+        let memory = FakeMemory::default();
+        let mut pages = RegisterPages { memory: Some(Box::new(memory.clone())), pages: Vec::new() };
+        for addr in [FIRST, SECOND] {
+            pages.page(addr).state = State::Hidden;
+        }
+        (pages, memory)
+    }
+
+    #[test]
+    fn pages_are_hidden_for_a_while_and_shown_again() {
+        let (mut pages, memory) = two_pages();
+        pages.look();
+        assert_eq!(memory.log(), ["show 8 0xfeb00000", "show 9 0xfeb01000"]);
+        let during = pages.hidden(|| memory.log()).unwrap();
+        assert_eq!(during, ["hide 8 0xfeb00000", "hide 9 0xfeb01000"]);
+        assert_eq!(memory.log(), ["show 8 0xfeb00000", "show 9 0xfeb01000"]);
+    }
+
+    #[test]
+    fn a_shown_page_is_hidden_also_where_another_was_refused() {
+        let (mut pages, memory) = two_pages();
+        memory.refuse(&[SECOND]);
+        pages.look();
+        assert_eq!(memory.log(), ["show 8 0xfeb00000", "show 9 0xfeb01000"]);
+        let during = pages.hidden(|| memory.log()).unwrap();
+        assert_eq!(during, ["hide 8 0xfeb00000"]);
+        assert_eq!(memory.log(), ["show 8 0xfeb00000"], "what was refused is not asked again");
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_hidden_leaves_the_others_as_they_were() {
+        let (mut pages, memory) = two_pages();
+        pages.look();
+        memory.log();
+        memory.refuse(&[SECOND]);
+        assert!(pages.hidden(|| panic!("done while a page was shown")).is_err());
+        assert_eq!(memory.log(), ["hide 8 0xfeb00000", "hide 9 0xfeb01000", "show 8 0xfeb00000"]);
     }
 }
