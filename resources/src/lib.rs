@@ -20,6 +20,8 @@ pub mod test_guests {
     pub static FLOOD: &[u8] = include_bytes!(env!("GUEST_FLOOD"));
     /// A svirtb driver that behaves as the KeV course's.
     pub static KEV: &[u8] = include_bytes!(env!("GUEST_KEV"));
+    /// Five kinds of driver for the legacy register layout.
+    pub static LEGACY: &[u8] = include_bytes!(env!("GUEST_LEGACY"));
     /// Requests of all kinds, sizes and splits against a model of the disk.
     pub static MIXED: &[u8] = include_bytes!(env!("GUEST_MIXED"));
     /// Several disks of both kinds at once.
