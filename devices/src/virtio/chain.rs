@@ -58,15 +58,16 @@ pub enum ChainError {
         /// The entries of the table.
         size: u32,
     },
-    /// The chain has more descriptors than the queue has entries: it goes round in a circle, or is too long.
+    /// The chain has more descriptors than it may: it goes round in a circle, or is too long.
     #[error(
-        "the chain at descriptor {head} has more than {size} descriptors: it is a circle, or too long"
+        "the chain at descriptor {head} has more than {most} descriptors: it is a circle, or too long"
     )]
     TooLong {
         /// Where the chain begins.
         head: u16,
-        /// The entries of the queue.
-        size: u16,
+        /// The most that it may have: the entries of the queue, or, where long chains through an indirect table are
+        /// served, the most entries that a queue can have.
+        most: u16,
     },
     /// An indirect descriptor without the feature.
     #[error("descriptor {index} is indirect, but INDIRECT_DESC was not negotiated")]
@@ -120,6 +121,8 @@ pub enum Flaw {
 pub struct Chain {
     /// The index of its first descriptor, by which it is given back.
     pub head: u16,
+    /// How many descriptors it has, without one that points to a table.
+    pub descriptors: u16,
     /// What the device may read, in order. Incomplete where there is a flaw.
     pub readable: Buffers,
     /// What the device may write, in order. Incomplete where there is a flaw.
@@ -144,6 +147,7 @@ impl Chain {
         let ram = queue.ram();
         let mut chain = Self {
             head,
+            descriptors: 0,
             readable: Buffers::new(ram.clone()),
             writable: Buffers::new(ram.clone()),
             last_writable: None,
@@ -151,7 +155,7 @@ impl Chain {
         };
         let mut table = Table { addr: queue.desc(), entries: u32::from(size), nested: false };
         let mut index = u32::from(head);
-        let mut left = size;
+        let mut most = size;
         loop {
             let descriptor = match table.read(ram, index) {
                 Ok(descriptor) => descriptor,
@@ -161,10 +165,14 @@ impl Chain {
                 // At most once: an indirect table cannot hold another.
                 table = table.enter(ram, index, descriptor, indirect)?;
                 index = 0;
+                most = queue.longest_chain();
                 continue;
             }
-            // No chain may be longer than its queue, be it in an indirect table (2.7.5.3.1): this ends circles.
-            left = left.checked_sub(1).ok_or(ChainError::TooLong { head, size })?;
+            // This ends circles, too.
+            if chain.descriptors >= most {
+                return Err(ChainError::TooLong { head, most });
+            }
+            chain.descriptors += 1;
             chain.add(descriptor);
             if !descriptor.has(DESC_NEXT) {
                 return Ok(chain);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::virtio::queue::QueueLayout;
+use crate::virtio::queue::{QueueLayout, RingRules};
 
 const DESC: u64 = 0x1000;
 const TABLE: u64 = 0x8000;
@@ -8,7 +8,7 @@ const SIZE: u16 = 8;
 fn queue() -> SplitQueue {
     let ram = GuestRam::anonymous(&[(0, 0x1_0000)]).unwrap();
     let layout = QueueLayout { size: SIZE.into(), desc: DESC, avail: 0x2000, used: 0x3000 };
-    SplitQueue::new(ram, layout, 256, false).unwrap()
+    SplitQueue::new(ram, layout, 256, RingRules::default()).unwrap()
 }
 
 fn put(queue: &SplitQueue, at: u64, addr: u64, len: u32, flags: u16, next: u16) {
@@ -49,7 +49,7 @@ fn a_chain_may_be_as_long_as_the_queue_but_not_longer_and_no_circle() {
         desc(&queue, SIZE - 1, 0x4000, 1, DESC_NEXT, back_to);
         assert_eq!(
             Chain::walk(&queue, 0, false).unwrap_err(),
-            ChainError::TooLong { head: 0, size: SIZE }
+            ChainError::TooLong { head: 0, most: SIZE }
         );
     }
 }
@@ -129,7 +129,7 @@ fn an_indirect_table_is_bounded_by_its_own_length_and_the_queues() {
     assert_eq!(walk(), Err(ChainError::NextOutOfTable { index: 2, next: 3, size: 3 }));
     // Longer than the queue, or a circle.
     desc(&queue, 0, TABLE, 16 * tables, DESC_INDIRECT, 0);
-    assert_eq!(walk(), Err(ChainError::TooLong { head: 0, size: SIZE }));
+    assert_eq!(walk(), Err(ChainError::TooLong { head: 0, most: SIZE }));
     put(&queue, TABLE + 16 * 7, 0x4000, 1, 0, 0);
     assert_eq!(walk(), Ok(()));
     for len in [0, 1, 15, 17, 0xffff_ffff] {

@@ -74,7 +74,7 @@ pub trait VirtioDevice: Send + Sync {
     /// The driver's features are settled (FEATURES_OK, which the legacy interface does not have), and the configuration
     /// space is as they want it.
     fn features_settled(&self, _features: u64) {}
-    /// Goes live (DRIVER_OK). Never called twice without [`VirtioDevice::reset`] in between.
+    /// Goes live: with DRIVER_OK, or with the first queue, where a legacy driver sets that up later. Never called twice without [`VirtioDevice::reset`] in between.
     fn activate(&self, activation: Activation);
     /// Serves a queue: answers what the host has finished, then takes what is available, but never more than the queue
     /// has entries, nor more bytes than a limit of the device's, so that a guest that keeps adding cannot keep the

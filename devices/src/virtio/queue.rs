@@ -92,6 +92,18 @@ pub enum QueueError {
     },
 }
 
+/// What driver and device keep to on a queue, beyond where it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RingRules {
+    /// EVENT_IDX: notifications are asked for by index (2.7.7, 2.7.10).
+    pub event_idx: bool,
+    /// NOTIFY_ON_EMPTY: when the queue has run empty, the driver is interrupted whatever it asked for (6.3).
+    pub notify_on_empty: bool,
+    /// Whether the device serves a chain through an indirect table that is longer than the queue, up to the most
+    /// entries a queue can have. 2.7.5.3.1 forbids it to drivers.
+    pub long_chains: bool,
+}
+
 /// A live virtqueue: checked once, when it was made. It touches guest RAM only within its three parts.
 #[derive(Debug)]
 pub struct SplitQueue {
@@ -104,13 +116,14 @@ pub struct SplitQueue {
     seen_avail: u16,
     next_avail: u16,
     next_used: u16,
-    event_idx: bool,
+    rules: RingRules,
+    longest_chain: u16,
     /// `next_used` when the driver was last considered for an interrupt.
     signalled: u16,
 }
 
 impl SplitQueue {
-    /// The queue that `layout` describes. With `event_idx` interrupts are asked for by index (2.7.7.2).
+    /// The queue that `layout` describes.
     ///
     /// # Errors
     ///
@@ -119,7 +132,7 @@ impl SplitQueue {
         ram: GuestRam,
         layout: QueueLayout,
         max: u16,
-        event_idx: bool,
+        rules: RingRules,
     ) -> Result<Self, QueueError> {
         let size = checked_size(layout.size, max)?;
         let (entries, desc_size) = (u64::from(size), u64::from(DESC_SIZE));
@@ -148,7 +161,8 @@ impl SplitQueue {
             seen_avail: 0,
             next_avail: 0,
             next_used: 0,
-            event_idx,
+            rules,
+            longest_chain: if rules.long_chains { max } else { size },
             signalled: 0,
         })
     }
@@ -156,6 +170,11 @@ impl SplitQueue {
     /// Entries.
     pub const fn size(&self) -> u16 {
         self.size
+    }
+
+    /// The most descriptors of a chain through an indirect table.
+    pub const fn longest_chain(&self) -> u16 {
+        self.longest_chain
     }
 
     /// Guest-physical address of the descriptor table.
@@ -216,7 +235,7 @@ impl SplitQueue {
     /// With EVENT_IDX: asks the driver for a doorbell with the next chain it makes available (2.7.10.2), and
     /// says whether one came in the meantime, so that the device must look again.
     pub fn rearm(&mut self) -> bool {
-        if !self.event_idx {
+        if !self.rules.event_idx {
             return false;
         }
         let avail_event = self.used + RING_HEADER + USED_ELEM * u64::from(self.size);
@@ -237,7 +256,10 @@ impl SplitQueue {
         // The used index must be visible before the driver's wish is read: the driver writes its wish, then
         // looks at the index once more.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        if self.event_idx {
+        if self.rules.notify_on_empty && self.is_empty() {
+            return true;
+        }
+        if self.rules.event_idx {
             let used_event = self.avail + RING_HEADER + AVAIL_ELEM * u64::from(self.size);
             let event = self.load(used_event);
             // Whether `event` is one of old, ..., new - 1, all modulo 2^16.
@@ -245,6 +267,11 @@ impl SplitQueue {
         } else {
             self.load(self.avail) & AVAIL_NO_INTERRUPT == 0
         }
+    }
+
+    /// Whether nothing is available, and nothing in use.
+    fn is_empty(&self) -> bool {
+        self.next_used == self.next_avail && self.load(self.avail + 2) == self.next_avail
     }
 
     /// A field of one of the rings, which were checked to lie in RAM.

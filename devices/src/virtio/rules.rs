@@ -7,9 +7,13 @@ pub(super) const NO_REGISTER: Rule = "virtio 1.2, 4.2.2: table of registers";
 pub(super) const DIRECTION: Rule = "virtio 1.2, 4.2.2: direction of registers";
 pub(super) const LEGACY: Rule = "virtio 1.2, 4.2.4: legacy interface";
 pub(super) const CONFIG_WRITE: Rule = "virtio 1.2, 2.5: configuration space";
+pub(super) const CONFIG_EARLY: Rule =
+    "virtio 1.2, 3.1.1: the configuration space is written after FEATURES_OK";
 pub(super) const INTERRUPT_ACK: Rule = "virtio 1.2, 4.2.2.2: InterruptACK";
 pub(super) const STATUS_BITS: Rule = "virtio 1.2, 2.1: device status field";
 pub(super) const STATUS_CLEARED: Rule = "virtio 1.2, 2.1.1: the driver must not clear a status bit";
+pub(super) const NEEDS_RESET: Rule =
+    "virtio 1.2, 2.1.1: no request completes while DEVICE_NEEDS_RESET is set";
 pub(super) const STATUS_ORDER: Rule = "virtio 1.2, 3.1.1: order of initialization";
 pub(super) const FEATURES_SUBSET: Rule = "virtio 1.2, 2.2.1: accept only features that are offered";
 pub(super) const FEATURES_SETTLED: Rule = "virtio 1.2, 3.1.1: no new features after FEATURES_OK";
@@ -19,10 +23,15 @@ pub(super) const QUEUE_SEL: Rule = "virtio 1.2, 4.2.3.2: QueueNumMax 0 means no 
 pub(super) const QUEUE_EARLY: Rule = "virtio 1.2, 3.1.1: queues are set up after FEATURES_OK";
 pub(super) const QUEUE_LIVE: Rule = "virtio 1.2, 4.2.2.2: a queue in use is not set up again";
 pub(super) const QUEUE_LAYOUT: Rule = "virtio 1.2, 2.7: size, alignment and place of a queue";
+pub(super) const QUEUE_ALIGN: Rule =
+    "virtio 1.2, 4.2.4: QueueAlign is a power of two, written before QueuePFN";
+pub(super) const GUEST_PAGE_SIZE: Rule =
+    "virtio 1.2, 4.2.4: GuestPageSize is written before a queue is used";
 pub(super) const QUEUE_RESET: Rule = "virtio 1.2, 2.6.1: queue reset";
 pub(super) const NOTIFY: Rule = "virtio 1.2, 4.2.3.3: notify only a queue in use";
 pub(super) const AVAIL_INDEX: Rule = "virtio 1.2, 2.7.13.3: the available index";
 pub(super) const CHAIN: Rule = "virtio 1.2, 2.7.5: descriptor chains";
+pub(super) const CHAIN_LENGTH: Rule = "virtio 1.2, 2.7.5.3.1: no chain is longer than its queue";
 pub(super) const FRAMING: Rule =
     "virtio 1.2, 2.7.4.2: what the device reads stands before what it writes";
 pub(super) const BLK_LAYOUT: Rule = "virtio 1.2, 5.2.6: layout of a request";

@@ -50,6 +50,8 @@ pub mod feature {
     pub const BLK_DISCARD: u64 = 1 << 13;
     /// VIRTIO_BLK_F_WRITE_ZEROES: the write-zeroes command.
     pub const BLK_WRITE_ZEROES: u64 = 1 << 14;
+    /// VIRTIO_F_NOTIFY_ON_EMPTY: an interrupt comes whenever a queue has run empty, wanted or not. Legacy only (6.3).
+    pub const NOTIFY_ON_EMPTY: u64 = 1 << 24;
     /// VIRTIO_F_INDIRECT_DESC: descriptors may point to tables of descriptors (2.7.5.3).
     pub const RING_INDIRECT_DESC: u64 = 1 << 28;
     /// VIRTIO_F_EVENT_IDX: notifications are asked for by ring index (2.7.7, 2.7.10).
@@ -60,7 +62,7 @@ pub mod feature {
     pub const RING_RESET: u64 = 1 << 40;
 
     /// Each bit that this crate knows, with its name.
-    pub const NAMES: [(u64, &str); 14] = [
+    pub const NAMES: [(u64, &str); 15] = [
         (BLK_SIZE_MAX, "SIZE_MAX"),
         (BLK_SEG_MAX, "SEG_MAX"),
         (BLK_RO, "RO"),
@@ -71,6 +73,7 @@ pub mod feature {
         (BLK_MQ, "MQ"),
         (BLK_DISCARD, "DISCARD"),
         (BLK_WRITE_ZEROES, "WRITE_ZEROES"),
+        (NOTIFY_ON_EMPTY, "NOTIFY_ON_EMPTY"),
         (RING_INDIRECT_DESC, "INDIRECT_DESC"),
         (RING_EVENT_IDX, "EVENT_IDX"),
         (VERSION_1, "VERSION_1"),
@@ -114,6 +117,9 @@ pub mod ring {
     pub const USED_ELEM: u64 = 8;
     /// The bytes before the elements of either ring: flags and idx.
     pub const RING_HEADER: u64 = 4;
+    /// Legacy: where the used ring is aligned to where the driver does not say (4.2.4 asks for QueueAlign). Other devices
+    /// take the same.
+    pub const LEGACY_ALIGN: u32 = 4096;
     /// The bytes after the elements of either ring: used_event or avail_event.
     pub const RING_EVENT: u64 = 2;
 

@@ -16,7 +16,7 @@ use super::request::{Ask, Range, Request};
 use crate::block::{self, BlockError, Completion, Disk, Lane, Operation, SECTOR_SIZE};
 use crate::complaints::{Complaints, Rule};
 use crate::trace::{Event, Tracer};
-use crate::virtio::chain::Chain;
+use crate::virtio::chain::{Chain, ChainError};
 use crate::virtio::device::{Served, Stuck};
 use crate::virtio::interrupt::Notifier;
 use crate::virtio::queue::SplitQueue;
@@ -63,6 +63,8 @@ struct Live {
     features: u64,
     queue: SplitQueue,
     notifier: Notifier,
+    /// Whether the driver was told that a chain is longer than the queue.
+    long_told: bool,
 }
 
 impl Live {
@@ -114,7 +116,7 @@ impl Worker {
 
     /// Takes the queue into use.
     pub(super) fn start(&mut self, features: u64, queue: SplitQueue, notifier: Notifier) {
-        self.live = Some(Live { features, queue, notifier });
+        self.live = Some(Live { features, queue, notifier, long_told: false });
     }
 
     /// Takes the queue out of use. Completions of a stopped queue are dropped.
@@ -244,9 +246,26 @@ impl Worker {
             }
         };
         let parsed = match Chain::walk(&live.queue, head, indirect) {
-            Ok(chain) => Request::parse(chain, live.queue.ram()),
+            Ok(chain) => {
+                let (descriptors, size) = (chain.descriptors, live.queue.size());
+                if descriptors > size && !std::mem::replace(&mut live.long_told, true) {
+                    let queue = self.index;
+                    self.shared.complaints.say(
+                        rules::CHAIN_LENGTH,
+                        format_args!(
+                            "the chain at descriptor {head} of queue {queue} has {descriptors} descriptors, more \
+                             than the queue has entries ({size}); served"
+                        ),
+                    );
+                }
+                Request::parse(chain, live.queue.ram())
+            }
             Err(error) => {
-                self.break_down(rules::CHAIN, &error);
+                let rule = match error {
+                    ChainError::TooLong { .. } => rules::CHAIN_LENGTH,
+                    _ => rules::CHAIN,
+                };
+                self.break_down(rule, &error);
                 return None;
             }
         };

@@ -79,7 +79,7 @@ pub(super) fn of(
         (Register::QueueAlign, _) => format!("the used ring is aligned to {value} bytes"),
         (Register::QueuePfn, _) if value == 0 => format!("queue {queue} is not in use"),
         (Register::QueuePfn, _) => {
-            let at = u64::from(value) * u64::from(session.guest_page_size);
+            let at = u64::from(value) * u64::from(session.page_size());
             format!("queue {queue} lies from {at:#x} on")
         }
         (Register::ShmSel | Register::ShmBase(_), _) => String::new(),

@@ -5,7 +5,9 @@
 //! |---|---|
 //! | Which register is at an offset? | `registers.rs` |
 //! | What does a write of the status do? When does the device go live? | `status.rs` |
+//! | Which features are there, and who has decided? | `features.rs` |
 //! | How is a queue set up, stopped, notified? | `queues.rs` |
+//! | What becomes of a driver that breaks a rule? | `breach.rs` |
 //! | What has the driver said since the last reset? | `setup.rs` |
 //! | What does an access mean, in words? | `meaning.rs` |
 //! | What do registers read? | `reads.rs` |
@@ -14,8 +16,14 @@
 //!
 //! What a driver gets wrong but the device can bear is borne, and said with the rule; what it cannot bear has
 //! no effect. A [`Policy::Strict`] device bears nothing: features are refused, and every breach needs a reset.
+//!
+//! Tutorials teach legacy drivers that leave out QueueAlign or GuestPageSize, or set a queue up after DRIVER_OK. A
+//! lenient device serves them: behind the legacy registers it is activated by DRIVER_OK or by the first queue,
+//! whichever comes last.
 
+mod breach;
 mod empty_slot;
+mod features;
 mod meaning;
 mod page;
 mod queues;
@@ -24,7 +32,6 @@ mod registers;
 mod setup;
 mod status;
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,15 +40,15 @@ use vmm_sys_util::eventfd::EventFd;
 use super::device::{Stuck, VirtioDevice};
 use super::interrupt::Notifier;
 use super::rules;
-use super::spec::feature;
 use super::spec::mmio::{CONFIG, INTERRUPT_CONFIG, INTERRUPT_USED, LEGACY_VERSION, VERSION};
 use super::spec::status::{DRIVER_OK, FEATURES_OK};
 use crate::block::GrowError;
 use crate::bus::BusDevice;
-use crate::complaints::{Complaints, Rule};
+use crate::complaints::Complaints;
 use crate::irq::{IrqLine, Wake};
 use crate::memory::GuestRam;
 use crate::trace::{self, Event, Tracer};
+use breach::Stopped;
 pub use empty_slot::EmptySlot;
 pub use page::{PAGE_SIZE, RegisterPage, Window};
 use registers::{Direction, Register, Target};
@@ -124,6 +131,7 @@ pub struct Mmio {
     used: AtomicBool,
     /// The queues that a doorbell did not finish: a bit each.
     unfinished: AtomicU64,
+    stopped: Stopped,
 }
 
 impl Mmio {
@@ -138,6 +146,7 @@ impl Mmio {
             session: Mutex::new(Session::new(&*device)),
             used: AtomicBool::new(false),
             unfinished: AtomicU64::new(0),
+            stopped: Stopped::default(),
             complaints: device.complaints().clone(),
             notifier: Notifier::new(line, options.window.clone()),
             config_generation: AtomicU32::new(0),
@@ -215,35 +224,9 @@ impl Mmio {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The features offered.
-    fn offered(&self) -> u64 {
-        let mut features = self.device.features() | feature::VERSION_1 | feature::RING_RESET;
-        if self.options.leftover.is_none() {
-            features &= !feature::RING_EVENT_IDX;
-        }
-        features & self.options.version.visible()
-    }
-
-    /// The features that both sides have.
-    fn accepted(&self, session: &Session) -> u64 {
-        session.driver_features & self.offered()
-    }
-
     /// Whether this bit of the device status field is set.
     fn has(&self, bit: u32) -> bool {
         self.notifier.status() & bit != 0
-    }
-
-    /// Says that the driver broke a rule. A strict device works no more until a reset.
-    fn breach(&self, rule: Rule, what: fmt::Arguments<'_>) {
-        self.complaints.say(rule, what);
-        if self.is_strict() && !self.notifier.is_reset_needed() {
-            self.notifier.needs_reset(self.has(DRIVER_OK));
-        }
-    }
-
-    fn is_strict(&self) -> bool {
-        self.options.policy == Policy::Strict
     }
 
     fn write_register(&self, register: Register, value: u32) {
@@ -259,9 +242,10 @@ impl Mmio {
                     return self.breach(
                         rules::STATUS_ORDER,
                         format_args!(
-                            "{} was written while another vCPU resets the device; ignored",
+                            "{} was written while another vCPU resets the device",
                             register.name()
                         ),
+                        "ignored",
                     );
                 }
                 self.set_up(&mut session, register, value);
@@ -287,9 +271,9 @@ impl Mmio {
                 });
             }
             Register::QueueReady => self.write_queue_ready(session),
-            Register::GuestPageSize => session.guest_page_size = value,
+            Register::GuestPageSize => session.guest_page_size = Some(value),
             Register::QueueAlign => {
-                self.set_up_queue(session, "QueueAlign", |q| q.align = value);
+                self.set_up_queue(session, "QueueAlign", |q| q.align = Some(value));
             }
             Register::QueuePfn => self.write_queue_pfn(session, value),
             Register::Status => self.write_status(session, value),
@@ -307,7 +291,8 @@ impl Mmio {
             | Register::ShmBase(_)
             | Register::ConfigGeneration => self.breach(
                 rules::DIRECTION,
-                format_args!("{} was written, but is read-only; ignored", register.name()),
+                format_args!("{} was written, but is read-only", register.name()),
+                "ignored",
             ),
         }
     }
@@ -318,25 +303,33 @@ impl Mmio {
             self.breach(
                 rules::INTERRUPT_ACK,
                 format_args!("InterruptACK {value:#x} has bits that no interrupt has"),
+                "",
             );
         }
         self.notifier.acknowledge(value);
     }
 
-    fn write_features(&self, session: &mut Session, value: u32) {
-        let sel = session.driver_features_sel;
-        if self.has(FEATURES_OK) {
+    fn write_config(&self, at: u64, data: &[u8]) {
+        let taken = self.device.write_config(at, data);
+        let what = format_args!("byte {at:#x} of the configuration space");
+        if !taken {
             self.breach(
-                rules::FEATURES_SETTLED,
-                format_args!("DriverFeatures was written after FEATURES_OK; ignored"),
+                rules::CONFIG_WRITE,
+                format_args!("{what} cannot be written so"),
+                "ignored",
             );
-        } else if !session.take_features(value) {
+        } else if self.options.version == Version::Modern && !self.has(FEATURES_OK | DRIVER_OK) {
+            // The legacy interface has no FEATURES_OK.
             self.breach(
-                rules::FEATURES_SUBSET,
-                format_args!(
-                    "features {value:#x} at DriverFeaturesSel {sel} do not exist; ignored"
-                ),
+                rules::CONFIG_EARLY,
+                format_args!("{what} was written before FEATURES_OK"),
+                "accepted",
             );
+        }
+        self.publish(&self.session());
+        if taken {
+            // It may have waited until the device is quiet.
+            self.serve_all();
         }
     }
 
@@ -351,9 +344,10 @@ impl Mmio {
                     rules::LEGACY,
                     format_args!(
                         "{} was {verb}, but is not in the layout of version {version}, which this device has \
-                         (Version reads {version}); ignored",
+                         (Version reads {version})",
                         register.name()
                     ),
+                    "ignored",
                 );
                 Target::Nothing
             }
@@ -361,6 +355,7 @@ impl Mmio {
                 self.breach(
                     rules::NO_REGISTER,
                     format_args!("{offset:#x} was {verb}; no register is there"),
+                    "",
                 );
                 target
             }
@@ -371,6 +366,7 @@ impl Mmio {
                         "{width} bytes were {verb} at {offset:#x}; below {CONFIG:#x} the registers take 4, aligned, \
                          and from there on 1, 2 or 4, aligned"
                     ),
+                    "",
                 );
                 target
             }
@@ -419,6 +415,7 @@ impl BusDevice for Mmio {
                     self.breach(
                         rules::DIRECTION,
                         format_args!("{} was read, but is write-only; it gives 0", register.name()),
+                        "",
                     );
                 }
                 self.options.window.read(offset, data);
@@ -447,20 +444,7 @@ impl BusDevice for Mmio {
                 }
             }
             Target::Config(at) => {
-                let taken = self.device.write_config(at, data);
-                if !taken {
-                    self.breach(
-                        rules::CONFIG_WRITE,
-                        format_args!(
-                            "byte {at:#x} of the configuration space cannot be written so; ignored"
-                        ),
-                    );
-                }
-                self.publish(&self.session());
-                if taken {
-                    // It may have waited until the device is quiet.
-                    self.serve_all();
-                }
+                self.write_config(at, data);
                 self.trace_config(at, trace::Direction::Write, data);
             }
             Target::Nothing | Target::Misaccess => {}

@@ -6,9 +6,10 @@ use super::registers::Register;
 use super::setup::{QueueSetup, Session};
 use super::{Mmio, Version};
 use crate::virtio::device::Served;
-use crate::virtio::queue::{QueueError, SplitQueue};
+use crate::virtio::queue::{QueueError, RingRules, SplitQueue};
 use crate::virtio::rules;
 use crate::virtio::spec::feature;
+use crate::virtio::spec::ring::LEGACY_ALIGN;
 use crate::virtio::spec::status::{DRIVER_OK, FEATURES_OK};
 
 impl Mmio {
@@ -19,30 +20,35 @@ impl Mmio {
         register: &'static str,
         change: impl FnOnce(&mut QueueSetup),
     ) -> bool {
-        let live = self.has(DRIVER_OK);
         let early = self.options.version == Version::Modern && !self.has(FEATURES_OK);
         let sel = session.queue_sel;
         let (rule, what) = match session.queue_mut() {
-            None => (rules::QUEUE_SEL, "which the device does not have; ignored"),
-            Some(queue) if queue.ready => (rules::QUEUE_LIVE, "which is in use; ignored"),
-            Some(queue) if live && !queue.was_reset => {
-                (rules::QUEUE_LIVE, "after DRIVER_OK; ignored")
-            }
+            None => (rules::QUEUE_SEL, "which the device does not have"),
+            Some(queue) if queue.ready => (rules::QUEUE_LIVE, "which is in use"),
             Some(queue) => {
                 change(queue);
                 if early {
                     self.breach(
                         rules::QUEUE_EARLY,
-                        format_args!(
-                            "{register} was written for queue {sel} before FEATURES_OK; accepted"
-                        ),
+                        format_args!("{register} was written for queue {sel} before FEATURES_OK"),
+                        "accepted",
                     );
                 }
                 return true;
             }
         };
-        self.breach(rule, format_args!("{register} was written for queue {sel}, {what}"));
+        self.breach(
+            rule,
+            format_args!("{register} was written for queue {sel}, {what}"),
+            "ignored",
+        );
         false
+    }
+
+    /// Whether the selected queue would be taken into use for the first time after DRIVER_OK.
+    fn comes_late(&self, session: &Session) -> bool {
+        let fresh = |queue: &QueueSetup| !queue.ready && !queue.was_reset;
+        self.has(DRIVER_OK) && session.queue().is_some_and(fresh)
     }
 
     /// QueueReady 1. Stopping a queue, with 0, is [`Mmio::retire_queue`].
@@ -50,6 +56,14 @@ impl Mmio {
         // To say it twice is not to say more.
         if session.queue().is_some_and(|q| q.ready) && !self.has(DRIVER_OK) {
             return;
+        }
+        if self.comes_late(session) {
+            let sel = session.queue_sel;
+            return self.breach(
+                rules::QUEUE_LIVE,
+                format_args!("QueueReady was written for queue {sel} after DRIVER_OK"),
+                "ignored",
+            );
         }
         if let Some(Err(error)) = session.queue().map(|q| self.make_queue(session, q)) {
             return self.refuse_queue(session, "QueueReady", &error);
@@ -61,23 +75,27 @@ impl Mmio {
 
     /// Legacy (4.2.4): the queue lies from this page on. Stopping it, with 0, is [`Mmio::retire_queue`].
     pub(super) fn write_queue_pfn(&self, session: &mut Session, value: u32) {
-        let page_size = session.guest_page_size;
         let Some(queue) = session.queue().copied() else {
             self.set_up_queue(session, "QueuePFN", |_| ());
             return;
         };
+        let page_size = session.page_size();
         let Some(layout) = queue.legacy_layout(page_size, value) else {
-            let align = queue.align;
+            let align = queue.legacy_align();
             return self.breach(
                 rules::QUEUE_LAYOUT,
                 format_args!(
                     "QueuePFN {value:#x} is refused and stays 0: with GuestPageSize {page_size} and QueueAlign \
                      {align} it is no address (both are powers of two, set before)"
                 ),
+                "",
             );
         };
         if let Err(error) = self.make_queue(session, &QueueSetup { layout, ..queue }) {
             return self.refuse_queue(session, "QueuePFN", &error);
+        }
+        if !queue.ready && self.bends_set_up(session, &queue, value) && self.is_strict() {
+            return;
         }
         let set_up = self.set_up_queue(session, "QueuePFN", |q| {
             (q.ready, q.pfn, q.layout) = (true, value, layout);
@@ -87,20 +105,54 @@ impl Mmio {
         }
     }
 
+    /// Legacy: says what a driver that sets a queue up has left out, or does too late, and what is taken instead.
+    /// Tutorials teach such drivers, and other devices serve them. Whether there was anything to say.
+    fn bends_set_up(&self, session: &Session, queue: &QueueSetup, pfn: u32) -> bool {
+        let sel = session.queue_sel;
+        let align = match queue.align {
+            None => Some("never was written"),
+            Some(0) => Some("is 0"),
+            Some(_) => None,
+        };
+        if let Some(align) = align {
+            self.breach(
+                rules::QUEUE_ALIGN,
+                format_args!("QueuePFN was written for queue {sel}, but QueueAlign {align}"),
+                &format!("{LEGACY_ALIGN} is taken"),
+            );
+        }
+        let no_page_size = session.guest_page_size.is_none();
+        if no_page_size {
+            self.breach(
+                rules::GUEST_PAGE_SIZE,
+                format_args!(
+                    "QueuePFN was written for queue {sel}, but GuestPageSize never was written"
+                ),
+                &format!("{pfn:#x} is taken as an address in bytes"),
+            );
+        }
+        let late = self.comes_late(session);
+        if late {
+            self.breach(
+                rules::NO_QUEUE,
+                format_args!("QueuePFN was written for queue {sel} after DRIVER_OK"),
+                "served",
+            );
+        }
+        align.is_some() || no_page_size || late
+    }
+
     /// Takes the selected queue out of use: QueueReady 0 (4.2.2.2), QueuePFN 0 (4.2.4) or QueueReset 1 (2.6.1). Waits
     /// for what is in flight on it, without the lock of the set-up registers. What the driver reads next tells it that
     /// this is done.
     pub(super) fn retire_queue(&self, register: Register) {
         let index = {
             let session = self.session();
-            if register == Register::QueueReset
-                && self.accepted(&session) & feature::RING_RESET == 0
-            {
+            if register == Register::QueueReset && session.features() & feature::RING_RESET == 0 {
                 return self.breach(
                     rules::QUEUE_RESET,
-                    format_args!(
-                        "QueueReset was written, but RING_RESET was not negotiated; ignored"
-                    ),
+                    format_args!("QueueReset was written, but RING_RESET was not negotiated"),
+                    "ignored",
                 );
             }
             if session.queue().is_none() {
@@ -137,6 +189,7 @@ impl Mmio {
         self.breach(
             rules::QUEUE_LAYOUT,
             format_args!("queue {sel} is refused ({register} stays 0): {error}"),
+            "",
         );
     }
 
@@ -146,15 +199,23 @@ impl Mmio {
         session: &Session,
         setup: &QueueSetup,
     ) -> Result<SplitQueue, QueueError> {
-        let event_idx = self.accepted(session) & feature::RING_EVENT_IDX != 0;
-        SplitQueue::new(self.ram.clone(), setup.layout, setup.max, event_idx)
+        let has = |feature| session.features() & feature != 0;
+        let rules = RingRules {
+            event_idx: has(feature::RING_EVENT_IDX),
+            notify_on_empty: has(feature::NOTIFY_ON_EMPTY),
+            long_chains: !self.is_strict(),
+        };
+        SplitQueue::new(self.ram.clone(), setup.layout, setup.max, rules)
     }
 
     /// Gives the selected queue to a device that is live already.
-    fn start_queue(&self, session: &Session) {
+    fn start_queue(&self, session: &mut Session) {
         let Ok(index) = u16::try_from(session.queue_sel) else { return };
         if !self.has(DRIVER_OK) {
             return;
+        }
+        if !session.active {
+            return self.activate(session);
         }
         if let Some(Ok(queue)) = session.queue().map(|q| self.make_queue(session, q)) {
             self.device.start_queue(index, queue);
@@ -163,6 +224,9 @@ impl Mmio {
 
     /// QueueNotify: serves the queue. Takes no lock of the transport's, so that queues are served side by side.
     pub(super) fn notify(&self, value: u32) {
+        if self.notifier.is_reset_needed() {
+            return self.say_stopped(value);
+        }
         let index = u16::try_from(value).ok();
         let index = index.filter(|&n| usize::from(n) < self.device.queue_max().len());
         let why = match index {
@@ -175,7 +239,8 @@ impl Mmio {
         };
         self.breach(
             rules::NOTIFY,
-            format_args!("QueueNotify was written with queue {value}, {why}; ignored"),
+            format_args!("QueueNotify was written with queue {value}, {why}"),
+            "ignored",
         );
     }
 

@@ -2,12 +2,21 @@
 
 use super::*;
 use crate::testing::virtio_ring::write_chain;
+use crate::virtio::mmio::Policy;
 use crate::virtio::spec::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE};
 
 const TABLE: u64 = 0x2_0000;
 const INDIRECT: u64 = feature::BLK_FLUSH | feature::RING_INDIRECT_DESC;
 const PARTS: [(u64, u32, bool); 3] =
     [(HEADER, 16, false), (DATA, 512, true), (STATUS_BYTE, 1, true)];
+
+/// A read of one sector in so many descriptors: all but the first two and the last are empty.
+fn long(descriptors: usize) -> Vec<(u64, u32, bool)> {
+    let mut parts = vec![(DATA, 0, true); descriptors - 3];
+    parts.splice(..0, PARTS[..2].iter().copied());
+    parts.push(PARTS[2]);
+    parts
+}
 
 /// Offers descriptor 0, which points to a table of `len` bytes, with these flags.
 fn submit_table(driver: &mut VirtioDriver, len: u32, flags: u16) -> Option<Used> {
@@ -77,11 +86,8 @@ fn a_table_that_is_none_stops_the_device_until_a_reset() {
         ("a circle", 48, DESC_INDIRECT, |d| {
             d.write_desc(TABLE + 32, STATUS_BYTE, 1, DESC_NEXT | DESC_WRITE, 1);
         }),
-        ("longer than the queue", 80, DESC_INDIRECT, |d| {
-            let (header, data, status) =
-                ((HEADER, 8, false), (DATA, 512, true), (STATUS_BYTE, 1, true));
-            let parts = [header, (HEADER + 8, 8, false), data, (DATA, 0, true), status];
-            write_chain(&d.ram, TABLE, 0, &parts);
+        ("longer than any queue can be", 16 * 257, DESC_INDIRECT, |d| {
+            write_chain(&d.ram, TABLE, 0, &long(257));
         }),
         ("past the end of RAM", 0x10_0000, DESC_INDIRECT, |_| ()),
     ];
@@ -155,4 +161,45 @@ fn a_table_of_no_bytes_is_not_read_even_where_a_good_descriptor_stands_there() {
         driver.kick();
         assert_eq!((driver.pop(), driver.needs_reset()), (answer, answer.is_none()));
     }
+}
+
+#[test]
+fn a_table_longer_than_the_queue_is_served_up_to_queue_num_max_and_told_once() {
+    let setup = Setup::new();
+    let mut driver = setup.driver(Access::ReadWrite).live(INDIRECT, 4);
+    driver.header(HEADER, T_IN, 2);
+    for (descriptors, told) in [(4, 0), (5, 1), (256, 1), (5, 1)] {
+        write_chain(&driver.ram, TABLE, 0, &long(descriptors));
+        let len = 16 * descriptors as u32;
+        assert_eq!(submit_table(&mut driver, len, DESC_INDIRECT), used(513, S_OK), "{descriptors}");
+        assert_eq!(driver.bytes(DATA, 512), [3; 512]);
+        assert_eq!(driver.complaints.count(rules::CHAIN_LENGTH), told, "{descriptors}");
+    }
+    let said = "virtio0: the chain at descriptor 0 of queue 0 has 5 descriptors, more than the queue has entries (4); \
+                served";
+    assert_eq!(driver.complaints.last().unwrap(), format!("{said} [{}]", rules::CHAIN_LENGTH));
+    // What stands before the table counts.
+    driver.desc(0, HEADER, 16, DESC_NEXT, 1);
+    write_chain(&driver.ram, TABLE, 0, &long(257)[1..]);
+    driver.desc(1, TABLE, 16 * 256, DESC_INDIRECT, 0);
+    driver.offer(0);
+    driver.kick();
+    assert_eq!((driver.pop(), driver.needs_reset()), (None, true));
+    assert_eq!(driver.complaints.count(rules::CHAIN_LENGTH), 2);
+    // Each queue that is set up anew is told.
+    driver.restart(INDIRECT, 4);
+    write_chain(&driver.ram, TABLE, 0, &long(5));
+    assert_eq!(submit_table(&mut driver, 80, DESC_INDIRECT), used(513, S_OK));
+    assert_eq!(driver.complaints.count(rules::CHAIN_LENGTH), 3);
+}
+
+#[test]
+fn a_strict_device_refuses_a_table_longer_than_the_queue() {
+    let (blk, _) = watched(8, &named(""));
+    let options = MmioOptions { policy: Policy::Strict, ..MmioOptions::default() };
+    let mut driver = VirtioDriver::with(blk, options).live(INDIRECT, 4);
+    driver.header(HEADER, T_IN, 2);
+    write_chain(&driver.ram, TABLE, 0, &long(5));
+    assert_eq!(submit_table(&mut driver, 80, DESC_INDIRECT), None);
+    assert_eq!((driver.needs_reset(), driver.complaints.count(rules::CHAIN_LENGTH)), (true, 1));
 }

@@ -6,6 +6,7 @@ mod flood;
 mod full;
 mod in_flight;
 mod indirect;
+mod notify_on_empty;
 mod queue_reset;
 mod queues;
 mod ranges;

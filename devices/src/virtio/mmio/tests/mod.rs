@@ -1,6 +1,8 @@
 //! The transport as a driver meets it: each register, each step of the handshake, each step out of order.
 
+mod features;
 mod legacy;
+mod legacy_drivers;
 mod reads;
 mod strict;
 
@@ -10,7 +12,7 @@ use crate::testing::virtio_driver::{AVAIL, DESC, USED, reg};
 use crate::virtio::device::{Activation, Served, Stuck};
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
-use crate::virtio::spec::status;
+use crate::virtio::spec::{feature, status};
 
 const OFFERED: u64 = feature::BLK_FLUSH | 1 << 35;
 

@@ -1,6 +1,7 @@
 //! One breach after the other, on a lenient device and on a strict one.
 
 use super::*;
+use crate::complaints::Rule;
 use crate::virtio::spec::status::{ACKNOWLEDGE, DRIVER, FEATURES_OK};
 
 fn driver(policy: Policy) -> (VirtioDriver, Log) {
@@ -203,4 +204,76 @@ fn a_doorbell_before_driver_ok_serves_nothing_and_what_was_offered_waits() {
         d.go_live();
         assert_eq!(told(&log), ["activate 0x100000000 [Some(8), None]"]);
     }
+}
+
+#[test]
+fn a_line_of_a_strict_device_says_that_it_needs_a_reset_and_one_of_a_lenient_device_what_became_of_the_write()
+ {
+    for (policy, strict) in [(Policy::Lenient, false), (Policy::Strict, true)] {
+        for (name, _, breach) in AT_ANY_TIME.into_iter().chain(LIVE) {
+            let (mut d, log) = driver(policy);
+            live(&mut d, &log);
+            breach(&mut d);
+            let said = d.complaints.last().unwrap();
+            assert_eq!(
+                said.contains("strict: the device now needs a reset ["),
+                strict,
+                "{name}: {said}"
+            );
+            for word in ["ignored", "stay", "accepted", "borne"] {
+                assert!(!strict || !said.contains(word), "{name}: {said}");
+            }
+        }
+        let (mut d, _) = driver(policy);
+        d.set(reg::STATUS, ACKNOWLEDGE | DRIVER);
+        d.set(reg::QUEUE_NUM, 8);
+        let fate = if strict { "strict: the device now needs a reset" } else { "accepted" };
+        let rule = rules::QUEUE_EARLY;
+        let said =
+            format!("probe: QueueNum was written for queue 0 before FEATURES_OK; {fate} [{rule}]");
+        assert_eq!(d.complaints.last().unwrap(), said);
+    }
+}
+
+#[test]
+fn the_first_doorbell_that_a_strict_device_drops_says_why() {
+    let (mut d, log) = driver(Policy::Strict);
+    for round in 1..3 {
+        live(&mut d, &log);
+        d.set(reg::QUEUE_NUM, 4);
+        for _ in 0..100 {
+            d.kick();
+        }
+        assert_eq!((told(&log), d.complaints.count(rules::NEEDS_RESET)), (vec![], round));
+        let why = "the device needs a reset since this rule was broken: virtio 1.2, 4.2.2.2: a queue in use is not set \
+                   up again";
+        let said = format!(
+            "probe: QueueNotify was written with queue 0, but {why}; ignored [{}]",
+            rules::NEEDS_RESET
+        );
+        assert_eq!(d.complaints.last().unwrap(), said);
+    }
+    // Before DRIVER_OK, too.
+    d.set(reg::STATUS, 0);
+    d.set(reg::STATUS, ACKNOWLEDGE);
+    d.set(reg::VERSION, 1);
+    d.kick();
+    assert_eq!(d.complaints.count(rules::NEEDS_RESET), 3);
+    assert!(d.complaints.last().unwrap().contains(rules::DIRECTION));
+}
+
+#[test]
+fn a_doorbell_that_a_broken_lenient_device_drops_says_why() {
+    let (mut d, log) = driver(Policy::Lenient);
+    live(&mut d, &log);
+    d.mmio.notifier.needs_reset(true);
+    for _ in 0..100 {
+        d.kick();
+    }
+    let said = format!(
+        "probe: QueueNotify was written with queue 0, but the device needs a reset; ignored [{}]",
+        rules::NEEDS_RESET
+    );
+    assert_eq!((d.complaints.last(), told(&log)), (Some(said), vec![]));
+    assert_eq!(d.complaints.count(rules::NEEDS_RESET), 1);
 }
