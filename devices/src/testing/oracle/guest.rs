@@ -185,8 +185,11 @@ impl World {
             (Some(Flaw::IndirectFlag), Some(part)) => part.flags |= 4,
             (Some(Flaw::Order), Some(_)) => parts.swap(at, other),
             (Some(Flaw::Overlong), Some(part)) => {
+                // Longer than any queue, or than this one alone, which the device can serve.
                 let part = Part { len: 0, ..*part };
-                parts.extend(vec![part; usize::from(self.model.machine.queue_max)]);
+                let max = usize::from(self.model.machine.queue_max);
+                let more = if other % 2 == 0 { max } else { max.saturating_sub(parts.len()) };
+                parts.splice(at..at, vec![part; more]);
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! How the guest of the oracle brings its device up, and takes queues back.
 
-use super::model::{EVENT_IDX, FLUSH, INDIRECT_DESC, Queue};
+use super::model::{EVENT_IDX, FLUSH, INDIRECT_DESC, NOTIFY_ON_EMPTY, Queue};
 use super::script::{RINGS, Ring, World};
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::reg;
@@ -29,6 +29,13 @@ impl World {
                 features &= !bit;
             }
         }
+        // Some legacy drivers set their queues up after DRIVER_OK, and some never say how large a page is.
+        let late = legacy && input.one_in(4);
+        let mut status = if legacy { 3 } else { 11 };
+        if legacy {
+            features |= NOTIFY_ON_EMPTY * u64::from(input.one_in(2));
+            self.model.page_size = if input.one_in(4) { 1 } else { PAGE };
+        }
         self.set(reg::STATUS, 1);
         self.set(reg::STATUS, 3);
         self.set(reg::DRIVER_FEATURES, features as u32);
@@ -36,8 +43,12 @@ impl World {
             self.set(reg::DRIVER_FEATURES_SEL, 1);
             self.set(reg::DRIVER_FEATURES, (features >> 32) as u32);
             self.set(reg::STATUS, 11);
-        } else {
+        } else if self.model.page_size == PAGE {
             self.set(reg::GUEST_PAGE_SIZE, PAGE as u32);
+        }
+        if late {
+            status |= 4;
+            self.set(reg::STATUS, status);
         }
         self.model.features = features;
         // 5.2.5.2; the legacy interface has no moment for it.
@@ -48,9 +59,9 @@ impl World {
                 *queue = self.set_up(input, index);
             }
         }
-        let now = self.get(reg::STATUS);
-        assert_eq!(now, if legacy { 3 } else { 11 });
-        self.set(reg::STATUS, now | 4);
+        assert_eq!(self.get(reg::STATUS), status);
+        self.set(reg::STATUS, status | 4);
+        self.model.active = !legacy || queues.iter().any(Option::is_some);
         self.model.queues = queues;
     }
 
@@ -95,8 +106,13 @@ impl World {
         self.set(reg::QUEUE_SEL, index as u32);
         self.set(reg::QUEUE_NUM, size);
         if self.model.machine.legacy {
-            let page = (place / PAGE) as u32;
-            self.set(reg::QUEUE_ALIGN, PAGE as u32);
+            let page = (place / self.model.page_size) as u32;
+            // Not said, or 0, it is 4096.
+            match input.below(8) {
+                0 => {}
+                1 => self.set(reg::QUEUE_ALIGN, 0),
+                _ => self.set(reg::QUEUE_ALIGN, PAGE as u32),
+            }
             self.set(reg::QUEUE_PFN, page);
             assert_eq!(self.get(reg::QUEUE_PFN), if good { page } else { 0 });
         } else {
@@ -135,6 +151,7 @@ impl World {
         self.rings[index] = None;
         if !self.model.queues.is_empty() && !input.one_in(4) {
             let queue = self.set_up(input, index);
+            self.model.active |= queue.is_some();
             self.model.queues[index] = queue;
         }
     }

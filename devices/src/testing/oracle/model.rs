@@ -9,6 +9,7 @@ use super::script::Machine;
 
 pub(super) const INDIRECT_DESC: u64 = 1 << 28;
 pub(super) const EVENT_IDX: u64 = 1 << 29;
+pub(super) const NOTIFY_ON_EMPTY: u64 = 1 << 24;
 pub(super) const FLUSH: u64 = 1 << 9;
 
 /// What went through the model.
@@ -78,6 +79,11 @@ pub(super) struct Model {
     pub(super) writeback: bool,
     pub(super) features: u64,
     pub(super) queues: Vec<Option<Queue>>,
+    /// Whether requests were possible at any time since the last reset. A legacy device has its queues later than
+    /// DRIVER_OK, or never.
+    pub(super) active: bool,
+    /// Legacy: the unit of QueuePFN.
+    pub(super) page_size: u64,
     pub(super) needs_reset: bool,
     /// InterruptStatus.
     pub(super) pending: u32,
@@ -103,6 +109,8 @@ impl Model {
             writeback: machine.writeback,
             features: 0,
             queues: Vec::new(),
+            active: false,
+            page_size: 1,
             needs_reset: false,
             pending: 0,
             raised: [0; 2],
@@ -182,7 +190,8 @@ impl Model {
         queue.taken = queue.taken.wrapping_add(1);
         self.queues[index] = Some(queue);
         let indirect = self.features & INDIRECT_DESC != 0;
-        let chain = request::buffers(&mut self.memory, queue.desc, queue.size, head, indirect)?;
+        let (size, longest) = (queue.size, self.machine.queue_max);
+        let chain = request::buffers(&mut self.memory, queue.desc, size, longest, head, indirect)?;
         let (status, ask) = request::parse(&mut self.memory, &chain)?;
         self.start(index, head, status, ask);
         self.answer_done(index);
@@ -303,7 +312,10 @@ impl Model {
         let Some(Some(queue)) = self.queues.get_mut(index) else { return };
         let (from, to) = (queue.considered, queue.given);
         queue.considered = to;
-        let wanted = if self.features & EVENT_IDX == 0 {
+        let empty = queue.given == queue.taken && self.memory.u16(queue.avail + 2) == queue.taken;
+        let wanted = if from != to && empty && self.features & NOTIFY_ON_EMPTY != 0 {
+            true
+        } else if self.features & EVENT_IDX == 0 {
             from != to && self.memory.u16(queue.avail) & 1 == 0
         } else {
             let event = self.memory.u16(queue.avail + 4 + 2 * u64::from(queue.size));
@@ -350,7 +362,7 @@ impl Model {
     /// The driver wrote the configuration field `writeback`.
     pub(super) fn switch(&mut self, writeback: bool) {
         let was = std::mem::replace(&mut self.writeback, writeback);
-        if was && !writeback && !self.queues.is_empty() {
+        if was && !writeback && self.active {
             self.settle();
             self.stable.clone_from(&self.image);
         }
@@ -393,6 +405,7 @@ impl Model {
         self.done.clear();
         self.flights.clear();
         self.queues.clear();
+        self.active = false;
         self.unfinished.clear();
         (self.needs_reset, self.pending) = (false, 0);
         self.writeback = self.machine.writeback;

@@ -39,11 +39,13 @@ const UNSUPP: u8 = 2;
 /// A buffer of the chain: (address, bytes, whether the device writes it).
 type Buffer = (u64, u64, bool);
 
-/// The buffers of the chain at `head` of a table of `size` entries at `table`.
+/// The buffers of the chain at `head` of a table of `size` entries at `table`; through a table of its own it may have
+/// `longest`.
 pub(super) fn buffers(
     memory: &mut Memory,
     table: u64,
     size: u16,
+    longest: u16,
     head: u16,
     indirect: bool,
 ) -> Result<Vec<Buffer>, Broken> {
@@ -51,7 +53,8 @@ pub(super) fn buffers(
     let mut inside = false;
     let mut found = Vec::new();
     loop {
-        if index >= entries || found.len() > usize::from(size) {
+        let most = usize::from(if inside { longest } else { size });
+        if index >= entries || found.len() > most {
             return Err(Broken);
         }
         let at = table + 16 * index;
@@ -67,7 +70,7 @@ pub(super) fn buffers(
         }
         found.push((addr, len, flags & WRITE != 0));
         if flags & NEXT == 0 {
-            return if found.len() > usize::from(size) { Err(Broken) } else { Ok(found) };
+            return if found.len() > most { Err(Broken) } else { Ok(found) };
         }
         index = next.into();
     }
