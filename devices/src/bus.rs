@@ -1,6 +1,7 @@
 //! Who answers at an address: memory-mapped registers and ports alike.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -54,6 +55,15 @@ struct Entry {
     last: u64,
     name: String,
     device: SharedDevice,
+}
+
+/// A device as messages name it, and the addresses at which it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour<'a> {
+    /// Its name in the log.
+    pub name: &'a str,
+    /// Its first and its last address.
+    pub range: RangeInclusive<u64>,
 }
 
 /// An address space: which device answers where.
@@ -124,6 +134,15 @@ impl Bus {
     /// How many accesses no device owned.
     pub fn unclaimed(&self) -> u64 {
         self.unclaimed.load(Ordering::Relaxed)
+    }
+
+    /// The device whose range has the address, or the one with the least distance to it; of two as near, the lower
+    /// one. None where there is no device.
+    pub fn nearest(&self, addr: u64) -> Option<Neighbour<'_>> {
+        // One of the two is 0, and both are where the range has the address.
+        let distance = |e: &Entry| e.base.saturating_sub(addr).max(addr.saturating_sub(e.last));
+        let entry = self.entries.iter().min_by_key(|e| distance(e))?;
+        Some(Neighbour { name: &entry.name, range: entry.base..=entry.last })
     }
 
     fn find(&self, addr: u64, len: usize) -> Option<(&dyn BusDevice, u64)> {
@@ -205,6 +224,27 @@ mod tests {
         }
         assert_eq!(*seen.lock().unwrap(), None);
         assert_eq!(bus.unclaimed(), 12);
+    }
+
+    #[test]
+    fn the_nearest_device_is_named_with_its_range() {
+        let mut bus = Bus::new();
+        assert_eq!(bus.nearest(0), None);
+        bus.insert(0x1000, 0x10, "a", probe().0).unwrap();
+        bus.insert(0x2000, 0x10, "b", probe().0).unwrap();
+        for (addr, name) in [
+            (0, "a"),
+            (0x100f, "a"),
+            (0x1807, "a"), // 0x7f8 from a's last address, 0x7f9 from b's first
+            (0x1808, "b"),
+            (0x2008, "b"),
+            (u64::MAX, "b"),
+        ] {
+            assert_eq!(bus.nearest(addr).unwrap().name, name, "{addr:#x}");
+        }
+        assert_eq!(bus.nearest(0).unwrap().range, 0x1000..=0x100f);
+        bus.insert(0x1011, 1, "c", probe().0).unwrap();
+        assert_eq!(bus.nearest(0x1010).unwrap().name, "a", "the lower of two as near");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use kvm_ioctls::VcpuExit;
 
 use crate::crash::Cause;
 use crate::power;
+use crate::unclaimed::{Access, Space, Unclaimed};
 
 /// The two address spaces of a machine.
 #[derive(Debug, Default)]
@@ -16,6 +17,19 @@ pub struct Buses {
     pub pio: Bus,
     /// What the guest said of its panics.
     pub(crate) crash_kernels: power::CrashKernels,
+    /// Tells of accesses that neither of them owns.
+    pub(crate) unclaimed: Unclaimed,
+}
+
+impl Buses {
+    /// Tells of an access that no device owns; `rip` is asked for only where a line is written.
+    pub(crate) fn tell_unclaimed(&self, access: &Access, rip: impl FnOnce() -> Option<u64>) {
+        let bus = match access.space {
+            Space::Memory => &self.mmio,
+            Space::Port => &self.pio,
+        };
+        self.unclaimed.tell(access, bus, rip);
+    }
 }
 
 /// What becomes of the machine.
@@ -23,6 +37,8 @@ pub struct Buses {
 pub enum Outcome {
     /// It runs on.
     Continue,
+    /// It runs on, and no device owns what the guest accessed.
+    Unclaimed(Access),
     /// The guest wrote this code to the debug exit port.
     DebugExit(u32),
     /// The guest powered off.
@@ -37,17 +53,14 @@ pub enum Outcome {
 pub fn dispatch(exit: VcpuExit<'_>, buses: &Buses) -> Outcome {
     match exit {
         VcpuExit::MmioRead(addr, data) => {
-            buses.mmio.read(addr, data);
-            Outcome::Continue
+            let claimed = buses.mmio.read(addr, data);
+            proceed(claimed, || Access::read(Space::Memory, addr, data.len()))
         }
         VcpuExit::MmioWrite(addr, data) => {
-            buses.mmio.write(addr, data);
-            Outcome::Continue
+            let claimed = buses.mmio.write(addr, data);
+            proceed(claimed, || Access::write(Space::Memory, addr, data))
         }
-        VcpuExit::IoIn(port, data) => {
-            port_read(port, data, buses);
-            Outcome::Continue
-        }
+        VcpuExit::IoIn(port, data) => port_read(port, data, buses),
         VcpuExit::IoOut(port, data) => port_write(port, data, buses),
         // With the interrupt controller in the kernel, a halted vCPU waits there; and a signal is not the
         // guest's doing.
@@ -64,34 +77,40 @@ pub fn dispatch(exit: VcpuExit<'_>, buses: &Buses) -> Outcome {
     }
 }
 
+/// The machine runs on, whoever owns what was accessed.
+fn proceed(claimed: bool, access: impl FnOnce() -> Access) -> Outcome {
+    if claimed { Outcome::Continue } else { Outcome::Unclaimed(access()) }
+}
+
 /// Reads from a port. KVM shows a wide read and a string of narrow ones in the same way; as no port here is
 /// wider than a byte, it is taken as a string: each byte is read from the same port.
-fn port_read(port: u16, data: &mut [u8], buses: &Buses) {
+fn port_read(port: u16, data: &mut [u8], buses: &Buses) -> Outcome {
     if let Some(value) = power::read(port) {
         data.fill(value);
-        return;
+        return Outcome::Continue;
     }
-    for byte in data {
-        buses.pio.read(u64::from(port), std::slice::from_mut(byte));
+    let (port, mut claimed) = (u64::from(port), true);
+    for byte in &mut *data {
+        claimed &= buses.pio.read(port, std::slice::from_mut(byte));
     }
+    let width = if matches!(data.len(), 2 | 4) { data.len() } else { 1 };
+    proceed(claimed, || Access::read(Space::Port, port, width))
 }
 
 fn port_write(port: u16, data: &[u8], buses: &Buses) -> Outcome {
     if let Some(outcome) = power::write(port, data, &buses.crash_kernels) {
         return outcome;
     }
-    match data {
-        [] | [_] | [_, _] | [_, _, _, _] => {
-            buses.pio.write(u64::from(port), data);
-        }
-        // More bytes than an access has: a string of bytes.
-        string => {
-            for byte in string {
-                buses.pio.write(u64::from(port), std::slice::from_ref(byte));
-            }
+    let port = u64::from(port);
+    // More bytes than an access has: a string of bytes.
+    let step = if matches!(data.len(), 2 | 4) { data.len() } else { 1 };
+    let mut unclaimed = None;
+    for item in data.chunks(step) {
+        if !buses.pio.write(port, item) {
+            unclaimed.get_or_insert(item);
         }
     }
-    Outcome::Continue
+    proceed(unclaimed.is_none(), || Access::write(Space::Port, port, unclaimed.unwrap_or_default()))
 }
 
 /// How often a guest left to the VMM, by kind.

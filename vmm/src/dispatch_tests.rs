@@ -52,16 +52,25 @@ fn registers_and_ports_reach_their_owner() {
 }
 
 #[test]
-fn what_nobody_owns_reads_as_ones() {
+fn what_nobody_owns_reads_as_ones_and_is_said() {
     let (buses, log) = buses();
     let mut data = [0; 8];
-    dispatch(VcpuExit::MmioRead(0xd000_0000, &mut data), &buses);
-    assert_eq!(data, [0xff; 8]);
+    let (memory, port) = (Space::Memory, Space::Port);
+    let read = |space, addr, width| Outcome::Unclaimed(Access::read(space, addr, width));
+    let write = |space, addr, data| Outcome::Unclaimed(Access::write(space, addr, data));
+    let outcome = dispatch(VcpuExit::MmioRead(0xd000_0000, &mut data), &buses);
+    assert_eq!((outcome, data), (read(memory, 0xd000_0000, 8), [0xff; 8]));
     let mut data = [0; 4];
-    dispatch(VcpuExit::IoIn(0xcf8, &mut data), &buses);
-    assert_eq!(data, [0xff; 4]);
-    assert_eq!(dispatch(VcpuExit::IoOut(0x80, &[0]), &buses), Outcome::Continue);
-    assert_eq!(dispatch(VcpuExit::MmioWrite(0, &[0; 4]), &buses), Outcome::Continue);
+    let outcome = dispatch(VcpuExit::IoIn(0xcf8, &mut data), &buses);
+    assert_eq!((outcome, data), (read(port, 0xcf8, 4), [0xff; 4]));
+    let outcome = dispatch(VcpuExit::IoOut(0x80, &[7]), &buses);
+    assert_eq!(outcome, write(port, 0x80, &[7]));
+    // A string of bytes: its first one.
+    let outcome = dispatch(VcpuExit::IoOut(0x402, b"hello"), &buses);
+    assert_eq!(outcome, write(port, 0x402, b"h"));
+    assert_eq!(dispatch(VcpuExit::IoIn(0x402, &mut [0; 3]), &buses), read(port, 0x402, 1));
+    let outcome = dispatch(VcpuExit::MmioWrite(0, &[1, 2, 3, 4]), &buses);
+    assert_eq!(outcome, write(memory, 0, &[1, 2, 3, 4]));
     assert!(log.lock().unwrap().is_empty());
 }
 
@@ -73,8 +82,10 @@ fn the_guest_ends_the_machine_by_its_own_ports() {
     assert_eq!(out(0xf4, &[1, 2]), Outcome::DebugExit(0x201));
     assert_eq!(out(0xf4, &[1, 2, 3, 0x84]), Outcome::DebugExit(0x8403_0201));
     assert_eq!(out(0x64, &[0xfe]), Outcome::Reset);
-    assert_eq!(out(0x64, &[0xd1]), Outcome::Continue);
-    assert_eq!(out(0xf5, &[0x2a]), Outcome::Continue);
+    for port in [0x64, 0xf5] {
+        let access = Access::write(Space::Port, port, &[0xd1]);
+        assert_eq!(out(access.addr as u16, &[0xd1]), Outcome::Unclaimed(access));
+    }
     let mut status = [0xaa];
     dispatch(VcpuExit::IoIn(0x64, &mut status), &buses);
     assert_eq!(status, [0], "ready for a command");

@@ -47,6 +47,7 @@
 //! | What does a vCPU begin with, and what does it see of its processor? | `cpu_state.rs`, `cpuid.rs`, `msrs.rs` |
 //! | What does a stock kernel learn from firmware's tables? | `acpi.rs` |
 //! | What does an exit of the guest mean? | `dispatch.rs` |
+//! | What is said of an access that no device owns? | `unclaimed.rs` |
 //! | How does a guest power off or reset, or tell of a panic? | `power.rs`, `restart.rs` |
 //! | How do vCPUs run and stop? | `vcpu.rs`, `kick.rs` |
 //! | What do the other threads do meanwhile; how is a machine paused, how does it end? | `runtime/`, `signals.rs` |
@@ -95,6 +96,7 @@ pub mod signals;
 pub mod size;
 pub mod spec;
 mod terminal;
+pub mod unclaimed;
 mod vcpu;
 mod vm;
 mod wiring;

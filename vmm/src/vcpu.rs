@@ -105,6 +105,10 @@ impl Vcpu {
             let outcome = self.judge.judge(outcome, &self.fd);
             let verdict = match outcome {
                 Outcome::Continue => continue,
+                Outcome::Unclaimed(access) => {
+                    buses.tell_unclaimed(&access, || self.fd.get_regs().ok().map(|regs| regs.rip));
+                    continue;
+                }
                 Outcome::DebugExit(code) => Verdict::DebugExit(code),
                 Outcome::PowerOff => Verdict::PowerOff,
                 Outcome::Reset => Verdict::Reset,

@@ -1,7 +1,7 @@
 //! Guests of a few instructions, as ELF files made by hand.
 
 /// Where they are loaded and begin.
-const BASE: u64 = 0x20_0000;
+pub(crate) const BASE: u64 = 0x20_0000;
 
 /// Prints the command line from PVH's start_info: mov esi, [ebx+0x18]; then bytes to COM1 until a zero; exits 0.
 pub(crate) const PRINT_PVH: &[u8] =
@@ -23,6 +23,18 @@ pub(crate) const PANIC_2000_TIMES: &[u8] =
     b"\xb9\xd0\x07\x00\x00\x66\xba\x05\x05\xb0\x02\xee\xe2\xfd\xb0\x00\xe6\xf4";
 /// The same for ever.
 pub(crate) const PANIC_FOR_EVER: &[u8] = b"\x66\xba\x05\x05\xb0\x02\xee\xeb\xfd";
+/// Reads 0x10001000, the first virtio slot of QEMU's RISC-V machine, where nothing is here: mov eax, [0x10001000] at
+/// [`BASE`]; exits 0.
+pub(crate) const READ_NOWHERE: &[u8] = b"\xa1\x00\x10\x00\x10\xb0\x00\xe6\xf4";
+/// Writes 0x76697274 there: mov dword [0x10001000], 0x76697274; exits 0.
+pub(crate) const WRITE_NOWHERE: &[u8] = b"\xc7\x05\x00\x10\x00\x10\x74\x72\x69\x76\xb0\x00\xe6\xf4";
+/// Reads there 10,000 times: mov ecx, 10000; again: mov eax, [0x10001000]; dec ecx; jnz again; exits 0.
+pub(crate) const READ_NOWHERE_OFTEN: &[u8] =
+    b"\xb9\x10\x27\x00\x00\xa1\x00\x10\x00\x10\x49\x75\xf8\xb0\x00\xe6\xf4";
+/// Reads 10,000 words from there on: mov edi, 0x10001000; mov ecx, 10000; again: mov eax, [edi]; add edi, 4; dec ecx;
+/// jnz again; exits 0.
+pub(crate) const READ_ALL_OVER: &[u8] =
+    b"\xbf\x00\x10\x00\x10\xb9\x10\x27\x00\x00\x8b\x07\x83\xc7\x04\x49\x75\xf8\xb0\x00\xe6\xf4";
 
 /// A guest entered in 32-bit mode by a PVH note.
 pub(crate) fn pvh(code: &[u8]) -> Vec<u8> {
