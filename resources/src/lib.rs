@@ -14,6 +14,8 @@ pub static SHELL: &[u8] = include_bytes!(env!("GUEST_SHELL"));
 pub mod test_guests {
     /// What the loader hands over, and each way for a guest to end.
     pub static BOOT: &[u8] = include_bytes!(env!("GUEST_BOOT"));
+    /// Keeps a disk busy without end, by one doorbell.
+    pub static BUSY: &[u8] = include_bytes!(env!("GUEST_BUSY"));
     /// Interrupts by index and without: none lost, none doubled.
     pub static EVENTS: &[u8] = include_bytes!(env!("GUEST_EVENTS"));
     /// As much as can be done wrong on both devices, without end.

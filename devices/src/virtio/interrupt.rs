@@ -93,6 +93,11 @@ impl Notifier {
         // The reason is there before the line is raised: the handler reads it first thing.
         self.word(INTERRUPT_STATUS).fetch_or(bits.to_le(), Ordering::AcqRel);
         self.0.line.raise();
+        // The driver may have acknowledged the reason before the line was asserted: a level-triggered pin would go on
+        // interrupting for a reason that is not there.
+        if self.pending() == 0 {
+            self.deassert();
+        }
     }
 
     fn word(&self, offset: u64) -> &AtomicU32 {

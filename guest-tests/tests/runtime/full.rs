@@ -1,0 +1,62 @@
+//! A host that becomes full while the I/O thread serves what a doorbell left.
+//!
+//! These need a file system of their own; where it cannot be mounted they say so, and pass.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use cafevm_guest_tests::{Failed, Outcome, Scratch, ensure};
+
+use crate::machine::{Machine, Mounted};
+
+/// A machine that has filled its file system of 160 MiB. What its doorbell itself serves has room there.
+fn full() -> Result<Option<(Mounted, Machine)>, Failed> {
+    let scratch = Scratch::new()?;
+    let Some(mounted) = Mounted::new(&scratch.path("full"), "160M")? else {
+        println!("not run: no file system can be mounted here (run as root)");
+        return Ok(None);
+    };
+    let image = scratch.path("full/d.img");
+    File::create(&image)?.set_len(256 << 20)?;
+    // 8 requests of 4 MiB at a time, each behind the one before.
+    let words = "bytes=0x400000 entries=8 stride=8192";
+    let mut machine = Machine::with(scratch, image, ",werror=stop", words, &[])?;
+    machine.becomes(r#""paused":true"#)?;
+    Ok(Some((mounted, machine)))
+}
+
+pub(crate) fn on_the_io_thread() -> Outcome {
+    let Some((mounted, mut machine)) = full()? else { return Ok(()) };
+    let status = machine.tell(r#"{"status":{}}"#)?;
+    ensure!(status.contains("d.img: No space left on device"), "{status}");
+    // Still no room.
+    let answer = machine.tell(r#"{"resume":{}}"#)?;
+    ensure!(answer.contains("the machine stays paused"), "{answer}");
+    machine.becomes(r#""paused":true"#)?;
+    mounted.resize("320M")?;
+    let answer = machine.tell(r#"{"resume":{}}"#)?;
+    ensure!(answer == r#"{"result":{}}"#, "{answer}");
+    machine.writes()?;
+    let status = machine.tell(r#"{"status":{}}"#)?;
+    ensure!(status.contains(r#""state":"running""#) && !status.contains("reason"), "{status}");
+    machine.signal("TERM")?;
+    let ended = machine.finish()?;
+    let lines = ended.log.matches("the machine is paused").count();
+    // One when it was full, and one when it still was.
+    ensure!(lines == 2, "{lines} lines: {}", ended.log);
+    // The guest never heard of it.
+    ensure!(!ended.text().contains("status"), "{}", ended.text());
+    ensure!(ended.status.code() == Some(130), "{}: {}", ended.status, ended.log);
+    Ok(())
+}
+
+pub(crate) fn at_the_end() -> Outcome {
+    let Some((_mounted, machine)) = full()? else { return Ok(()) };
+    let begun = Instant::now();
+    machine.signal("TERM")?;
+    let ended = machine.finish()?;
+    println!("SIGTERM while full: {:?}", begun.elapsed());
+    ensure!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    ensure!(ended.log.matches("the machine is paused").count() == 1, "{}", ended.log);
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! A machine whose disk is busy without end (`resources/guests/test-guests/src/bin/busy.rs`): it is asked things, paused
+//! and ended all the same.
+//!
+//! Limits here only keep a test from hanging; what is measured is printed.
+
+mod full;
+mod machine;
+
+use std::time::{Duration, Instant};
+
+use cafevm_guest_tests::{Outcome, ensure, tests};
+use machine::Machine;
+
+tests! {
+    a_busy_disk_does_not_keep_the_machine,
+    the_time_limit_is_kept_while_a_disk_is_busy,
+    the_control_socket_answers_while_a_disk_is_busy,
+    nothing_is_written_when_a_pause_was_answered,
+    a_machine_is_paused_and_goes_on_many_times,
+    full_on_the_io_thread,
+    full_at_the_end,
+}
+
+/// Requests of 128 MiB: the host takes a while for each, and a doorbell's worth of them takes it long.
+const LARGE: &str = "bytes=0x400000 buffers=32 entries=256";
+/// The image for them.
+const IMAGE: u64 = 256 << 20;
+/// The most that the end, or an answer, may take here; it takes far less where the host has nothing else to do.
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn a_busy_disk_does_not_keep_the_machine() -> Outcome {
+    let machine = Machine::start(IMAGE, "", LARGE, &[])?;
+    let begun = Instant::now();
+    machine.signal("TERM")?;
+    let ended = machine.finish()?;
+    println!("SIGTERM: {:?}", begun.elapsed());
+    ensure!(begun.elapsed() < LIMIT, "it took {:?}: {}", begun.elapsed(), ended.log);
+    ensure!(ended.status.code() == Some(130), "{}: {}", ended.status, ended.log);
+    Ok(())
+}
+
+fn the_time_limit_is_kept_while_a_disk_is_busy() -> Outcome {
+    let machine = Machine::start(IMAGE, "", LARGE, &["--timeout", "2"])?;
+    let begun = Instant::now();
+    let ended = machine.finish()?;
+    println!("--timeout 2: {:?}", begun.elapsed());
+    ensure!(begun.elapsed() < LIMIT, "it took {:?}: {}", begun.elapsed(), ended.log);
+    ensure!(ended.status.code() == Some(124), "{}: {}", ended.status, ended.log);
+    Ok(())
+}
+
+fn the_control_socket_answers_while_a_disk_is_busy() -> Outcome {
+    let mut machine = Machine::start(IMAGE, "", LARGE, &[])?;
+    let mut times = Vec::new();
+    for _ in 0..100 {
+        let begun = Instant::now();
+        let answer = machine.tell(r#"{"status":{}}"#)?;
+        ensure!(answer.contains(r#""state":"running""#), "{answer}");
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    println!("100 answers: median {:?}, longest {:?}", times[50], times[99]);
+    ensure!(times[99] < LIMIT, "{times:?}");
+    Ok(())
+}
+
+fn nothing_is_written_when_a_pause_was_answered() -> Outcome {
+    // Smaller, so that there is more to be found.
+    let mut machine = Machine::start(IMAGE, "", "bytes=0x400000 buffers=4 entries=256", &[])?;
+    for round in 0..5 {
+        let answer = machine.tell(r#"{"pause":{}}"#)?;
+        ensure!(answer == r#"{"result":{}}"#, "{answer}");
+        let then = machine.written()?;
+        let status = machine.tell(r#"{"status":{}}"#)?;
+        ensure!(status.contains(r#""paused":true"#), "{status}");
+        // Nothing can show that nothing happens; far longer than a request takes must do.
+        std::thread::sleep(Duration::from_millis(300));
+        let now = machine.written()?;
+        ensure!(
+            now == then,
+            "round {round}: the image was written {:?} later",
+            now.duration_since(then)
+        );
+        let answer = machine.tell(r#"{"resume":{}}"#)?;
+        ensure!(answer == r#"{"result":{}}"#, "{answer}");
+        machine.writes()?;
+    }
+    Ok(())
+}
+
+fn a_machine_is_paused_and_goes_on_many_times() -> Outcome {
+    let mut machine = Machine::start(IMAGE, "", "bytes=0x400000 entries=32", &[])?;
+    let begun = Instant::now();
+    for _ in 0..100 {
+        for message in [r#"{"pause":{}}"#, r#"{"resume":{}}"#] {
+            let answer = machine.tell(message)?;
+            ensure!(answer == r#"{"result":{}}"#, "{message}: {answer}");
+        }
+    }
+    println!("100 pauses: {:?}", begun.elapsed());
+    machine.writes()
+}
+
+fn full_on_the_io_thread() -> Outcome {
+    full::on_the_io_thread()
+}
+
+fn full_at_the_end() -> Outcome {
+    full::at_the_end()
+}
