@@ -28,6 +28,12 @@ pub fn apply(config: &mut VmConfig) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether requests are finished after their doorbell: then a reset may come first, and a batch may have several
+/// interrupts.
+pub fn is_late() -> bool {
+    env::var_os(VARIABLE).is_some_and(|name| name == "late")
+}
+
 fn named(name: &str) -> Result<Option<WrapStorage>, String> {
     match name {
         "" | "sync" => Ok(None),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cafevm_guest_tests::process::{Ended, Process};
-use cafevm_guest_tests::{Failed, Image, Outcome, SECTOR, Scratch, ensure, tests};
+use cafevm_guest_tests::{Failed, Image, Outcome, SECTOR, Scratch, engine, ensure, tests};
 use cafevm_resources::test_guests::NUMBERED;
 
 tests! { after_a_flush, written_through, written_past_the_page_cache, over_svirtb }
@@ -19,6 +19,8 @@ const SECTORS: usize = 64;
 const SIGKILL: i32 = 9;
 /// The guest is killed within so many microseconds after its first word.
 const MOMENTS: u64 = 25_000;
+/// The same where requests are finished late.
+const LATE_MOMENTS: u64 = 100_000;
 
 /// This part of all kills, in hundredths.
 fn kills(part: usize) -> Result<usize, Failed> {
@@ -71,7 +73,8 @@ impl Told {
             ["run", "--kernel", &elf, "--disk", &disk, "--cmdline", &words, "--timeout", "60"];
         let mut process = Process::start(Path::new(PROGRAM), arguments)?;
         process.wait_for("ready\r\n")?;
-        let moment = RandomState::new().hash_one(self.safe) % MOMENTS;
+        let moments = if engine::is_late() { LATE_MOMENTS } else { MOMENTS };
+        let moment = RandomState::new().hash_one(self.safe) % moments;
         process.listen(Duration::from_micros(moment));
         process.kill()?;
         let ended = process.finish()?;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use cafevm_guest_tests::{
-    Failed, Guest, Outcome, Run, SECTOR, Scratch, difference, ensure, fail, tests,
+    Failed, Guest, Outcome, Run, SECTOR, Scratch, difference, engine, ensure, fail, tests,
 };
 use cafevm_resources::test_guests::MIXED;
 
@@ -111,12 +111,13 @@ fn numbers(line: &str) -> Vec<u64> {
     line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect()
 }
 
-/// Fails unless there was an interrupt, and not more than one a batch.
+/// Fails unless there was an interrupt, and not more than one a batch, which is finished in its doorbell.
 fn interrupts(run: &Run) -> Outcome {
+    let most = |batches: u64| if engine::is_late() { u64::MAX } else { batches };
     let line = run.text.lines().find(|line| line.starts_with("batches "));
     let told = line.map(numbers).unwrap_or_default();
     ensure!(
-        matches!(told[..], [batches, interrupts] if (1..=batches).contains(&interrupts)),
+        matches!(told[..], [batches, interrupts] if (1..=most(batches)).contains(&interrupts)),
         "{run}"
     );
     Ok(())

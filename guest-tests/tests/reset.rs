@@ -3,7 +3,9 @@
 use std::fs;
 use std::ops::RangeInclusive;
 
-use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, difference, ensure, fail, tests};
+use cafevm_guest_tests::{
+    Guest, Outcome, SECTOR, Scratch, difference, engine, ensure, fail, tests,
+};
 use cafevm_resources::test_guests::RESET;
 
 tests! { after_the_doorbell, while_another_processor_rings, of_the_queue_alone }
@@ -19,6 +21,8 @@ fn sectors_of(words: impl Iterator<Item = u64>) -> Vec<u8> {
 
 /// `missed` says in how many of the 100 rounds the reset came before anything was done.
 fn reset(set: &str, scenario: &str, missed: RangeInclusive<u64>) -> Outcome {
+    // An engine that finishes later may always lose against a reset.
+    let missed = if engine::is_late() { 0..=100 } else { missed };
     let scratch = Scratch::new()?;
     let mut contents = sectors_of(0..SECTORS as u64);
     contents.resize(SECTORS * SECTOR + MODEL, 0);
