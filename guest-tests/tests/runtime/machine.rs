@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Machine {
     process: Process,
     control: BufReader<UnixStream>,
+    socket: PathBuf,
     pub(crate) image: PathBuf,
     _scratch: Scratch,
 }
@@ -55,18 +56,37 @@ impl Machine {
             whole.into_iter().chain(["--control", &control]).chain(arguments.iter().copied());
         let mut process = Process::start(Path::new(PROGRAM), whole)?;
         process.wait_for("busy")?;
-        let control = UnixStream::connect(&socket)?;
-        control.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { process, control: BufReader::new(control), image, _scratch: scratch })
+        let control = connect(&socket)?;
+        Ok(Self { process, control, socket, image, _scratch: scratch })
+    }
+
+    /// Another connection to the control socket.
+    pub(crate) fn connect(&self) -> Result<BufReader<UnixStream>, Failed> {
+        connect(&self.socket)
+    }
+
+    /// Sends a message.
+    pub(crate) fn send(&mut self, message: &str) -> Outcome {
+        Ok(writeln!(self.control.get_mut(), "{message}")?)
+    }
+
+    /// The next answer.
+    pub(crate) fn answer(&mut self) -> Result<String, Failed> {
+        let mut answer = String::new();
+        let read = self.control.read_line(&mut answer);
+        read.map_err(|error| format!("no answer: {error}"))?;
+        Ok(answer.trim_end().to_owned())
     }
 
     /// Sends a message; its answer.
     pub(crate) fn tell(&mut self, message: &str) -> Result<String, Failed> {
-        writeln!(self.control.get_mut(), "{message}")?;
-        let mut answer = String::new();
-        let read = self.control.read_line(&mut answer);
-        read.map_err(|error| format!("no answer to {message}: {error}"))?;
-        Ok(answer.trim_end().to_owned())
+        self.send(message)?;
+        self.answer()
+    }
+
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Waits until the machine's status contains this.
@@ -109,6 +129,12 @@ impl Machine {
     pub(crate) fn finish(self) -> Result<Ended, Failed> {
         self.process.finish()
     }
+}
+
+fn connect(socket: &Path) -> Result<BufReader<UnixStream>, Failed> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(BufReader::new(stream))
 }
 
 /// A small file system in memory, for as long as it lives.

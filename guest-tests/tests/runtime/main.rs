@@ -3,9 +3,11 @@
 //!
 //! Limits here only keep a test from hanging; what is measured is printed.
 
+mod frozen;
 mod full;
 mod machine;
 
+use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
 use cafevm_guest_tests::{Outcome, ensure, tests};
@@ -17,8 +19,10 @@ tests! {
     the_control_socket_answers_while_a_disk_is_busy,
     nothing_is_written_when_a_pause_was_answered,
     a_machine_is_paused_and_goes_on_many_times,
+    a_resize_keeps_no_other_client_waiting,
     full_on_the_io_thread,
     full_at_the_end,
+    a_file_system_that_does_not_answer,
 }
 
 /// Requests of 128 MiB: the host takes a while for each, and a doorbell's worth of them takes it long.
@@ -61,6 +65,20 @@ fn the_control_socket_answers_while_a_disk_is_busy() -> Outcome {
     times.sort();
     println!("100 answers: median {:?}, longest {:?}", times[50], times[99]);
     ensure!(times[99] < LIMIT, "{times:?}");
+    Ok(())
+}
+
+fn a_resize_keeps_no_other_client_waiting() -> Outcome {
+    let mut machine = Machine::start(IMAGE, "", LARGE, &[])?;
+    let mut other = machine.connect()?;
+    machine.send(r#"{"resize":{"id":"virtio0","size":"257M"}}"#)?;
+    let begun = Instant::now();
+    writeln!(other.get_mut(), "{}", r#"{"status":{}}"#)?;
+    other.read_line(&mut String::new())?;
+    println!("status during a resize: {:?}", begun.elapsed());
+    ensure!(begun.elapsed() < LIMIT, "it took {:?}", begun.elapsed());
+    let answer = machine.answer()?;
+    ensure!(answer == r#"{"result":{"id":"virtio0","size":269484032}}"#, "{answer}");
     Ok(())
 }
 
@@ -107,4 +125,8 @@ fn full_on_the_io_thread() -> Outcome {
 
 fn full_at_the_end() -> Outcome {
     full::at_the_end()
+}
+
+fn a_file_system_that_does_not_answer() -> Outcome {
+    frozen::frozen()
 }
