@@ -7,6 +7,7 @@ use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use super::{Entry, Reach, Segment, looks};
+use crate::layout::{self, BOOT_AREA, FIRMWARE};
 
 /// The note by which a kernel names its 32-bit entry: Xen's ELFNOTE_PHYS32_ENTRY.
 const XEN: &[u8] = b"Xen";
@@ -104,6 +105,8 @@ fn parse_class<F: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Elf, 
             _ => {}
         }
     }
+    let headers = headers_end::<F>(header, endian, parts);
+    loads.retain_mut(|load| load.leave_out_headers(headers, bytes));
     if loads.is_empty() {
         return Err(ElfError::Empty);
     }
@@ -122,6 +125,17 @@ fn parse_class<F: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Elf, 
     let segments = loads.into_iter().map(|load| load.segment).collect();
     let reach = (!header.is_type_64()).then_some(Reach::Bits32);
     Ok(Elf { segments, entry, kind, linux, reach })
+}
+
+/// Where in the file its header ends, with the table of segments where that follows at once.
+fn headers_end<F: FileHeader<Endian = Endianness>>(
+    header: &F,
+    endian: Endianness,
+    parts: &[F::ProgramHeader],
+) -> usize {
+    let end = size_of::<F>();
+    let follows = usize::try_from(header.e_phoff(endian).into()).is_ok_and(|table| table == end);
+    if follows { end.saturating_add(size_of_val(parts)) } else { end }
 }
 
 fn check_architecture(machine: elf::Machine) -> Result<(), ElfError> {
@@ -202,6 +216,28 @@ impl Load {
         };
         let segment = Segment { place: paddr..end, file };
         Ok(Some(Self { segment, virtual_addr: part.p_vaddr(endian).into() }))
+    }
+
+    /// Cuts off the file's own headers, which end at `headers` in it, where they would be loaded over an area that no
+    /// kernel may have: GNU ld puts them on the page before the first section unless it gets -n, so that a kernel for
+    /// 1 MiB begins below it. False where nothing is left. Anything but headers and zeros stays, to be refused.
+    fn leave_out_headers(&mut self, headers: usize, bytes: &[u8]) -> bool {
+        let Segment { place, file } = &mut self.segment;
+        let reserved = [FIRMWARE, BOOT_AREA].into_iter().find(|r| !layout::disjoint(r, place));
+        let Some(reserved) = reserved.filter(|_| file.start < headers) else { return true };
+        let end = place.end.min(reserved.end);
+        let Some(cut) = end.checked_sub(place.start) else { return true };
+        let in_file = usize::try_from(cut).ok().and_then(|cut| file.start.checked_add(cut));
+        let Some(in_file) = in_file.filter(|end| *end <= file.end) else { return true };
+        // No bytes where the cut ends within the headers.
+        let padding = bytes.get(headers..in_file).unwrap_or_default();
+        if padding.iter().any(|&byte| byte != 0) {
+            return true;
+        }
+        place.start = end;
+        file.start = in_file;
+        self.virtual_addr = self.virtual_addr.wrapping_add(cut);
+        !place.is_empty()
     }
 }
 
