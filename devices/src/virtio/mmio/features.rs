@@ -56,7 +56,7 @@ impl Mmio {
         }
         if self.options.version == Version::Modern && features & feature::VERSION_1 == 0 {
             let fate =
-                if self.is_strict() { "FEATURES_OK stays 0" } else { "borne, as if it had been" };
+                if self.is_strict() { "FEATURES_OK stays 0" } else { "treated as if it had been" };
             self.complaints
                 .say(rules::VERSION_1, format_args!("VERSION_1 (bit 32) was not accepted; {fate}"));
             return !self.is_strict();

@@ -14,8 +14,9 @@
 //! | Where does it stand? | `page.rs` |
 //! | What does a slot with no device answer? | `empty_slot.rs` |
 //!
-//! What a driver gets wrong but the device can bear is borne, and said with the rule; what it cannot bear has
-//! no effect. A [`Policy::Strict`] device bears nothing: features are refused, and every breach needs a reset.
+//! A lenient device logs a driver's mistake with the rule that it breaks, and goes on as far as it can; what it cannot
+//! make sense of has no effect. A [`Policy::Strict`] device refuses: features, and after any mistake all requests until
+//! a reset.
 //!
 //! Tutorials teach legacy drivers that leave out QueueAlign or GuestPageSize, or set a queue up after DRIVER_OK. A
 //! lenient device serves them: behind the legacy registers it is activated by DRIVER_OK or by the first queue,
@@ -261,6 +262,9 @@ impl Mmio {
             Register::DriverFeaturesSel => session.driver_features_sel = value,
             Register::DriverFeatures => self.write_features(session, value),
             Register::QueueSel => session.queue_sel = value,
+            // A legacy driver may clear these before QueuePFN when it gives a queue up.
+            Register::QueueNum | Register::QueueAlign
+                if value == 0 && self.is_legacy_in_use(session) => {}
             Register::QueueNum => {
                 self.set_up_queue(session, "QueueNum", |q| q.layout.size = value);
             }

@@ -45,6 +45,11 @@ impl Mmio {
         false
     }
 
+    /// Whether the selected queue is in use behind the legacy registers.
+    pub(super) fn is_legacy_in_use(&self, session: &Session) -> bool {
+        self.options.version == Version::Legacy && session.queue().is_some_and(|q| q.ready)
+    }
+
     /// Whether the selected queue would be taken into use for the first time after DRIVER_OK.
     fn comes_late(&self, session: &Session) -> bool {
         let fresh = |queue: &QueueSetup| !queue.ready && !queue.was_reset;

@@ -125,7 +125,7 @@ impl Mmio {
             self.breach(
                 rules::STATUS_ORDER,
                 format_args!("{step} was set without {}", bit_names(missing, &NAMES)),
-                "borne",
+                "accepted",
             );
         }
         missing == 0

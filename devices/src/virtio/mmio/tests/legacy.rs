@@ -195,6 +195,22 @@ fn page_0_stops_a_queue_that_can_then_be_set_up_elsewhere() {
 }
 
 #[test]
+fn a_queue_that_is_given_up_is_cleared_register_by_register() {
+    let (mut d, _) = disk();
+    let mut ring = Ring::contiguous(8, 0x4_0000, 4096);
+    d.negotiate_legacy(0, 4096);
+    assert!(d.set_up_legacy(0, &mut ring, 4096, 0x40));
+    d.set(reg::STATUS, 7);
+    // As rCore's driver does it. Until QueuePFN is 0, the queue works as before.
+    d.set(reg::QUEUE_NUM, 0);
+    d.set(reg::QUEUE_ALIGN, 0);
+    assert!(request(&mut d, &mut ring, T_IN, 1));
+    d.set(reg::QUEUE_PFN, 0);
+    assert_eq!((d.get(reg::QUEUE_PFN), d.complaints.last()), (0, None));
+    assert!(!request(&mut d, &mut ring, T_IN, 1));
+}
+
+#[test]
 fn a_queue_in_use_does_not_move() {
     let (mut d, _) = disk();
     let mut ring = Ring::contiguous(8, 0x4_0000, 4096);

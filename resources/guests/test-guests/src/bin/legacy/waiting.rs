@@ -2,13 +2,18 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use rt::interrupts;
 use rt::mmio::Mmio;
 use rt::wait::{DEVICE_LIMIT, Wait};
+use rt::{command_line, interrupts};
 use scenario::{Outcome, ensure, fail};
 
 use crate::queue::Queue;
 use crate::registers::{INTERRUPT_ACK, INTERRUPT_STATUS};
+
+/// How long to wait for a request, in milliseconds: `limit=N` on the command line, for a device that answers none.
+fn limit() -> u32 {
+    command_line::number("limit").and_then(|ms| u32::try_from(ms).ok()).unwrap_or(DEVICE_LIMIT)
+}
 
 /// How many interrupts came.
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
@@ -16,7 +21,7 @@ static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 /// Looks at the used ring until all is done.
 pub(crate) fn poll(queue: &mut Queue) -> Outcome {
     let mut outcome = Ok(());
-    let in_time = Wait::Poll.until(DEVICE_LIMIT, || is_done(queue, &mut outcome));
+    let in_time = Wait::Poll.until(limit(), || is_done(queue, &mut outcome));
     outcome?;
     ensure!(in_time, "no answer");
     Ok(())
@@ -52,7 +57,7 @@ impl Waiter {
         let mut outcome = Ok(());
         let mut done = false;
         let seen = &mut self.seen;
-        let in_time = Wait::Interrupt.until(DEVICE_LIMIT, || {
+        let in_time = Wait::Interrupt.until(limit(), || {
             let interrupts = INTERRUPTS.load(Ordering::Acquire);
             if core::mem::replace(seen, interrupts) != interrupts {
                 done = is_done(queue, &mut outcome);
