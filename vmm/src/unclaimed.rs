@@ -1,16 +1,18 @@
 //! Accesses of the guest that no device owns: told, as a wrong base address is a beginner's commonest mistake.
 //!
-//! Each address is told once for reads and once for writes, at most [`MOST_LINES`] lines in a machine's life; the rest
-//! is counted, and the count comes at the end. Memory-mapped accesses are always told. Ports are told unless stock
-//! kernels use them on any PC without asking whether the device is there ([`PROBED`]).
+//! Each address is told once for reads and once for writes, at most five lines in a machine's life; the rest
+//! is counted, and the count comes at the end. What stock kernels touch on any PC without asking whether the device is
+//! there is not told (`PROBED` and `PROBED_MEMORY` below).
 
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use cafevm_devices::bus::Bus;
 use tracing::warn;
+
+use crate::layout;
 
 /// How many accesses of one machine get a line.
 const MOST_LINES: usize = 5;
@@ -52,6 +54,10 @@ const PROBED: &[RangeInclusive<u16>] = &[
     0xc000..=0xcfff, // PCI, by its second mechanism
 ];
 
+/// Memory-mapped registers that stock kernels look for on any PC: HPET, TPM, the chipset's own (from 0xfed0_0000 up to
+/// the local APIC).
+const PROBED_MEMORY: Range<u64> = 0xfed0_0000..layout::LOCAL_APIC.start;
+
 /// An address space of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Space {
@@ -86,10 +92,13 @@ impl Access {
         Self { space, addr, width: data.len(), written: Some(value) }
     }
 
-    /// Whether stock kernels use this port of any PC.
+    /// Whether stock kernels use this address of any PC.
     fn is_probe(&self) -> bool {
-        let port = u16::try_from(self.addr).ok().filter(|_| self.space == Space::Port);
-        port.is_some_and(|port| PROBED.iter().any(|range| range.contains(&port)))
+        match self.space {
+            Space::Memory => PROBED_MEMORY.contains(&self.addr),
+            Space::Port => u16::try_from(self.addr)
+                .is_ok_and(|port| PROBED.iter().any(|range| range.contains(&port))),
+        }
     }
 
     /// What is told of two accesses only once.
@@ -118,8 +127,10 @@ impl fmt::Display for Access {
 pub(crate) struct Unclaimed {
     /// Each access that got a line, by its key.
     told: Mutex<Vec<(Space, u64, bool)>>,
-    /// All accesses but those to ports that stock kernels probe.
+    /// All accesses but those to addresses that stock kernels probe.
     count: AtomicU64,
+    /// The built-in shell looks for svirtb where no disk has it: that is no mistake.
+    pub(crate) looks_for_svirtb: bool,
 }
 
 impl Unclaimed {
@@ -134,7 +145,8 @@ impl Unclaimed {
 
     /// Counts an access; whether it is to be told.
     fn is_new(&self, access: &Access) -> bool {
-        if access.is_probe() {
+        let looks = self.looks_for_svirtb && access.written.is_none();
+        if access.is_probe() || looks && layout::SVIRTB.contains(&access.addr) {
             return false;
         }
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -178,6 +190,9 @@ fn line(access: &Access, bus: &Bus, rip: Option<u64>) -> String {
         "the guest gets all ones"
     };
     let advice = match access.space {
+        Space::Memory if layout::SVIRTB.contains(&access.addr) => {
+            "this is svirtb's address, so attach a disk with bus=svirtb"
+        }
         Space::Memory => "check the driver's base address and offsets",
         Space::Port => "check the port's number",
     };

@@ -106,3 +106,17 @@ fn the_ports_are_ranges_in_order() {
     assert!(PROBED.iter().all(|range| range.start() <= range.end()));
     assert!(PROBED.is_sorted_by(|a, b| a.end() < b.start()));
 }
+
+#[test]
+fn the_address_of_svirtb_has_advice_of_its_own_and_the_built_in_shell_may_look_there() {
+    let bus = bus(&[(0xfeb0_0000, "slot0")]);
+    let access = Access::read(Space::Memory, 0xcafe_0000, 4);
+    let told = line(&access, &bus, None);
+    assert!(told.contains("attach a disk with bus=svirtb"), "{told}");
+    assert!(Unclaimed::default().is_new(&access));
+    let mut shell = Unclaimed::default();
+    shell.looks_for_svirtb = true;
+    assert!(!shell.is_new(&access) && shell.summary().is_none());
+    assert!(shell.is_new(&Access::write(Space::Memory, 0xcafe_0000, &[0; 4])));
+    assert!(!shell.is_new(&Access::read(Space::Memory, 0xfed8_03c0, 4)), "a stock kernel's probe");
+}

@@ -119,6 +119,7 @@ impl Vm {
             .collect::<Result<Vec<_>, HostError>>()?;
 
         let mut buses = Buses::default();
+        buses.unclaimed.looks_for_svirtb = config.kernel.is_built_in();
         let ending = Arc::new(Ending::new()?);
         let (leftover, taken_over) = (Arc::new(WakeFd::new()?), Arc::new(WakeFd::new()?));
         let gate = Arc::new(Gate::new()?);

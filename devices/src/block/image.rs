@@ -231,7 +231,7 @@ impl Image {
                 std::fs::read_to_string(limit).is_ok_and(|bytes| bytes.trim() != "0")
             });
         }
-        fstatfs(&self.file).is_ok_and(|fs| PUNCHES_HOLES.iter().any(|magic| fs.f_type == *magic))
+        fstatfs(&self.file).is_ok_and(|fs| PUNCHES_HOLES.contains(&fs.f_type))
     }
 
     /// What messages call the image.

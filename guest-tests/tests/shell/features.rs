@@ -18,7 +18,7 @@ const LARGE: &Says = &[
     "  0x124  max_discard_sectors      0x00400000  4194304 sectors at most in a discard",
     "  0x128  max_discard_seg          0x00000020  32 ranges at most in a discard",
     "  0x130  max_write_zeroes_sectors 0x00010000  65536 sectors at most in a write of zeros",
-    "  0x134  max_write_zeroes_seg     0x00000020  32 ranges at most in a write of zeros",
+    "  0x134  max_write_zeroes_seg     0x00000004  4 ranges at most in a write of zeros",
     "  0x138  write_zeroes_may_unmap   0x00000001  1 (1: zeroed sectors may be given back to the host)",
 ];
 

@@ -28,6 +28,11 @@ impl KernelSource {
         Self::Bytes { name: "(built-in)".to_owned(), bytes: Cow::Borrowed(cafevm_resources::SHELL) }
     }
 
+    /// Whether it is the guest that cafevm carries.
+    pub(crate) fn is_built_in(&self) -> bool {
+        matches!(self, Self::Bytes { bytes: Cow::Borrowed(bytes), .. } if std::ptr::eq(*bytes, cafevm_resources::SHELL))
+    }
+
     /// Reads and understands the kernel.
     ///
     /// # Errors

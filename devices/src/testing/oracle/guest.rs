@@ -188,7 +188,8 @@ impl World {
                 // Longer than any queue, or than this one alone, which the device can serve.
                 let part = Part { len: 0, ..*part };
                 let max = usize::from(self.model.machine.queue_max);
-                let more = if other.is_multiple_of(2) { max } else { max.saturating_sub(parts.len()) };
+                let more =
+                    if other.is_multiple_of(2) { max } else { max.saturating_sub(parts.len()) };
                 parts.splice(at..at, vec![part; more]);
             }
             _ => {}
