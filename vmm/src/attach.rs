@@ -92,7 +92,7 @@ pub(crate) fn attach_disks(
                 let base = bank.slot(used).base;
                 let window = attached.pages.window(base);
                 let options = (wanted.cache, options, window);
-                let handle = attach_virtio(buses, config, used, disk, options, around)?;
+                let handle = attach_virtio(buses, config, used, &disk, options, around)?;
                 attached.pages.insert(base, handle.device.clone());
                 attached.disks.virtio.push(handle);
                 used += 1;
@@ -137,16 +137,16 @@ fn attach_virtio(
     buses: &mut Buses,
     config: &VmConfig,
     number: u32,
-    disk: Disk,
+    disk: &Disk,
     (cache, options, window): (Cache, &blk::Options, Window),
     around: &Surroundings<'_>,
 ) -> Result<VirtioDisk, Error> {
     let (slot, name) = (config.virtio.slot(number), ids::name(number));
-    info!("{name} at {:#x}, interrupt {}: {}", slot.base, slot.irq, describe(&disk));
+    info!("{name} at {:#x}, interrupt {}: {}", slot.base, slot.irq, describe(disk));
     let id = ids::id(number, options);
     let writeback = cache != Cache::WriteThrough;
     let options = blk::Options { id: id.clone(), writeback, ..options.clone() };
-    let blk = Blk::new(&name, &disk, &options, config.tracer.clone()).map_err(ConfigError::Blk)?;
+    let blk = Blk::new(&name, disk, &options, config.tracer.clone()).map_err(ConfigError::Blk)?;
     let options = mmio::Options {
         version: config.virtio.version,
         policy: config.virtio.policy,

@@ -31,6 +31,8 @@ mod control;
 mod guests;
 #[path = "process/readers.rs"]
 mod readers;
+#[path = "process/scarce.rs"]
+mod scarce;
 #[path = "process/terminal.rs"]
 mod terminal;
 
@@ -64,9 +66,11 @@ fn main() -> ExitCode {
         Trial::test(name, run).with_kind("kvm").with_ignored_flag(!runs)
     };
     let kvm = reason.is_none();
-    let tests = [TESTS, readers::TESTS, terminal::TESTS, control::TESTS].into_iter().flatten();
+    let tests = [TESTS, readers::TESTS, terminal::TESTS, control::TESTS, scarce::TESTS];
+    let tests = tests.into_iter().flatten();
     let mut trials: Vec<_> = tests.map(|test| trial(test, kvm)).collect();
-    trials.extend(control::ROOT_TESTS.iter().map(|test| trial(test, kvm && root)));
+    let root_tests = [control::ROOT_TESTS, scarce::ROOT_TESTS].into_iter().flatten();
+    trials.extend(root_tests.map(|test| trial(test, kvm && root)));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

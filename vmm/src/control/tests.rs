@@ -198,8 +198,8 @@ fn a_connection_gets_a_line_for_a_line() {
 fn a_client_that_waits_keeps_no_other_waiting() {
     let mut scene = Scene::new();
     let (mut one, mut other) = (BufReader::new(scene.connect()), BufReader::new(scene.connect()));
-    writeln!(one.get_mut(), "{}\n{}", r#"{"pause":{}}"#, r#"{"status":{}}"#).unwrap();
-    writeln!(other.get_mut(), "{}", r#"{"status":{}}"#).unwrap();
+    one.get_mut().write_all(b"{\"pause\":{}}\n{\"status\":{}}\n").unwrap();
+    other.get_mut().write_all(b"{\"status\":{}}\n").unwrap();
     scene.serve();
     assert!(next(&mut other).contains(r#""paused":false,"state":"pausing""#));
     scene.work();

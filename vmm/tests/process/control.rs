@@ -25,14 +25,14 @@ pub(crate) fn can_mount() -> bool {
 }
 
 /// A machine with the built-in shell, one disk and a control socket.
-struct Machine {
-    child: Child,
-    answers: BufReader<UnixStream>,
-    socket: PathBuf,
+pub(crate) struct Machine {
+    pub(crate) child: Child,
+    pub(crate) answers: BufReader<UnixStream>,
+    pub(crate) socket: PathBuf,
 }
 
 impl Machine {
-    fn start(dir: &Path, disk: &str) -> Self {
+    pub(crate) fn start(dir: &Path, disk: &str) -> Self {
         let socket = dir.join("control");
         let mut command = cafevm();
         command.args(["--timeout", "60", "--disk", disk, "--control"]).arg(&socket);
@@ -50,14 +50,14 @@ impl Machine {
         Self { child, answers: BufReader::new(connected), socket }
     }
 
-    fn type_line(&mut self, line: &str) {
+    pub(crate) fn type_line(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();
         stdin.write_all(line.as_bytes()).unwrap();
         stdin.write_all(b"\r").unwrap();
     }
 
     /// Reads what the guest prints up to `text`, and that.
-    fn read_to(&mut self, text: &str) -> String {
+    pub(crate) fn read_to(&mut self, text: &str) -> String {
         let (mut seen, mut byte) = (Vec::new(), [0]);
         while !seen.ends_with(text.as_bytes()) {
             let stdout = self.child.stdout.as_mut().unwrap();
@@ -68,19 +68,19 @@ impl Machine {
         String::from_utf8(seen).unwrap()
     }
 
-    fn tell(&mut self, message: &str) -> String {
+    pub(crate) fn tell(&mut self, message: &str) -> String {
         writeln!(self.answers.get_mut(), "{message}").unwrap();
         let mut answer = String::new();
         self.answers.read_line(&mut answer).unwrap();
         answer.trim_end().to_owned()
     }
 
-    fn is_paused(&mut self) -> bool {
+    pub(crate) fn is_paused(&mut self) -> bool {
         self.tell(r#"{"status":{}}"#).contains(r#""paused":true"#)
     }
 
     /// Lets the guest exit, which it does with its usual status; what cafevm said.
-    fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         self.type_line("exit");
         assert_eq!(wait_within(&mut self.child, Duration::from_secs(20)), 1);
         let mut said = String::new();
@@ -89,7 +89,7 @@ impl Machine {
     }
 }
 
-fn image(dir: &Path, len: u64) -> PathBuf {
+pub(crate) fn image(dir: &Path, len: u64) -> PathBuf {
     let path = dir.join("d.img");
     fs::File::create(&path).unwrap().set_len(len).unwrap();
     path
@@ -187,10 +187,10 @@ fn a_full_host_pauses_the_machine() {
 }
 
 /// A small file system in memory, for as long as it lives.
-struct Mounted<'a>(&'a Path);
+pub(crate) struct Mounted<'a>(&'a Path);
 
 impl<'a> Mounted<'a> {
-    fn new(at: &'a Path, size: &str) -> Option<Self> {
+    pub(crate) fn new(at: &'a Path, size: &str) -> Option<Self> {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
         let done = mount.stdout(Stdio::null()).stderr(Stdio::null()).status();
