@@ -28,7 +28,7 @@ use crate::wiring;
 ///
 /// # Errors
 ///
-/// Where one cannot be used, or is attached twice.
+/// Where one cannot be used, is too small for its bus, or is attached twice.
 pub(crate) fn open_images(disks: &[DiskConfig]) -> Result<Vec<Image>, Error> {
     // Told apart from an image that another program has: the lock would say the same of both.
     for (n, disk) in disks.iter().enumerate() {
@@ -40,7 +40,15 @@ pub(crate) fn open_images(disks: &[DiskConfig]) -> Result<Vec<Image>, Error> {
             return Err(ConfigError::SameImage(disk.path.clone()).into());
         }
     }
-    disks.iter().map(|d| Ok(Image::open(&d.path, d.cache.opening(d.access))?)).collect()
+    disks.iter().map(open_image).collect()
+}
+
+fn open_image(disk: &DiskConfig) -> Result<Image, Error> {
+    let image = Image::open(&disk.path, disk.cache.opening(disk.access))?;
+    if let DiskBus::Virtio(options) = &disk.bus {
+        options.capacity(&image.name(), image.size()).map_err(ConfigError::Blk)?;
+    }
+    Ok(image)
 }
 
 fn same_file(a: &DiskConfig, b: &DiskConfig) -> bool {

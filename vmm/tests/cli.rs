@@ -24,6 +24,7 @@ fn scene() -> TempDir {
     let file = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
     file("d.img", &[0; 4096]);
     file("small.img", &[0; 100]);
+    file("ragged.img", &[0; 4095]);
     file("empty", b"");
     file("text", b"hello, world\n");
     file("script", b"#!/bin/sh\n");
@@ -153,6 +154,12 @@ fn images_that_cannot_be_used() {
     refused(FAILED, &["--disk", "dir"], &["--disk dir", "directory"]);
     refused(FAILED, &["--disk", "empty"], &["--disk empty", "is empty", "truncate"]);
     refused(FAILED, &["--disk", "/dev/null"], &["/dev/null", "regular file"]);
+    refused(
+        FAILED,
+        &["--disk", "small.img"],
+        &["--disk small.img", "100 bytes", "512", "truncate"],
+    );
+    refused(FAILED, &["--disk", "ragged.img,block-size=4096"], &["4095 bytes", "block of 4096"]);
 }
 
 #[test]

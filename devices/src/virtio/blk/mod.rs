@@ -70,7 +70,9 @@ impl Default for Options {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlkError {
     /// The protocol counts in sectors, and there is not one block of them.
-    #[error("{name}: has {size} bytes, and the disk needs at least one block of {block_size}")]
+    #[error(
+        "{name}: has {size} bytes, and the disk needs at least one block of {block_size}; enlarge it with 'truncate -s 64M {name}'"
+    )]
     TooSmall {
         /// What messages call the disk.
         name: String,
@@ -138,6 +140,20 @@ impl Options {
         }
         Ok(())
     }
+
+    /// The sectors that the guest of a disk of `size` bytes sees: those of whole blocks. Messages call the disk `name`.
+    ///
+    /// # Errors
+    ///
+    /// Where an option is out of its range, or there is not one block.
+    pub fn capacity(&self, name: &str, size: u64) -> Result<u64, BlkError> {
+        self.check()?;
+        let block_size = self.block_size;
+        match whole_blocks(size, block_size) {
+            0 => Err(BlkError::TooSmall { name: name.to_owned(), size, block_size }),
+            sectors => Ok(sectors),
+        }
+    }
 }
 
 /// A virtio-blk device.
@@ -176,12 +192,8 @@ impl Blk {
         options: &Options,
         tracer: Tracer,
     ) -> Result<Self, BlkError> {
-        options.check()?;
         let (size, block_size) = (disk.size(), options.block_size);
-        let capacity = whole_blocks(size, block_size);
-        if capacity == 0 {
-            return Err(BlkError::TooSmall { name: disk.name().to_owned(), size, block_size });
-        }
+        let capacity = options.capacity(disk.name(), size)?;
         let ragged = size - capacity * SECTOR_SIZE;
         if ragged != 0 {
             tracing::warn!(
