@@ -187,6 +187,11 @@ impl SplitQueue {
         &self.ram
     }
 
+    /// Whether [`SplitQueue::pop`] would find a chain, or a driver's index that is wrong.
+    pub fn has_available(&self) -> bool {
+        self.next_avail != self.seen_avail || self.load(self.avail + 2) != self.next_avail
+    }
+
     /// The head of the next chain that the driver made available, as the driver wrote it; none where there is
     /// no more.
     ///

@@ -131,7 +131,6 @@ impl<'a> ControlSocket<'a> {
                 let (fd, events) = (stream.as_raw_fd(), EventSet::IN);
                 ops.add(Events::new(&stream, events)).map_err(failed)?;
                 self.clients.insert(fd, (Client::new(stream), Some(events)));
-                self.told = false;
             }
         }
         Ok(())

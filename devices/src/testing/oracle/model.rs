@@ -135,7 +135,7 @@ impl Model {
         self.answer_done(index);
         let mut budget = self.queues[index].map_or(0, |q| q.size);
         loop {
-            if budget == 0 {
+            if budget == 0 && self.has_more(index) {
                 if !self.unfinished.contains(&index) && self.machine.helper {
                     self.unfinished.push(index);
                 }
@@ -162,6 +162,12 @@ impl Model {
         for index in 0..self.queues.len() {
             self.serve(index);
         }
+    }
+
+    /// Whether the driver's index says that there are chains which were not taken.
+    fn has_more(&mut self, index: usize) -> bool {
+        let queue = self.queues[index].as_ref();
+        queue.is_some_and(|queue| self.memory.u16(queue.avail + 2) != queue.taken)
     }
 
     /// Takes one chain; false where there is none.

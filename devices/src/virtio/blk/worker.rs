@@ -152,7 +152,10 @@ impl Worker {
                 break Served::All;
             }
             if requests == 0 || bytes == 0 {
-                break Served::Some;
+                // Another thread is woken only where it finds work.
+                let more = |live: &mut Live| live.queue.has_available() || live.queue.rearm();
+                let more = self.live.as_mut().is_some_and(more);
+                break if more { Served::Some } else { Served::All };
             }
             match self.take_one() {
                 Some(taken) => {

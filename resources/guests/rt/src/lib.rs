@@ -14,6 +14,7 @@
 //! | the serial console | `console.rs` |
 //! | registers of devices, memory shared with them | `mmio.rs`, `port.rs`, `dma.rs` |
 //! | waiting with a limit | `wait.rs` |
+//! | measuring time | `tsc.rs` |
 //! | a second processor, and what the two share | `smp.rs`, `lock.rs` |
 //! | how a guest ends the machine | `exit.rs` |
 //!

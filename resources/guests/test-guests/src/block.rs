@@ -41,8 +41,13 @@ pub struct Block {
 impl Block {
     /// The first on the command line.
     pub fn first() -> Result<Block, Failure> {
-        let Some(VirtioSlot { base, size, line }) = command_line::virtio_slots().next() else {
-            fail!("no virtio_mmio.device= on the command line")
+        Block::nth(0)
+    }
+
+    /// Number `index` on the command line, from 0.
+    pub fn nth(index: usize) -> Result<Block, Failure> {
+        let Some(VirtioSlot { base, size, line }) = command_line::virtio_slots().nth(index) else {
+            fail!("no virtio_mmio.device= number {index} on the command line")
         };
         let Some(window) = Mmio::outside_ram(base, size) else { fail!("RAM at {base:#x}") };
         let block = Block { window, line };

@@ -135,7 +135,9 @@ impl Ring {
         self.given = self.given.wrapping_add(1);
     }
 
-    /// Puts as many chains into the available ring again as its next entries name from the round before.
+    /// Puts `chains` chains into the available ring whose entries stand there already, from an earlier turn of the ring
+    /// or from before [`Ring::withdraw`]: only the index moves.
+    #[inline]
     pub fn give_again(&mut self, chains: u16) {
         self.given = self.given.wrapping_add(chains);
     }

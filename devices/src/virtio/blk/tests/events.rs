@@ -34,6 +34,22 @@ fn event_idx_is_offered_only_where_somebody_goes_on_with_unfinished_work() {
 }
 
 #[test]
+fn no_other_thread_is_woken_for_a_batch_as_large_as_the_queue() {
+    for features in [EVENT_IDX, feature::BLK_FLUSH] {
+        let (mut driver, helper, _) = with_helper(features, 8);
+        for round in 1..4 {
+            for _ in 0..8 {
+                driver.offer(0);
+            }
+            driver.kick();
+            assert_eq!((answered(&mut driver), helper.take()), (8, 0));
+            let armed = if features == EVENT_IDX { 8 * round } else { 0 };
+            assert_eq!(driver.ring.avail_event(&driver.ram), armed);
+        }
+    }
+}
+
+#[test]
 fn a_doorbell_moves_a_bounded_number_of_bytes_and_the_rest_is_left_to_another_thread() {
     let (mut driver, helper, image) = with_helper(feature::BLK_FLUSH, 256);
     image.hollow_out();
@@ -128,9 +144,16 @@ fn a_doorbell_serves_a_queue_full_and_the_helper_sees_to_the_rest() {
     }
 }
 
+/// The guest makes a fifth chain available while the first four are served.
+fn one_more(driver: &VirtioDriver, image: &WatchedImage) {
+    let (ram, avail) = (driver.ram.clone(), driver.ring.avail);
+    image.before_each(move |_| ram.store_u16(avail + 2, 5).unwrap());
+}
+
 #[test]
 fn unfinished_work_is_forgotten_with_the_reset() {
     let (mut driver, helper, image) = with_helper(EVENT_IDX, 4);
+    one_more(&driver, &image);
     for _ in 0..4 {
         driver.offer(0);
     }
@@ -145,7 +168,8 @@ fn unfinished_work_is_forgotten_with_the_reset() {
 
 #[test]
 fn unfinished_work_goes_with_its_queue_and_nobody_is_sent_to_look_for_it() {
-    let (mut driver, helper, _) = with_helper(EVENT_IDX | feature::RING_RESET, 4);
+    let (mut driver, helper, image) = with_helper(EVENT_IDX | feature::RING_RESET, 4);
+    one_more(&driver, &image);
     for register in [reg::QUEUE_RESET, reg::QUEUE_READY] {
         driver.restart(EVENT_IDX | feature::RING_RESET, 4);
         driver.header(HEADER, T_FLUSH, 0);
