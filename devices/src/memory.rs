@@ -15,14 +15,17 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
 use vm_memory::{
     Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
 };
 
 /// The most buffers the kernel takes in one call (UIO_MAXIOV).
 const IOV_MAX: usize = 1024;
-/// As many buffers as most requests have at most: for these no list is allocated.
+/// As many buffers as most requests have at most: for these no list of iovecs is allocated.
 const IOV_FEW: usize = 8;
+/// As many buffers as most requests have on either side.
+const SEGMENTS_FEW: usize = 3;
 
 /// A range of guest-physical addresses that does not lie wholly in guest RAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +55,13 @@ impl GuestRam {
     pub fn anonymous(ranges: &[(u64, usize)]) -> Result<Self, vm_memory::mmap::FromRangesError> {
         let ranges: Vec<_> = ranges.iter().map(|&(addr, len)| (GuestAddress(addr), len)).collect();
         Ok(Self::new(GuestMemoryMmap::from_ranges(&ranges)?))
+    }
+
+    /// The same RAM by a handle whose count no other handle shares. Each request in flight counts a handle: threads that
+    /// serve queues side by side would pass one count from processor to processor otherwise.
+    #[must_use]
+    pub fn own_handle(&self) -> Self {
+        Self::new((*self.0).clone())
     }
 
     /// The memory itself, for whoever maps it into a machine.
@@ -164,14 +174,15 @@ struct Segment {
 #[derive(Debug, Clone)]
 pub struct Buffers {
     ram: GuestRam,
-    segments: Vec<Segment>,
+    /// Most requests have few: for these no list is allocated.
+    segments: SmallVec<[Segment; SEGMENTS_FEW]>,
     len: u64,
 }
 
 impl Buffers {
     /// No buffers yet.
-    pub const fn new(ram: GuestRam) -> Self {
-        Self { ram, segments: Vec::new(), len: 0 }
+    pub fn new(ram: GuestRam) -> Self {
+        Self { ram, segments: SmallVec::new(), len: 0 }
     }
 
     /// The one buffer of `len` bytes at `addr`.
@@ -217,7 +228,7 @@ impl Buffers {
     }
 
     /// How many ranges there are.
-    pub const fn segments(&self) -> usize {
+    pub fn segments(&self) -> usize {
         self.segments.len()
     }
 
@@ -243,7 +254,7 @@ impl Buffers {
             (whole, left) = (whole + 1, rest);
         }
         let mut tail = Self::new(self.ram.clone());
-        tail.segments = self.segments.split_off(whole);
+        tail.segments.extend(self.segments.drain(whole..));
         if let Some(first) = tail.segments.first_mut().filter(|_| left > 0) {
             self.segments.push(Segment { addr: first.addr, len: left });
             *first = Segment { addr: first.addr + left, len: first.len - left };

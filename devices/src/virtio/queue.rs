@@ -153,7 +153,7 @@ impl SplitQueue {
             ram.check(addr, len).map_err(|source| QueueError::NotInRam { area, source })?;
         }
         Ok(Self {
-            ram,
+            ram: ram.own_handle(),
             size,
             desc: layout.desc,
             avail: layout.avail,
