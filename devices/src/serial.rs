@@ -8,11 +8,13 @@
 //! - **The interrupt identification is a view of what is pending**, as on the chip: it goes on saying
 //!   "received data" until all of it was read, names one source at a time, and a byte written clears the
 //!   transmitter's own interrupt, so that a driver that never reads the register works, too.
-//! - **Output that fails** (a closed pipe, a full disk) is said once and dropped; the guest runs on.
+//! - **Output waits in the guest.** While the [`Output`] has no room, the line status register says that the
+//!   transmitter is not empty, and the transmitter's interrupt comes when there is room again. So a driver that
+//!   follows the chip loses nothing, and no thread of the host waits for a slow reader.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vm_superio::Trigger;
@@ -23,6 +25,9 @@ use crate::irq::IrqLine;
 
 /// How many ports the device answers at.
 pub const PORTS: u64 = 8;
+
+/// How many bytes a driver may write when the transmitter is empty (16550A data sheet, "FIFO mode").
+pub const FIFO_SIZE: usize = 16;
 
 /// How many bytes of input wait in the device, behind the FIFO.
 const WAITING: usize = 4096;
@@ -40,15 +45,29 @@ const ENABLE_TRANSMITTER_EMPTY: u8 = 1 << 1;
 const DIVISOR_LATCH: u8 = 1 << 7;
 const LOOPBACK: u8 = 1 << 4;
 const DATA_READY: u8 = 1 << 0;
+/// The transmitter's holding register, and with the shift register all of it.
+const TRANSMITTER_EMPTY: u8 = 1 << 5 | 1 << 6;
 
 const ID_FIFOS: u8 = 0b1100_0000;
 const ID_NONE: u8 = 0b001;
 const ID_TRANSMITTER_EMPTY: u8 = 0b010;
 const ID_RECEIVED: u8 = 0b100;
 
+/// Where the guest's output goes.
+pub trait Output: Send {
+    /// Takes a byte, and never waits for a reader. A byte that does not fit is dropped and counted by the output.
+    fn write(&mut self, byte: u8);
+
+    /// Whether at least [`FIFO_SIZE`] bytes fit. Whoever makes room after this was false calls
+    /// [`Serial::output_has_room`].
+    fn has_room(&self) -> bool;
+}
+
 /// A 16550A.
 pub struct Serial {
-    uart: Uart<Interrupt, NoEvents, Output>,
+    /// Its own transmitter is used in loopback alone.
+    uart: Uart<Interrupt, NoEvents, io::Sink>,
+    output: Box<dyn Output>,
     waiting: VecDeque<u8>,
     /// Whether `feed` left something to its caller, who wants to know when there is room.
     refused: bool,
@@ -63,12 +82,13 @@ impl Serial {
     /// `drained` is called, on the thread of a guest's access, when [`Serial::feed`] had left bytes to its
     /// caller and there is room for some again. It must not block.
     pub fn new(
-        output: Box<dyn Write + Send>,
+        output: Box<dyn Output>,
         line: Arc<dyn IrqLine>,
         drained: Box<dyn Fn() + Send>,
     ) -> Self {
         Self {
-            uart: Uart::new(Interrupt(line), Output(Some(output))),
+            uart: Uart::new(Interrupt(line), io::sink()),
+            output,
             waiting: VecDeque::new(),
             refused: false,
             drained,
@@ -113,11 +133,28 @@ impl Serial {
         }
     }
 
+    /// The output has room after it had none: the transmitter becomes empty, and interrupts where the driver wants
+    /// that.
+    pub fn output_has_room(&mut self) {
+        if !self.output.has_room() {
+            return; // The guest was faster: this comes again.
+        }
+        // Not read from the register, which the divisor may hide.
+        let enabled = self.uart.state().interrupt_enable;
+        self.transmitter_became_empty(enabled);
+    }
+
+    fn transmitter_became_empty(&mut self, enabled: u8) {
+        if enabled & ENABLE_TRANSMITTER_EMPTY != 0 {
+            self.transmitter_empty = true;
+            self.uart.interrupt_evt().0.raise();
+        }
+    }
+
     /// Moves what waits into an empty FIFO.
     fn refill(&mut self) {
         // Looped back, the chip does not listen to its line.
-        let deaf = self.uart.read(MODEM_CONTROL) & LOOPBACK != 0;
-        if deaf || self.has_data() || self.waiting.is_empty() {
+        if self.is_looped_back() || self.has_data() || self.waiting.is_empty() {
             return;
         }
         let fits = self.uart.fifo_capacity().min(self.waiting.len());
@@ -138,6 +175,10 @@ impl Serial {
         self.uart.read(LINE_CONTROL) & DIVISOR_LATCH != 0
     }
 
+    fn is_looped_back(&mut self) -> bool {
+        self.uart.read(MODEM_CONTROL) & LOOPBACK != 0
+    }
+
     fn read_register(&mut self, register: u8) -> u8 {
         match register {
             DATA if !self.divisor_latch() => {
@@ -146,6 +187,9 @@ impl Serial {
                 byte
             }
             INTERRUPT_ID => self.identify(),
+            LINE_STATUS if !self.is_looped_back() && !self.output.has_room() => {
+                self.uart.read(LINE_STATUS) & !TRANSMITTER_EMPTY
+            }
             _ => self.uart.read(register),
         }
     }
@@ -158,7 +202,10 @@ impl Serial {
         if enabled & ENABLE_RECEIVED != 0 && self.has_data() {
             return ID_FIFOS | ID_RECEIVED;
         }
-        if enabled & ENABLE_TRANSMITTER_EMPTY != 0 && std::mem::take(&mut self.transmitter_empty) {
+        if enabled & ENABLE_TRANSMITTER_EMPTY != 0
+            && self.output.has_room()
+            && std::mem::take(&mut self.transmitter_empty)
+        {
             return ID_FIFOS | ID_TRANSMITTER_EMPTY;
         }
         ID_FIFOS | ID_NONE
@@ -169,13 +216,24 @@ impl Serial {
             // Forgets a pending transmitter interrupt, so that this byte makes a new one.
             let _pending = self.uart.read(INTERRUPT_ID);
             self.transmitter_empty = false;
+            if !self.is_looped_back() {
+                return self.send(value);
+            }
         }
         if let Err(error) = self.uart.write(register, value) {
-            // `Output` never fails, and the line takes every interrupt.
+            // The line takes every interrupt, and the transmitter's output is nowhere.
             tracing::debug!("serial: {error}");
         }
         if register == MODEM_CONTROL {
             self.refill();
+        }
+    }
+
+    fn send(&mut self, byte: u8) {
+        self.output.write(byte);
+        if self.output.has_room() {
+            let enabled = self.uart.read(INTERRUPT_ENABLE);
+            self.transmitter_became_empty(enabled);
         }
     }
 }
@@ -199,27 +257,6 @@ impl Trigger for Interrupt {
 
     fn trigger(&self) -> Result<(), Infallible> {
         self.0.raise();
-        Ok(())
-    }
-}
-
-/// Where the guest's output goes, until that fails.
-struct Output(Option<Box<dyn Write + Send>>);
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(output) = &mut self.0
-            && let Err(error) = output.write_all(bytes).and_then(|()| output.flush())
-        {
-            tracing::warn!(
-                "serial: the console's output failed and is dropped from here on: {error}"
-            );
-            self.0 = None;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

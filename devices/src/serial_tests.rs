@@ -12,33 +12,32 @@ struct Bench {
     drained: Arc<AtomicUsize>,
 }
 
-/// Keeps what is written; fails where it is told to.
-#[derive(Clone, Default)]
+/// Keeps what is written, as far as it fits.
+#[derive(Clone)]
 struct Sink {
     bytes: Arc<Mutex<Vec<u8>>>,
-    broken: bool,
+    capacity: usize,
 }
 
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.broken {
-            self.bytes.lock().unwrap().push(b'x'); // one for each try
-            return Err(io::ErrorKind::BrokenPipe.into());
+impl Output for Sink {
+    fn write(&mut self, byte: u8) {
+        let mut bytes = self.bytes.lock().unwrap();
+        if bytes.len() < self.capacity {
+            bytes.push(byte);
         }
-        self.bytes.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
     }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn has_room(&self) -> bool {
+        self.bytes.lock().unwrap().len() + FIFO_SIZE <= self.capacity
     }
 }
 
 impl Bench {
     fn new() -> Self {
-        Self::with(Sink::default())
+        Self::with(usize::MAX)
     }
 
-    fn with(output: Sink) -> Self {
+    fn with(capacity: usize) -> Self {
+        let output = Sink { bytes: Arc::default(), capacity };
         let line = CountingLine::default();
         let drained = Arc::new(AtomicUsize::new(0));
         let count = drained.clone();
@@ -90,15 +89,81 @@ fn what_the_guest_writes_comes_out() {
 }
 
 #[test]
-fn output_that_fails_is_tried_once_and_dropped() {
-    let mut bench = Bench::with(Sink { broken: true, ..Sink::default() });
+fn a_polling_driver_waits_for_room_and_loses_nothing() {
+    let mut bench = Bench::with(100);
+    let (text, mut sent, mut seen) = (pattern(1000), 0, Vec::new());
+    while sent < text.len() {
+        // As the chip allows: a FIFO's worth for each look at the register.
+        if bench.read(LINE_STATUS) & TRANSMITTER_EMPTY == TRANSMITTER_EMPTY {
+            let end = text.len().min(sent + FIFO_SIZE);
+            for &byte in &text[sent..end] {
+                bench.write(DATA, byte);
+            }
+            sent = end;
+        } else {
+            assert_eq!(bench.read(LINE_STATUS) & TRANSMITTER_EMPTY, 0);
+            seen.append(&mut bench.output.bytes.lock().unwrap());
+            bench.serial.output_has_room();
+        }
+    }
+    seen.append(&mut bench.output.bytes.lock().unwrap());
+    assert_eq!(seen, text);
+}
+
+#[test]
+fn room_interrupts_a_driver_that_waits_for_it() {
+    let mut bench = Bench::with(FIFO_SIZE);
     bench.write(INTERRUPT_ENABLE, ENABLE_TRANSMITTER_EMPTY);
-    bench.line.take();
-    for _ in 0..100 {
+    assert_eq!(bench.line.take(), 1);
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_TRANSMITTER_EMPTY);
+    for _ in 0..FIFO_SIZE {
         bench.write(DATA, b'a');
     }
-    assert_eq!(*bench.output.bytes.lock().unwrap(), b"x");
-    assert_eq!(bench.line.take(), 100, "the guest goes on sending");
+    assert_eq!(bench.line.take(), 0, "there is no room");
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_NONE);
+    bench.serial.output_has_room();
+    assert_eq!(bench.line.take(), 0, "there still is none");
+
+    bench.output.bytes.lock().unwrap().clear();
+    // The divisor hides the enable register for a moment.
+    bench.write(LINE_CONTROL, DIVISOR_LATCH | 3);
+    bench.serial.output_has_room();
+    bench.write(LINE_CONTROL, 3);
+    assert_eq!(bench.line.take(), 1);
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_TRANSMITTER_EMPTY);
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_NONE);
+}
+
+#[test]
+fn a_driver_that_enables_the_interrupt_without_room_gets_it_with_room() {
+    let mut bench = Bench::with(0);
+    bench.write(INTERRUPT_ENABLE, ENABLE_TRANSMITTER_EMPTY);
+    bench.line.take();
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_NONE);
+    bench.output.capacity = FIFO_SIZE;
+    bench.serial.output = Box::new(bench.output.clone());
+    bench.serial.output_has_room();
+    assert_eq!(bench.line.take(), 1);
+    assert_eq!(bench.read(INTERRUPT_ID), ID_FIFOS | ID_TRANSMITTER_EMPTY);
+}
+
+#[test]
+fn a_driver_that_does_not_want_the_interrupt_gets_none() {
+    let mut bench = Bench::with(0);
+    bench.output.capacity = FIFO_SIZE;
+    bench.serial.output = Box::new(bench.output.clone());
+    bench.serial.output_has_room();
+    assert_eq!(bench.line.take(), 0);
+}
+
+#[test]
+fn looped_back_the_transmitter_needs_no_room() {
+    let mut bench = Bench::with(0);
+    assert_eq!(bench.read(LINE_STATUS) & TRANSMITTER_EMPTY, 0);
+    bench.write(MODEM_CONTROL, LOOPBACK);
+    assert_eq!(bench.read(LINE_STATUS) & TRANSMITTER_EMPTY, TRANSMITTER_EMPTY);
+    bench.write(DATA, b'x');
+    assert_eq!(bench.read_all(), b"x");
 }
 
 #[test]

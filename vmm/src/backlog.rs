@@ -3,7 +3,7 @@
 //! The log and the guest's console each have one. Whoever has bytes pushes them and goes on; one thread
 //! ([`Backlog::serve`]) writes them to the file and is the only one that waits for the file's reader.
 //!
-//! What does not fit is dropped and counted. After a drop, all is dropped until half of the queue was written, so
+//! What does not fit is dropped and counted. After a drop, all is dropped until a good part of the queue is free, so
 //! that the reader sees one gap and not many.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// How many bytes are written at once: what Linux writes to a pipe whole or not at all (PIPE_BUF, pipe(7)), so
 /// that it is known how many bytes a reader got.
-const CHUNK: usize = 4096;
+pub(crate) const CHUNK: usize = 4096;
 /// How long [`Backlog::flush`] waits for a reader that reads nothing, and for one that reads slowly.
 const STANDSTILL: Duration = Duration::from_secs(1);
 const IN_ALL: Duration = Duration::from_secs(3);
@@ -24,8 +24,10 @@ const TRIES: usize = 1000;
 /// The queue.
 pub(crate) struct Backlog {
     capacity: usize,
-    /// With less room than this the queue counts as full.
+    /// With less room than this the queue becomes full,
     margin: usize,
+    /// and with this much room it no longer is.
+    ease: usize,
     /// In which unit dropped bytes are counted.
     count: fn(&[u8]) -> u64,
     state: Mutex<State>,
@@ -42,7 +44,7 @@ struct State {
     written: u64,
     /// How many units were dropped and not yet taken by [`Backlog::take_dropped`].
     dropped: u64,
-    /// Set when the room falls below the margin, cleared when half of the queue is free.
+    /// Set when the room falls below `margin`, cleared when it reaches `ease`.
     full: bool,
     /// Something was dropped since `full` was set.
     dropping: bool,
@@ -57,9 +59,14 @@ struct State {
 }
 
 impl Backlog {
-    /// An empty queue of `capacity` bytes, full with less than `margin` bytes of room; `count` says how many units
-    /// some bytes are.
-    pub(crate) const fn new(capacity: usize, margin: usize, count: fn(&[u8]) -> u64) -> Self {
+    /// An empty queue of `capacity` bytes. It becomes full with less than `margin` bytes of room, or when something
+    /// does not fit, and stays so until there is room for `ease` bytes. `count` says how many units some bytes are.
+    pub(crate) const fn new(
+        capacity: usize,
+        margin: usize,
+        ease: usize,
+        count: fn(&[u8]) -> u64,
+    ) -> Self {
         let state = State {
             bytes: VecDeque::new(),
             written: 0,
@@ -72,7 +79,7 @@ impl Backlog {
             ended: false,
         };
         let (filled, moved) = (Condvar::new(), Condvar::new());
-        Self { capacity, margin, count, state: Mutex::new(state), filled, moved }
+        Self { capacity, margin, ease, count, state: Mutex::new(state), filled, moved }
     }
 
     /// Takes all of these bytes, or drops and counts all of them. Never waits for the writing thread.
@@ -111,7 +118,7 @@ impl Backlog {
         }
     }
 
-    /// Whether there is room for `margin` bytes. Once false, it is so until half of the queue was written.
+    /// Whether the queue is not full: then `margin` bytes fit.
     pub(crate) fn has_room(&self) -> bool {
         !self.lock().full
     }
@@ -130,7 +137,8 @@ impl Backlog {
     }
 
     /// The writing thread's work: gives the bytes to `write`, which may block and returns how many it wrote, until
-    /// the queue is closed and empty. `eased` is called, without a lock held, when a full queue has room again.
+    /// the queue is closed and empty, or ended. `eased` is called, without a lock held, when a full queue has room
+    /// again.
     ///
     /// # Errors
     ///
@@ -160,12 +168,15 @@ impl Backlog {
                 Err(error) => return Err(error),
             };
             state = self.lock();
+            if state.ended {
+                return Ok(());
+            }
             state.bytes.drain(..written);
             state.written = state.written.wrapping_add(written as u64);
             if state.flushing {
                 self.moved.notify_all();
             }
-            if state.full && state.bytes.len() <= self.capacity / 2 {
+            if state.full && self.capacity.saturating_sub(state.bytes.len()) >= self.ease {
                 (state.full, state.dropping) = (false, false);
                 drop(state);
                 eased();
@@ -174,7 +185,7 @@ impl Backlog {
         }
     }
 
-    /// The writing thread ends: what is still in the queue, and what comes, is discarded without being counted.
+    /// No byte is written from here on: what is still in the queue, and what comes, is discarded and not counted.
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         state.ended = true;

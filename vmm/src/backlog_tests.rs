@@ -11,7 +11,7 @@ fn bytes(bytes: &[u8]) -> u64 {
 
 /// A queue whose writing thread waits until it is allowed to write some bytes.
 fn with_slow_reader(test: impl FnOnce(&Backlog, &mpsc::Sender<usize>, &AtomicUsize)) -> Vec<u8> {
-    let backlog = Backlog::new(CAPACITY, 10, bytes);
+    let backlog = Backlog::new(CAPACITY, 10, CAPACITY / 2, bytes);
     let (allow, allowed) = mpsc::channel::<usize>();
     let count = AtomicUsize::new(0);
     let (backlog, eased) = (&backlog, &count);
@@ -58,7 +58,7 @@ fn what_fits_is_written_in_order() {
 }
 
 #[test]
-fn a_full_queue_drops_in_one_piece_until_half_is_free() {
+fn a_full_queue_drops_in_one_piece_until_there_is_room() {
     let seen = with_slow_reader(|backlog, allow, eased| {
         backlog.push(&[1; 91]);
         assert!(!backlog.has_room(), "below the margin");
@@ -92,6 +92,18 @@ fn a_flush_gives_up_on_a_reader_that_stands_still() {
 }
 
 #[test]
+fn a_writing_thread_that_comes_back_after_the_end_ends() {
+    let seen = with_slow_reader(|backlog, allow, _| {
+        backlog.push(&[1; 100]);
+        allow.send(10).unwrap();
+        assert_eq!(backlog.flush(), 90);
+        backlog.end();
+    });
+    // The thread had begun to write once more.
+    assert_eq!(seen.len(), 100);
+}
+
+#[test]
 fn a_flush_waits_for_a_reader_that_reads() {
     with_slow_reader(|backlog, allow, _| {
         backlog.push(b"abc");
@@ -110,7 +122,7 @@ fn a_flush_waits_for_a_reader_that_reads() {
 
 #[test]
 fn after_an_error_all_is_discarded_and_nobody_waits() {
-    let backlog = Backlog::new(CAPACITY, 10, bytes);
+    let backlog = Backlog::new(CAPACITY, 10, CAPACITY / 2, bytes);
     backlog.push(&[1; 100]);
     assert!(!backlog.has_room());
     assert!(backlog.serve(|_| Err(io::ErrorKind::BrokenPipe.into()), || ()).is_err());
@@ -122,7 +134,7 @@ fn after_an_error_all_is_discarded_and_nobody_waits() {
 
 #[test]
 fn a_panic_gives_up_where_its_own_thread_holds_the_lock() {
-    let backlog = Backlog::new(CAPACITY, 10, bytes);
+    let backlog = Backlog::new(CAPACITY, 10, CAPACITY / 2, bytes);
     let held = backlog.lock();
     assert!(!backlog.try_push(b"a"));
     drop(held);

@@ -52,7 +52,8 @@
 //! | How do vCPUs run and stop? | `vcpu.rs`, `kick.rs` |
 //! | What do the other threads do meanwhile; how is a machine paused, how does it end? | `runtime/`, `signals.rs` |
 //! | How is it told things while it runs? | `control/` |
-//! | How does the guest's console reach a person? | `console.rs`, `runtime/input.rs`, `terminal.rs`, `keys.rs` |
+//! | How does the guest's console reach a person? | `console.rs`, `output.rs`, `runtime/input.rs`, `terminal.rs`, `keys.rs` |
+//! | Which thread waits for the readers of output and log? | `backlog.rs` |
 //! | How is it known how long a guest takes to come up? | `milestones.rs` |
 //! | What is said when something fails? | `error.rs`, `crash.rs`, `log.rs` |
 //! | Which exit status? | `exit.rs` |
@@ -86,7 +87,7 @@ mod log;
 mod memory;
 mod milestones;
 mod msrs;
-pub mod output;
+mod output;
 mod power;
 mod register_pages;
 mod restart;

@@ -21,7 +21,7 @@ use crate::output::write_patiently;
 /// How many bytes of lines wait for the reader of standard error.
 const CAPACITY: usize = 64 << 10;
 
-static LINES: Backlog = Backlog::new(CAPACITY, 0, count_lines);
+static LINES: Backlog = Backlog::new(CAPACITY, 0, CAPACITY / 2, count_lines);
 /// Whether the thread that writes them could be started.
 static WRITER: OnceLock<bool> = OnceLock::new();
 

@@ -1,12 +1,197 @@
-//! How bytes leave the process: what blocks is done by threads that nothing else depends on.
+//! The guest's output on its way to a file: no vCPU waits for the file's reader.
+//!
+//! ```text
+//!  vCPU ──byte──▶ Serial ──▶ Queued ──▶ Backlog (256 KiB) ──thread "console"──▶ file, pipe, terminal
+//!                   ▲                                              │
+//!                   └──────────── there is room again ─────────────┘
+//! ```
 
-use std::io;
-use std::os::fd::BorrowedFd;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
 
+use cafevm_devices::serial;
 use rustix::event::epoll;
 use rustix::io::Errno;
+use rustix::stdio::stdout;
+use tracing::warn;
 
-/// Writes some of `bytes` and waits for the reader where there must be one; how many were written.
+use crate::backlog::{Backlog, CHUNK};
+use crate::error::HostError;
+use crate::milestones;
+
+/// How many bytes of the guest's output wait for the file's reader.
+const CAPACITY: usize = 256 << 10;
+
+/// Where the guest's output goes.
+pub enum Output {
+    /// To standard output.
+    Stdout,
+    /// Nowhere.
+    Null,
+    /// Into this file, which is made anew.
+    File(PathBuf),
+    /// To this writer. It should not block for long: a vCPU waits for it.
+    Writer(Box<dyn Write + Send>),
+}
+
+impl Output {
+    /// Opens it: what the serial port writes to, and what empties that. A file is made here and no earlier.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be opened.
+    pub(crate) fn open(self) -> Result<(Box<dyn serial::Output>, Option<Drain>), HostError> {
+        let direct = |writer| {
+            let direct: Box<dyn serial::Output> = Box::new(Direct(Some(milestones::watch(writer))));
+            (direct, None)
+        };
+        let file = match self {
+            Self::Null => return Ok(direct(Box::new(io::sink()))),
+            Self::Writer(writer) => return Ok(direct(writer)),
+            Self::Stdout => {
+                // Not Rust's own, which keeps bytes back until a line ends.
+                let copy =
+                    rustix::io::dup(stdout()).map_err(HostError::os("use standard output"))?;
+                File::from(copy)
+            }
+            Self::File(path) => OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                // To open a pipe would wait for somebody who reads it.
+                .custom_flags(libc::O_NONBLOCK)
+                .open(&path)
+                .map_err(|source| HostError::SerialFile { path, source })?,
+        };
+        let count = |bytes: &[u8]| bytes.len() as u64;
+        let backlog = Arc::new(Backlog::new(CAPACITY, serial::FIFO_SIZE, CHUNK, count));
+        let writer = milestones::watch(Box::new(Patient { file, open_line: false }));
+        Ok((Box::new(Queued(backlog.clone())), Some(Drain { backlog, writer })))
+    }
+}
+
+/// Output that a thread of its own writes.
+struct Queued(Arc<Backlog>);
+
+impl serial::Output for Queued {
+    fn write(&mut self, byte: u8) {
+        self.0.push(&[byte]);
+    }
+
+    fn has_room(&self) -> bool {
+        self.0.has_room()
+    }
+}
+
+/// Output that the vCPU writes, until that fails.
+struct Direct(Option<Box<dyn Write + Send>>);
+
+impl serial::Output for Direct {
+    fn write(&mut self, byte: u8) {
+        if let Some(writer) = &mut self.0
+            && let Err(error) = writer.write_all(&[byte]).and_then(|()| writer.flush())
+        {
+            say_failed(&error);
+            self.0 = None;
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        true
+    }
+}
+
+fn say_failed(error: &io::Error) {
+    warn!("serial: the console's output failed and is dropped from here on: {error}");
+}
+
+/// The queue and its file, before there is a thread.
+pub(crate) struct Drain {
+    backlog: Arc<Backlog>,
+    writer: Box<dyn Write + Send>,
+}
+
+impl Drain {
+    /// Starts the thread that writes the file. `eased` is called by it when the full queue has room again.
+    ///
+    /// # Errors
+    ///
+    /// Where the host gives no thread.
+    pub(crate) fn start(self, eased: impl FnMut() + Send + 'static) -> Result<Draining, HostError> {
+        let Self { backlog, mut writer } = self;
+        let draining = Draining(backlog.clone());
+        let run = move || {
+            if let Err(error) = backlog.serve(|bytes| writer.write(bytes), eased) {
+                say_failed(&error);
+            }
+            drop(writer);
+            backlog.end();
+        };
+        let thread = thread::Builder::new().name("console".to_owned()).spawn(run);
+        thread.map(|_detached| draining).map_err(HostError::os("start the console's thread"))
+    }
+}
+
+/// The guest's output while it is written. Dropped when the guest has ended: then it waits until all is written, as
+/// long as [`Backlog::flush`] does, and says what is missing. The thread is left behind where it cannot be ended,
+/// blocked by a reader.
+pub(crate) struct Draining(Arc<Backlog>);
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        self.0.close();
+        let left = self.0.flush();
+        self.0.end();
+        let dropped = self.0.take_dropped();
+        if dropped > 0 {
+            warn!(
+                "serial: {dropped} bytes of the guest's output were dropped while it ran: the guest wrote them although \
+                 the line status register said that there was no room"
+            );
+        }
+        if left > 0 {
+            warn!(
+                "serial: the last {left} bytes of the guest's output were dropped, because nothing read them"
+            );
+        }
+    }
+}
+
+/// A file whose reader may take any time.
+struct Patient {
+    file: File,
+    /// Whether the last line has no end yet.
+    open_line: bool,
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = write_patiently(self.file.as_fd(), bytes)?;
+        let last = bytes.get(..count).and_then(<[u8]>::last);
+        self.open_line = last.map_or(self.open_line, |&byte| byte != b'\n');
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What follows on a terminal begins on a line of its own.
+impl Drop for Patient {
+    fn drop(&mut self) {
+        if self.open_line && self.file.is_terminal() {
+            let _written = self.file.write(b"\n");
+        }
+    }
+}
+
+/// Writes some of `bytes`, and waits for the reader where there is no room; how many were written.
 ///
 /// # Errors
 ///
@@ -15,7 +200,7 @@ pub(crate) fn write_patiently(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<
     loop {
         match rustix::io::write(file, bytes) {
             Err(Errno::INTR) => {}
-            // Another process made it so that it does not block.
+            // Opened so that it does not block, or made so by another process.
             Err(Errno::AGAIN) => wait_for_room(file)?,
             done => return Ok(done?),
         }
@@ -26,10 +211,57 @@ pub(crate) fn write_patiently(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<
 fn wait_for_room(file: BorrowedFd<'_>) -> io::Result<()> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, file, epoll::EventData::new_u64(0), epoll::EventFlags::OUT)?;
-    let mut events =
-        [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
-    match epoll::wait(&epoll, events.as_mut_slice(), None) {
+    let (flags, data) = (epoll::EventFlags::empty(), epoll::EventData::new_u64(0));
+    let mut events = [epoll::Event { flags, data }];
+    match epoll::wait(&epoll, &mut events, None) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Counts the writes, each of which fails.
+    #[derive(Clone, Default)]
+    struct Broken(Arc<Mutex<usize>>);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            *self.0.lock().unwrap() += 1;
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_writer_that_fails_is_tried_once() {
+        let broken = Broken::default();
+        let (mut port, drain) = Output::Writer(Box::new(broken.clone())).open().unwrap();
+        assert!(drain.is_none());
+        for _ in 0..100 {
+            port.write(b'a');
+            assert!(port.has_room());
+        }
+        assert_eq!(*broken.0.lock().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_file_has_all_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (mut port, drain) = Output::File(path.clone()).open().unwrap();
+        let draining = drain.unwrap().start(|| ()).unwrap();
+        for byte in (0..=255).cycle().take(100_000) {
+            port.write(byte);
+        }
+        drop(draining);
+        assert!(std::fs::read(path).unwrap().into_iter().eq((0..=255).cycle().take(100_000)));
     }
 }

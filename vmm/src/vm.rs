@@ -1,6 +1,6 @@
 //! Assembly: a machine from its parts, in the order that KVM wants.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use cafevm_devices::block::Image;
@@ -23,8 +23,8 @@ use crate::error::{Error, HostError};
 use crate::host::Host;
 use crate::layout::{COM1_IRQ, KVM_TSS};
 use crate::memory;
-use crate::milestones;
 use crate::msrs;
+use crate::output::Draining;
 use crate::restart::{self, Judge};
 use crate::runtime::disks::Disks;
 use crate::runtime::end::Ending;
@@ -64,6 +64,8 @@ pub(crate) struct Running {
     pub(crate) gate: Arc<Gate>,
     pub(crate) ending: Arc<Ending>,
     pub(crate) serial: Arc<Mutex<Serial>>,
+    /// What writes the guest's output, unless the vCPUs do.
+    pub(crate) output: Option<Draining>,
     /// Woken when the serial port has room for input again.
     pub(crate) drained: Arc<WakeFd>,
     /// The interrupts' wiring ends with it.
@@ -148,9 +150,16 @@ impl Vm {
         let wake = drained.clone();
         let line = wiring::pulses(&self.vm, COM1_IRQ)?;
         // Only now, that nothing else can go wrong: a file is made here.
-        let output = milestones::watch(output.open(&self.ending)?);
+        let (output, drain) = output.open()?;
         let serial = Serial::new(output, line, Box::new(move || wake.wake()));
         let serial = Arc::new(Mutex::new(serial));
+        let port = Arc::downgrade(&serial);
+        let eased = move || {
+            if let Some(port) = port.upgrade() {
+                port.lock().unwrap_or_else(PoisonError::into_inner).output_has_room();
+            }
+        };
+        let output = drain.map(|drain| drain.start(eased)).transpose()?;
         attach::attach_serial(&mut self.buses, serial.clone())?;
         debug!("memory bus: {:x?}; ports: {:x?}", self.buses.mmio, self.buses.pio);
 
@@ -187,6 +196,7 @@ impl Vm {
             gate: machine.gate.clone(),
             ending: machine.ending.clone(),
             serial,
+            output,
             drained,
             _vm: self.vm,
         };

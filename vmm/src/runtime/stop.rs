@@ -44,6 +44,8 @@ impl Running {
         {
             io.join().map_err(|_| HostError::Bug("the I/O thread panicked".to_owned()))??;
         }
+        // What the guest printed stands before what is said of its end.
+        drop(self.output);
         if let Some(verdict) = self.ending.verdict() {
             report(&verdict, &self.expected);
         }

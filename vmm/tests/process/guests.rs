@@ -36,6 +36,39 @@ pub(crate) const READ_NOWHERE_OFTEN: &[u8] =
 pub(crate) const READ_ALL_OVER: &[u8] =
     b"\xbf\x00\x10\x00\x10\xb9\x10\x27\x00\x00\x8b\x07\x83\xc7\x04\x49\x75\xf8\xb0\x00\xe6\xf4";
 
+/// Sends 'F' 300,000 times, whatever the serial port says; exits 0.
+pub(crate) const FLOOD_300000: &[u8] =
+    b"\xb9\xe0\x93\x04\x00\x66\xba\xf8\x03\xb0F\xee\xe2\xfd\xb0\x00\xe6\xf4";
+
+/// What [`printing`] prints again and again.
+pub(crate) const BLOCK: &[u8; 16] = b"0123456789abcde\n";
+
+/// How [`printing`] knows that it may send 16 bytes: by which port of COM1, and which bit of it.
+pub(crate) const LINE_STATUS: [u8; 2] = [0xfd, 0x20];
+pub(crate) const INTERRUPT_ID: [u8; 2] = [0xfa, 0x02];
+
+/// Enables the transmitter's interrupt and prints so many times [`BLOCK`], each time only when `ready` says so. When
+/// it has to wait for the first time, it writes port 0x505, which logs a line. Exits with 1 if it ever waited.
+pub(crate) fn printing(blocks: u32, [port, bit]: [u8; 2]) -> Vec<u8> {
+    const ENABLE: &[u8] = b"\x66\xba\xf9\x03\xb0\x02\xee"; // mov dx, 0x3f9; mov al, 2; out dx, al
+    const LEN: usize = 53;
+    let text = BASE as u32 + (ENABLE.len() + LEN) as u32;
+    let code = [
+        b"\x31\xff\xbd", // xor edi, edi; mov ebp, blocks
+        &blocks.to_le_bytes()[..],
+        &[0x66, 0xba, port, 0x03],                   // next: mov dx, port
+        &[0xec, 0xa8, bit],                          // wait: in al, dx; test al, bit
+        b"\x75\x0e\x85\xff\x75\xf7",                 // jnz send; test edi, edi; jnz wait
+        b"\x47\x66\xba\x05\x05\xb0\x02\xee\xeb\xe9", // inc edi; mov dx, 0x505; mov al, 2; out dx, al; jmp next
+        b"\x66\xba\xf8\x03\xb9\x10\x00\x00\x00\xbe", // send: mov dx, 0x3f8; mov ecx, 16; mov esi, text
+        &text.to_le_bytes(),
+        b"\xf3\x6e\x4d\x75\xd6\x89\xf8\xe6\xf4", // rep outsb; dec ebp; jnz next; mov eax, edi; out 0xf4, al
+    ]
+    .concat();
+    assert_eq!(code.len(), LEN);
+    [ENABLE, &code, BLOCK].concat()
+}
+
 /// A guest entered in 32-bit mode by a PVH note.
 pub(crate) fn pvh(code: &[u8]) -> Vec<u8> {
     let mut note = Vec::new();

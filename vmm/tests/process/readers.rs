@@ -2,7 +2,7 @@
 //! miss is counted.
 
 use std::fs::{File, create_dir_all};
-use std::io::{PipeReader, Read, Write, pipe};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -10,12 +10,17 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use super::{Test, cafevm, guest, guests, pid, run, wait_within};
+use super::{Test, cafevm, finish, guest, guests, pid, run, wait_within};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_guest_that_repeats_itself_is_logged_a_few_times", a_guest_that_repeats_itself),
     ("a_log_that_nobody_reads_does_not_keep_it", a_log_that_nobody_reads_does_not_keep_it),
     ("a_log_that_is_read_late_counts_what_was_dropped", a_log_that_is_read_late),
+    ("output_into_a_full_pipe_does_not_keep_it", output_into_a_full_pipe_does_not_keep_it),
+    ("a_guest_ends_though_nobody_reads_what_it_printed", a_guest_ends_though_nobody_reads),
+    ("bytes_written_without_room_are_counted", bytes_written_without_room_are_counted),
+    ("a_guest_that_polls_the_line_status_loses_nothing", || loses_nothing(guests::LINE_STATUS)),
+    ("a_guest_that_waits_for_the_interrupt_loses_nothing", || loses_nothing(guests::INTERRUPT_ID)),
 ];
 
 /// How soon the end must come: the limits of cafevm itself are 1 s for each of output and log.
@@ -102,4 +107,62 @@ fn a_log_that_is_read_late() {
     let notice = log.lines().find(|line| line.contains("log lines were dropped")).expect(&log);
     assert!(notice.starts_with("cafevm: warning: "), "{notice}");
     assert!(log.ends_with("cafevm: ended by SIGTERM\n"), "{log}");
+}
+
+fn output_into_a_full_pipe_does_not_keep_it() {
+    let (_dir, path) = guest(&guests::pvh(guests::FLOOD));
+    ends(|args| {
+        let (reader, stdout) = full_pipe();
+        let child = cafevm().args(args).stdout(stdout).arg("--kernel").arg(&path).spawn().unwrap();
+        (child, reader)
+    });
+}
+
+/// Runs a guest that ends by itself while nothing reads its output; what the log says.
+fn unread(elf: &[u8], args: &[&str]) -> String {
+    let (_dir, path) = guest(elf);
+    let (_unread, stdout) = full_pipe();
+    let mut command = cafevm();
+    command.args(["--timeout", "60", "--kernel"]).arg(path).args(args).stdout(stdout);
+    let mut child = command.spawn().unwrap();
+    assert_eq!(wait_within(&mut child, 3 * SOON), 1);
+    finish(child).stderr
+}
+
+fn a_guest_ends_though_nobody_reads() {
+    let log = unread(&guests::pvh(guests::PRINT_PVH), &["--cmdline", "hello"]);
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains("the last 5 bytes of the guest's output were dropped"), "{log}");
+}
+
+fn bytes_written_without_room_are_counted() {
+    let log = unread(&guests::pvh(guests::FLOOD_300000), &[]);
+    assert_eq!(log.lines().count(), 2, "{log}");
+    let left = 256 << 10;
+    assert!(log.contains(&format!(" {} bytes ", 300_000 - left)), "{log}");
+    assert!(log.contains(&format!("the last {left} bytes ")), "{log}");
+}
+
+/// The reader begins when the guest says that it waits for room.
+fn loses_nothing(ready: [u8; 2]) {
+    const BLOCKS: usize = 20_000;
+    let (_dir, path) = guest(&guests::pvh(&guests::printing(BLOCKS as u32, ready)));
+    let (mut reader, stdout) = full_pipe();
+    let mut command = cafevm();
+    command.args(["--timeout", "60", "--kernel"]).arg(path).stdout(stdout);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("crash kernel"), "{line}");
+
+    let mut seen = Vec::new();
+    reader.read_to_end(&mut seen).unwrap();
+    assert_eq!(wait_within(&mut child, SOON), 3, "it waited");
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    let filled = seen.iter().take_while(|&&byte| byte == b'.').count();
+    assert!(seen[filled..] == guests::BLOCK.repeat(BLOCKS), "{} bytes", seen.len() - filled);
 }
