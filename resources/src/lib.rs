@@ -24,6 +24,8 @@ pub mod test_guests {
     pub static KEV: &[u8] = include_bytes!(env!("GUEST_KEV"));
     /// Five kinds of driver for the legacy register layout.
     pub static LEGACY: &[u8] = include_bytes!(env!("GUEST_LEGACY"));
+    /// Interrupts that come while one is in service, on a level-triggered line and on an edge-triggered one.
+    pub static LEVEL: &[u8] = include_bytes!(env!("GUEST_LEVEL"));
     /// Requests of all kinds, sizes and splits against a model of the disk.
     pub static MIXED: &[u8] = include_bytes!(env!("GUEST_MIXED"));
     /// Several disks of both kinds at once.

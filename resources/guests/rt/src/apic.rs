@@ -11,6 +11,7 @@ const ID: u64 = 0x20;
 const TASK_PRIORITY: u64 = 0x80;
 const EOI: u64 = 0xb0;
 const SPURIOUS_VECTOR: u64 = 0xf0;
+const IN_SERVICE: u64 = 0x100;
 const COMMAND_LOW: u64 = 0x300;
 const COMMAND_HIGH: u64 = 0x310;
 const LVT_TIMER: u64 = 0x320;
@@ -29,6 +30,8 @@ const SELECT: u64 = 0x00;
 const WINDOW: u64 = 0x10;
 /// The first redirection entry, two registers each.
 const REDIRECTION: u32 = 0x10;
+/// Redirection entry: level-triggered.
+const LEVEL: u32 = 1 << 15;
 
 const fn window(base: u64, len: u64) -> Mmio {
     match Mmio::new(base, len) {
@@ -55,12 +58,28 @@ pub fn end_of_interrupt() {
     LOCAL.write32(EOI, 0);
 }
 
+/// Whether this processor's APIC has the interrupt of IOAPIC `line` in service: taken, and not ended.
+pub fn in_service(line: u8) -> bool {
+    let vector = u32::from(FIRST_LINE + line);
+    // 32 vectors a register, one register every 16 bytes.
+    LOCAL.read32(IN_SERVICE + 16 * u64::from(vector / 32)) & (1 << (vector % 32)) != 0
+}
+
 /// Sends what comes on IOAPIC `line` to processor `id`: edge-triggered, active high, fixed delivery.
 pub fn route(line: u8, id: u8) {
+    redirect(line, id, 0);
+}
+
+/// The same, level-triggered: while the line is high, an interrupt comes after each end of interrupt.
+pub fn route_level(line: u8, id: u8) {
+    redirect(line, id, LEVEL);
+}
+
+fn redirect(line: u8, id: u8, mode: u32) {
     let entry = REDIRECTION + 2 * u32::from(line);
     // The high half first: writing the low half unmasks.
     io_write(entry + 1, u32::from(id) << 24);
-    io_write(entry, u32::from(FIRST_LINE + line));
+    io_write(entry, u32::from(FIRST_LINE + line) | mode);
 }
 
 fn io_write(register: u32, value: u32) {
