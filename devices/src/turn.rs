@@ -26,11 +26,13 @@ struct State<T> {
     value: Option<T>,
     /// Whether another thread came meanwhile.
     note: bool,
+    /// Threads in `take_within`. To wake none is a system call, too, so it is left out.
+    waiting: usize,
 }
 
 impl<T> Turn<T> {
     pub(crate) fn new(value: T) -> Self {
-        let state = State { value: Some(value), note: false };
+        let state = State { value: Some(value), note: false, waiting: 0 };
         Self { state: Mutex::new(state), given_back: Condvar::new() }
     }
 
@@ -64,27 +66,35 @@ impl<T> Turn<T> {
         let result = work(&mut value);
         let mut state = self.state();
         state.value = Some(value);
-        let note = state.note;
+        let (note, waiting) = (state.note, state.waiting);
         drop(state);
-        // Several threads may wait, each with a limit of its own.
-        self.given_back.notify_all();
+        if waiting > 0 {
+            // Each of them has a limit of its own.
+            self.given_back.notify_all();
+        }
         (result, note)
     }
 
     #[cfg(not(all(loom, test)))]
     fn wait_for(&self, limit: Duration) -> Option<T> {
         let is_taken = |state: &mut State<T>| state.value.is_none();
-        let waited = self.given_back.wait_timeout_while(self.state(), limit, is_taken);
-        waited.unwrap_or_else(PoisonError::into_inner).0.value.take()
+        let mut state = self.state();
+        state.waiting += 1;
+        let waited = self.given_back.wait_timeout_while(state, limit, is_taken);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.waiting -= 1;
+        state.value.take()
     }
 
     /// In a model no time passes.
     #[cfg(all(loom, test))]
     fn wait_for(&self, _limit: Duration) -> Option<T> {
         let mut state = self.state();
+        state.waiting += 1;
         while state.value.is_none() {
             state = self.given_back.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.waiting -= 1;
         state.value.take()
     }
 

@@ -1,4 +1,4 @@
-//! With `RUSTFLAGS="--cfg loom" cargo test -p cafevm-devices --lib turn --release` the models below run under every
+//! With `RUSTFLAGS="--cfg loom" cargo test -p cafevm-devices --lib turn::tests` the models below run under every
 //! order in which the threads can meet; without, once, on real threads.
 
 use std::time::Duration;

@@ -11,6 +11,7 @@ const ID: u64 = 0x20;
 const TASK_PRIORITY: u64 = 0x80;
 const EOI: u64 = 0xb0;
 const SPURIOUS_VECTOR: u64 = 0xf0;
+/// The first of eight registers, one bit a vector.
 const IN_SERVICE: u64 = 0x100;
 const COMMAND_LOW: u64 = 0x300;
 const COMMAND_HIGH: u64 = 0x310;
@@ -20,7 +21,7 @@ const TIMER_INITIAL: u64 = 0x380;
 const TIMER_CURRENT: u64 = 0x390;
 const TIMER_DIVIDE: u64 = 0x3e0;
 
-/// Local vector table: no interrupt from this source.
+/// Local vector table, and low half of a redirection entry: no interrupt from this source.
 const MASKED: u32 = 1 << 16;
 /// Spurious-vector register: the APIC is on.
 const SOFTWARE_ENABLE: u32 = 1 << 8;
@@ -30,8 +31,6 @@ const SELECT: u64 = 0x00;
 const WINDOW: u64 = 0x10;
 /// The first redirection entry, two registers each.
 const REDIRECTION: u32 = 0x10;
-/// Redirection entry: level-triggered.
-const LEVEL: u32 = 1 << 15;
 
 const fn window(base: u64, len: u64) -> Mmio {
     match Mmio::new(base, len) {
@@ -58,28 +57,51 @@ pub fn end_of_interrupt() {
     LOCAL.write32(EOI, 0);
 }
 
-/// Whether this processor's APIC has the interrupt of IOAPIC `line` in service: taken, and not ended.
-pub fn in_service(line: u8) -> bool {
-    let vector = u32::from(FIRST_LINE + line);
-    // 32 vectors a register, one register every 16 bytes.
-    LOCAL.read32(IN_SERVICE + 16 * u64::from(vector / 32)) & (1 << (vector % 32)) != 0
+/// What the IOAPIC takes for an interrupt on a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// That the line rises.
+    Edge,
+    /// That the line is high and no interrupt of it is in service.
+    Level,
 }
 
-/// Sends what comes on IOAPIC `line` to processor `id`: edge-triggered, active high, fixed delivery.
-pub fn route(line: u8, id: u8) {
-    redirect(line, id, 0);
-}
+/// Redirection entry, low half: level-triggered; edge-triggered otherwise.
+const LEVEL: u32 = 1 << 15;
 
-/// The same, level-triggered: while the line is high, an interrupt comes after each end of interrupt.
-pub fn route_level(line: u8, id: u8) {
-    redirect(line, id, LEVEL);
-}
-
-fn redirect(line: u8, id: u8, mode: u32) {
-    let entry = REDIRECTION + 2 * u32::from(line);
+/// Sends what comes on IOAPIC `line` to processor `id`: active high, fixed delivery.
+pub fn route(line: u8, id: u8, trigger: Trigger) {
+    let entry = redirection(line);
+    let level = if trigger == Trigger::Level { LEVEL } else { 0 };
     // The high half first: writing the low half unmasks.
     io_write(entry + 1, u32::from(id) << 24);
-    io_write(entry, u32::from(FIRST_LINE + line) | mode);
+    io_write(entry, level | u32::from(FIRST_LINE + line));
+}
+
+/// Keeps what comes on `line` from the processor, or lets it in again; the rest of the entry stays.
+pub fn mask(line: u8, masked: bool) {
+    let entry = redirection(line);
+    let rest = io_read(entry) & !MASKED;
+    io_write(entry, rest | if masked { MASKED } else { 0 });
+}
+
+/// Whether this processor's APIC has the interrupt of `line` in service: taken, and without an EOI. It takes no other
+/// one of the line until then.
+pub fn in_service(line: u8) -> bool {
+    const REGISTER_SIZE: u64 = 0x10;
+    let vector = FIRST_LINE + line;
+    let register = IN_SERVICE + REGISTER_SIZE * u64::from(vector / 32);
+    LOCAL.read32(register) & 1 << (vector % 32) != 0
+}
+
+/// The low half of the redirection entry of `line`.
+fn redirection(line: u8) -> u32 {
+    REDIRECTION + 2 * u32::from(line)
+}
+
+fn io_read(register: u32) -> u32 {
+    IO.write32(SELECT, register);
+    IO.read32(WINDOW)
 }
 
 fn io_write(register: u32, value: u32) {

@@ -4,6 +4,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use crate::apic::Trigger;
 use crate::{apic, port};
 
 /// Interrupt lines (GSIs) of the IOAPIC: 0 to 23.
@@ -35,12 +36,21 @@ pub fn init() {
 ///
 /// Where `line` is not below [`LINES`].
 pub fn handle(line: u8, handler: Handler, argument: u64) {
+    handle_triggered(line, Trigger::Edge, handler, argument);
+}
+
+/// The same with the line edge- or level-triggered, active high.
+///
+/// # Panics
+///
+/// As for [`handle`].
+pub fn handle_triggered(line: u8, trigger: Trigger, handler: Handler, argument: u64) {
     assert!(line < LINES, "the IOAPIC has no line {line}");
     let (function, value) = &HANDLERS[usize::from(line)];
     value.store(argument as usize, Ordering::Relaxed);
     // Last, so that whoever sees the function sees the argument.
     function.store(handler as usize, Ordering::Release);
-    apic::route(line, apic::local_id());
+    apic::route(line, apic::local_id(), trigger);
 }
 
 /// How often `line` was raised since the start.
