@@ -8,7 +8,7 @@ const SIZE: u16 = 8;
 fn queue() -> SplitQueue {
     let ram = GuestRam::anonymous(&[(0, 0x1_0000)]).unwrap();
     let layout = QueueLayout { size: SIZE.into(), desc: DESC, avail: 0x2000, used: 0x3000 };
-    SplitQueue::new(ram, layout, 256, RingRules::default()).unwrap()
+    SplitQueue::new(&ram, layout, 256, RingRules::default()).unwrap()
 }
 
 fn put(queue: &SplitQueue, at: u64, addr: u64, len: u32, flags: u16, next: u16) {

@@ -9,8 +9,8 @@
 //!  interrupt ◀── interrupt::Notifier ◀────────────┘
 //! ```
 //!
-//! The transport owns the set-up, the device owns the live queues; no queue is shared. A reset takes the
-//! queues away from the device, and the transport begins anew.
+//! The transport owns the set-up, the device owns the live queues, and each of these has a lock of its own. A reset takes
+//! the queues away from the device, and the transport begins anew.
 
 pub mod blk;
 pub mod chain;

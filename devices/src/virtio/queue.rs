@@ -129,7 +129,7 @@ impl SplitQueue {
     ///
     /// Where its size is not a power of two up to `max`, or a part is unaligned or not in RAM.
     pub fn new(
-        ram: GuestRam,
+        ram: &GuestRam,
         layout: QueueLayout,
         max: u16,
         rules: RingRules,

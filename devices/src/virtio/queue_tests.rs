@@ -9,13 +9,13 @@ fn ram() -> GuestRam {
 fn queue(event_idx: bool) -> (SplitQueue, GuestRam) {
     let ram = ram();
     let rules = RingRules { event_idx, ..RingRules::default() };
-    (SplitQueue::new(ram.clone(), LAYOUT, 256, rules).unwrap(), ram)
+    (SplitQueue::new(&ram, LAYOUT, 256, rules).unwrap(), ram)
 }
 
 #[test]
 fn a_size_is_a_power_of_two_and_compared_before_it_is_narrowed() {
     let make = |size| {
-        SplitQueue::new(ram(), QueueLayout { size, ..LAYOUT }, 256, RingRules::default()).map(drop)
+        SplitQueue::new(&ram(), QueueLayout { size, ..LAYOUT }, 256, RingRules::default()).map(drop)
     };
     for size in [1, 2, 4, 128, 256] {
         assert_eq!(make(size), Ok(()), "{size}");
@@ -32,7 +32,7 @@ fn each_part_is_aligned() {
         (QueueLayout { avail: 0x2001, ..LAYOUT }, "available ring", 0x2001, 2),
         (QueueLayout { used: 0x3002, ..LAYOUT }, "used ring", 0x3002, 4),
     ] {
-        let made = SplitQueue::new(ram(), layout, 256, RingRules::default()).map(drop);
+        let made = SplitQueue::new(&ram(), layout, 256, RingRules::default()).map(drop);
         assert_eq!(made, Err(QueueError::Unaligned { area, addr, align }));
     }
 }
@@ -46,7 +46,7 @@ fn each_part_lies_in_ram_to_its_last_byte() {
         QueueLayout { avail, ..LAYOUT },
         QueueLayout { used, ..LAYOUT },
     ] {
-        assert!(SplitQueue::new(ram(), layout, 256, RingRules::default()).is_ok(), "{layout:x?}");
+        assert!(SplitQueue::new(&ram(), layout, 256, RingRules::default()).is_ok(), "{layout:x?}");
     }
     for layout in [
         QueueLayout { desc: desc + 16, ..LAYOUT },
@@ -58,7 +58,7 @@ fn each_part_lies_in_ram_to_its_last_byte() {
         QueueLayout { desc: 0xcafe_0000, ..LAYOUT },
     ] {
         let error =
-            SplitQueue::new(ram(), layout, 256, RingRules::default()).map(drop).unwrap_err();
+            SplitQueue::new(&ram(), layout, 256, RingRules::default()).map(drop).unwrap_err();
         assert!(matches!(error, QueueError::NotInRam { .. }), "{layout:x?}: {error}");
     }
 }

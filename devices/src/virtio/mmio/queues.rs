@@ -210,7 +210,7 @@ impl Mmio {
             notify_on_empty: has(feature::NOTIFY_ON_EMPTY),
             long_chains: !self.is_strict(),
         };
-        SplitQueue::new(self.ram.clone(), setup.layout, setup.max, rules)
+        SplitQueue::new(&self.ram, setup.layout, setup.max, rules)
     }
 
     /// Gives the selected queue to a device that is live already.
