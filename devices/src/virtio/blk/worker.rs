@@ -7,15 +7,16 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::QUIET_WITHIN;
 use super::flight::{Flight, Flights};
 use super::request::{Ask, Range, Request};
-use crate::block::{self, BlockError, Completion, Disk, Lane, Operation, SECTOR_SIZE};
-use crate::complaints::{Complaints, Rule};
-use crate::trace::{Event, Tracer};
+use super::shared::{Shared, hold};
+use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE};
+use crate::complaints::Rule;
+use crate::trace::Event;
 use crate::virtio::chain::{Chain, ChainError};
 use crate::virtio::device::{Served, Stuck};
 use crate::virtio::interrupt::Notifier;
@@ -25,37 +26,6 @@ use crate::virtio::spec::{blk, feature};
 
 /// The most bytes that one call may move before it leaves the rest to the next one. A single request may be longer.
 const BYTES_PER_CALL: u64 = 16 << 20;
-
-/// Why a device takes no new requests off its queues: bits of [`Shared::hold`].
-pub(super) mod hold {
-    /// The machine's owner pauses it.
-    pub(crate) const PAUSED: u8 = 1;
-    /// A request waits for room on the host.
-    pub(crate) const FULL: u8 = 2;
-    /// The disk is being resized.
-    pub(crate) const RESIZING: u8 = 4;
-}
-
-/// What all workers of a device share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) complaints: Complaints,
-    pub(super) tracer: Tracer,
-    pub(super) disk: Disk,
-    pub(super) id: [u8; blk::ID_SIZE],
-    /// In sectors of 512 bytes: only grows.
-    pub(super) capacity: AtomicU64,
-    /// Whether there is a write-back cache, as the configuration space says.
-    pub(super) writeback: AtomicBool,
-    /// Why no new requests are taken; 0 where they are.
-    pub(super) hold: AtomicU8,
-}
-
-impl Shared {
-    pub(super) fn is_held(&self) -> bool {
-        self.hold.load(Ordering::Acquire) != 0
-    }
-}
 
 /// A queue from DRIVER_OK to its reset.
 #[derive(Debug)]

@@ -13,6 +13,7 @@
 //! | What do registers read? | `reads.rs` |
 //! | Where does it stand? | `page.rs` |
 //! | What does a slot with no device answer? | `empty_slot.rs` |
+//! | How can a transport be? | `options.rs` |
 //!
 //! A lenient device logs a driver's mistake with the rule that it breaks, and goes on as far as it can; what it cannot
 //! make sense of has no effect. A [`Policy::Strict`] device refuses: features, and after any mistake all requests until
@@ -26,6 +27,7 @@ mod breach;
 mod empty_slot;
 mod features;
 mod meaning;
+mod options;
 mod page;
 mod queues;
 mod reads;
@@ -41,79 +43,23 @@ use vmm_sys_util::eventfd::EventFd;
 use super::device::{Stuck, VirtioDevice};
 use super::interrupt::Notifier;
 use super::rules;
-use super::spec::mmio::{CONFIG, INTERRUPT_CONFIG, INTERRUPT_USED, LEGACY_VERSION, VERSION};
+use super::spec::mmio::{CONFIG, INTERRUPT_CONFIG, INTERRUPT_USED};
 use super::spec::status::{DRIVER_OK, FEATURES_OK};
 use crate::block::GrowError;
 use crate::bus::BusDevice;
 use crate::complaints::Complaints;
-use crate::irq::{IrqLine, Wake};
+use crate::irq::IrqLine;
 use crate::memory::GuestRam;
-use crate::trace::{self, Event, Tracer};
+use crate::trace::{self, Event};
 use breach::Stopped;
 pub use empty_slot::EmptySlot;
+pub use options::{Options, Policy, Version};
 pub use page::{PAGE_SIZE, RegisterPage, Window};
 use registers::{Direction, Register, Target};
 use setup::Session;
 
 /// The bytes of guest-physical address space that one device answers in.
 pub const SLOT_SIZE: u64 = 0x200;
-
-/// Which layout the registers have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Version {
-    /// Version 2, since virtio 1.0.
-    #[default]
-    Modern,
-    /// Version 1, from before (4.2.4).
-    Legacy,
-}
-
-impl Version {
-    /// What the Version register reads.
-    const fn value(self) -> u32 {
-        match self {
-            Self::Modern => VERSION,
-            Self::Legacy => LEGACY_VERSION,
-        }
-    }
-
-    /// The features that drivers of this version can see.
-    const fn visible(self) -> u64 {
-        match self {
-            Self::Modern => u64::MAX,
-            // Legacy drivers see 32 bits.
-            Self::Legacy => u32::MAX as u64,
-        }
-    }
-}
-
-/// What becomes of a driver that breaks a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// It is told, and helped as far as possible.
-    #[default]
-    Lenient,
-    /// It is told, and must reset the device.
-    Strict,
-}
-
-/// How a device's transport is to be.
-#[derive(Default)]
-pub struct Options {
-    /// The layout of the registers.
-    pub version: Version,
-    /// What becomes of a driver that breaks a rule.
-    pub policy: Policy,
-    /// Wakes the thread that calls [`Mmio::service_unfinished`] when a doorbell left work undone. Without, the device
-    /// does not offer EVENT_IDX, with which a driver may leave out the doorbell for that work.
-    pub leftover: Option<Arc<dyn Wake>>,
-    /// Signalled when a driver has set DRIVER_OK ([`Mmio::was_used`]).
-    pub taken_over: Option<Arc<dyn Wake>>,
-    /// Where the registers are to be read.
-    pub window: Window,
-    /// Who watches.
-    pub tracer: Tracer,
-}
 
 /// A virtio device behind the registers of virtio-mmio.
 ///

@@ -7,8 +7,10 @@ mod reads;
 mod strict;
 
 use super::*;
+use crate::irq::Wake;
 use crate::testing::VirtioDriver;
 use crate::testing::virtio_driver::{AVAIL, DESC, USED, reg};
+use crate::trace::Tracer;
 use crate::virtio::device::{Activation, Served, Stuck};
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;

@@ -1,0 +1,39 @@
+//! What all workers of a device share, without a lock.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use crate::block::Disk;
+use crate::complaints::Complaints;
+use crate::trace::Tracer;
+use crate::virtio::spec::blk;
+
+/// Why a device takes no new requests off its queues: bits of [`Shared::hold`].
+pub(super) mod hold {
+    /// The machine's owner pauses it.
+    pub(crate) const PAUSED: u8 = 1;
+    /// A request waits for room on the host.
+    pub(crate) const FULL: u8 = 2;
+    /// The disk is being resized.
+    pub(crate) const RESIZING: u8 = 4;
+}
+
+/// What all workers of a device share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) complaints: Complaints,
+    pub(super) tracer: Tracer,
+    pub(super) disk: Disk,
+    pub(super) id: [u8; blk::ID_SIZE],
+    /// In sectors of 512 bytes: only grows.
+    pub(super) capacity: AtomicU64,
+    /// Whether there is a write-back cache, as the configuration space says.
+    pub(super) writeback: AtomicBool,
+    /// Why no new requests are taken; 0 where they are.
+    pub(super) hold: AtomicU8,
+}
+
+impl Shared {
+    pub(super) fn is_held(&self) -> bool {
+        self.hold.load(Ordering::Acquire) != 0
+    }
+}
