@@ -1,6 +1,6 @@
 //! A bounded queue of bytes between threads that must not wait and a file that may block.
 //!
-//! The log and the guest's console each have one. Whoever has bytes pushes them and goes on; one thread
+//! The log and the guest's console each have one. Any thread pushes its bytes and goes on; one thread
 //! ([`Backlog::serve`]) writes them to the file and is the only one that waits for the file's reader.
 //!
 //! What does not fit is dropped and counted. After a drop, all is dropped until a good part of the queue is free, so

@@ -1,6 +1,6 @@
 //! The flag by which another thread makes a vCPU leave its guest, also where it has not entered it yet.
 //!
-//! A signal alone can come just before KVM_RUN, and is lost then. So whoever kicks first sets `immediate_exit` in the
+//! A signal alone can come just before KVM_RUN, and is lost then. So a kick first sets `immediate_exit` in the
 //! `kvm_run` that the vCPU shares with KVM, then sends the signal: KVM_RUN returns EINTR, now or at its next call. Only
 //! the vCPU's thread clears the flag, after such a return and before it looks what is asked of it.
 #![expect(unsafe_code, reason = "the flag lies in a mapping that KVM shares with this process")]

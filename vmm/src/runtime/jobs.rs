@@ -51,7 +51,7 @@ pub(crate) enum Done {
     Released(Result<(), Full>),
 }
 
-/// Told by whoever answers requests late while [`Job::Quiesce`] has not succeeded.
+/// Signalled when requests were answered late while [`Job::Quiesce`] has not succeeded.
 #[derive(Debug)]
 pub(crate) struct Unsettled {
     wanted: AtomicBool,
