@@ -53,10 +53,10 @@ pub struct Options {
     pub version: Version,
     /// What becomes of a driver that breaks a rule.
     pub policy: Policy,
-    /// Wakes the thread that calls [`Mmio::service_unfinished`] when a doorbell left work undone. Without, the device
-    /// does not offer EVENT_IDX, with which a driver may leave out the doorbell for that work.
+    /// Wakes the thread that calls [`service_unfinished`](super::Mmio::service_unfinished) when a doorbell left work
+    /// undone. Without, the device does not offer EVENT_IDX, with which a driver may leave out the doorbell for that work.
     pub leftover: Option<Arc<dyn Wake>>,
-    /// Signalled when a driver has set DRIVER_OK ([`Mmio::was_used`]).
+    /// Signalled when a driver has set DRIVER_OK ([`was_used`](super::Mmio::was_used)).
     pub taken_over: Option<Arc<dyn Wake>>,
     /// Where the registers are to be read.
     pub window: Window,
