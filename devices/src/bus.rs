@@ -19,6 +19,15 @@ pub trait BusDevice: Send + Sync {
     fn write(&self, offset: u64, data: &[u8]);
 }
 
+/// The first `N` bytes of an access, and zeros behind them where it has fewer: what `from_le_bytes` takes.
+pub fn first_bytes<const N: usize>(data: &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (to, from) in bytes.iter_mut().zip(data) {
+        *to = *from;
+    }
+    bytes
+}
+
 /// A device on the bus, shared between the vCPUs.
 pub type SharedDevice = Arc<dyn BusDevice>;
 

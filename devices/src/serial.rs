@@ -58,8 +58,8 @@ pub trait Output: Send {
     /// Takes a byte, and never waits for a reader. A byte that does not fit is dropped and counted by the output.
     fn write(&mut self, byte: u8);
 
-    /// Whether at least [`FIFO_SIZE`] bytes fit. Whoever makes room after this was false calls
-    /// [`Serial::output_has_room`].
+    /// Whether at least [`FIFO_SIZE`] bytes fit. After it was false, [`Serial::output_has_room`] is called when there
+    /// is room again.
     fn has_room(&self) -> bool;
 }
 

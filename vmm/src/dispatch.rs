@@ -77,7 +77,7 @@ pub fn dispatch(exit: VcpuExit<'_>, buses: &Buses) -> Outcome {
     }
 }
 
-/// The machine runs on, whoever owns what was accessed.
+/// The machine runs on, also where no device owns what was accessed.
 fn proceed(claimed: bool, access: impl FnOnce() -> Access) -> Outcome {
     if claimed { Outcome::Continue } else { Outcome::Unclaimed(access()) }
 }

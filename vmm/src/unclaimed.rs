@@ -9,7 +9,7 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use cafevm_devices::bus::Bus;
+use cafevm_devices::bus::{Bus, first_bytes};
 use tracing::warn;
 
 use crate::layout;
@@ -88,7 +88,7 @@ impl Access {
 
     /// A write of these bytes, 8 at most.
     pub fn write(space: Space, addr: u64, data: &[u8]) -> Self {
-        let value = data.iter().take(8).rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+        let value = u64::from_le_bytes(first_bytes(data));
         Self { space, addr, width: data.len(), written: Some(value) }
     }
 

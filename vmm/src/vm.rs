@@ -56,11 +56,11 @@ pub(crate) struct Vm {
 pub(crate) struct Running {
     /// The vCPUs, each with its name in the roll.
     pub(crate) threads: Vec<(String, VcpuThread)>,
-    pub(crate) io: Option<JoinHandle<Result<(), HostError>>>,
+    pub(crate) io: JoinHandle<Result<(), HostError>>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) disks: Disks,
-    /// Those that a Linux guest should use.
-    pub(crate) expected: Disks,
+    /// Whether the guest is known to be Linux.
+    pub(crate) linux: bool,
     pub(crate) gate: Arc<Gate>,
     pub(crate) ending: Arc<Ending>,
     pub(crate) serial: Arc<Mutex<Serial>>,
@@ -164,7 +164,6 @@ impl Vm {
         debug!("memory bus: {:x?}; ports: {:x?}", self.buses.mmio, self.buses.pio);
 
         let Attached { disks, pages } = self.attached;
-        let expected = if self.linux { disks.clone() } else { Disks::default() };
         let machine = vcpu::Machine {
             buses: Arc::new(self.buses),
             ending: self.ending,
@@ -189,10 +188,10 @@ impl Vm {
         };
         let mut running = Running {
             threads: Vec::new(),
-            io: Some(io.spawn()?),
+            io: io.spawn()?,
             roll: machine.roll.clone(),
             disks,
-            expected,
+            linux: self.linux,
             gate: machine.gate.clone(),
             ending: machine.ending.clone(),
             serial,

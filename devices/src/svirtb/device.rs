@@ -10,7 +10,7 @@ use super::ring::EntrySize;
 use super::server::Server;
 use super::words::{Breach, Effect, meaning_of_value};
 use crate::block::Disk;
-use crate::bus::BusDevice;
+use crate::bus::{BusDevice, first_bytes};
 use crate::complaints::Complaints;
 use crate::memory::GuestRam;
 use crate::trace::{Direction, Event, Tracer};
@@ -150,7 +150,7 @@ impl BusDevice for Device {
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
-        let value = low_bits(data);
+        let value = u32::from_le_bytes(first_bytes(data));
         let register = match Register::decode(offset, data.len()) {
             Ok(register) => register,
             Err(error) => {
@@ -178,9 +178,4 @@ impl BusDevice for Device {
             Err(breach) => self.complain(&breach),
         }
     }
-}
-
-/// The value of a little-endian access: its lower 32 bits, where it is wider.
-fn low_bits(data: &[u8]) -> u32 {
-    data.iter().take(4).rev().fold(0, |value, byte| (value << 8) | u32::from(*byte))
 }

@@ -1,14 +1,12 @@
 //! What a kind of device (block, some day others) is to its transport.
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
 
 use super::interrupt::Notifier;
 use super::queue::SplitQueue;
-use crate::block::GrowError;
+use crate::block::{GrowError, Stuck};
 use crate::complaints::Complaints;
 
 /// What a device gets when it goes live.
@@ -33,26 +31,6 @@ pub enum Served {
     NotLive,
 }
 
-/// A queue did not become quiet within the limit: a request of it is still with the host.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{disk}: the host has not finished {requests} within {}", Seconds(*.limit))]
-pub struct Stuck {
-    /// What messages call the disk.
-    pub disk: String,
-    /// "3 requests of queue 0".
-    pub requests: String,
-    /// How long the device waited.
-    pub limit: Duration,
-}
-
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} s", self.0.as_secs_f64())
-    }
-}
-
 /// A kind of virtio device, without its transport.
 ///
 /// All calls take `&self`, as several vCPUs and the host's I/O thread use a device at the same time. Only
@@ -74,7 +52,8 @@ pub trait VirtioDevice: Send + Sync {
     /// The driver's features are settled (FEATURES_OK, which the legacy interface does not have), and the configuration
     /// space is as they want it.
     fn features_settled(&self, _features: u64) {}
-    /// Goes live: with DRIVER_OK, or with the first queue, where a legacy driver sets that up later. Never called twice without [`VirtioDevice::reset`] in between.
+    /// Goes live: with DRIVER_OK, or with the first queue, where a legacy driver sets that up later. Never called twice
+    /// without [`VirtioDevice::reset`] in between.
     fn activate(&self, activation: Activation);
     /// Serves a queue: answers what the host has finished, then takes what is available, but never more than the queue
     /// has entries, nor more bytes than a limit of the device's, so that a guest that keeps adding cannot keep the

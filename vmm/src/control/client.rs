@@ -35,15 +35,6 @@ pub(super) struct Client {
     deaf: bool,
 }
 
-/// What a client waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// For these events.
-    Events(EventSet),
-    /// For nothing: the connection is to be closed.
-    Gone,
-}
-
 impl Client {
     /// A connection whose descriptor does not block.
     pub(super) fn new(stream: UnixStream) -> Self {
@@ -84,17 +75,12 @@ impl Client {
         }
     }
 
-    /// Takes what the client says and answers it, as far as that goes without waiting.
-    pub(super) fn serve(&mut self, operator: &mut Operator<'_>) -> Next {
-        self.advance(operator).map_or(Next::Gone, Next::Events)
-    }
-
-    /// What to wait for.
+    /// Takes what the client says and answers it, as far as that goes without waiting; the events to wait for next.
     ///
     /// # Errors
     ///
     /// Where the connection is over.
-    fn advance(&mut self, operator: &mut Operator<'_>) -> io::Result<EventSet> {
+    pub(super) fn serve(&mut self, operator: &mut Operator<'_>) -> io::Result<EventSet> {
         for _ in 0..TURN {
             self.send()?;
             if !self.output.is_empty() {

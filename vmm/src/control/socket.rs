@@ -17,7 +17,7 @@ use rustix::net::{
 use tracing::warn;
 
 use super::Operator;
-use super::client::{Client, Next};
+use super::client::Client;
 use crate::error::HostError;
 use crate::runtime::event_loop::{Concern, failed, unwatch, watch};
 use crate::runtime::jobs::Ticket;
@@ -141,15 +141,15 @@ impl<'a> ControlSocket<'a> {
         let Some((client, waits_for)) = self.clients.get_mut(&fd) else { return Ok(()) };
         loop {
             match (client.serve(&mut self.operator), &mut *waits_for) {
-                (Next::Gone, _) => return self.drop_client(fd, ops),
-                (Next::Events(events), Some(now)) if events == *now => return Ok(()),
-                (Next::Events(events), Some(now)) => {
+                (Err(_over), _) => return self.drop_client(fd, ops),
+                (Ok(events), Some(now)) if events == *now => return Ok(()),
+                (Ok(events), Some(now)) => {
                     *now = events;
                     return ops.modify(Events::new(&client.stream, events)).map_err(failed);
                 }
                 // Its end is closed, so all that it sent is there.
-                (Next::Events(_), None) if client.deadline().is_some() => return Ok(()),
-                (Next::Events(_), None) => {}
+                (Ok(_), None) if client.deadline().is_some() => return Ok(()),
+                (Ok(_), None) => {}
             }
         }
     }

@@ -34,7 +34,7 @@ impl Disks {
         }
     }
 
-    /// What the host has not finished: a text, none where there is nothing. Takes no lock that I/O holds.
+    /// What the host has not finished; none where that is nothing. Takes no lock that I/O holds.
     pub(crate) fn unfinished(&self) -> Option<Unfinished> {
         let busy = self.all.iter().map(|disk| (disk.name().to_owned(), disk.in_flight()));
         let busy: Vec<_> = busy.filter(|(_, requests)| *requests > 0).collect();

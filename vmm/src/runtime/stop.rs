@@ -39,15 +39,15 @@ impl Running {
                 exits = exits.plus(thread.join()?);
             }
         }
-        if let Some(io) = self.io
-            && !left.iter().any(|name| name == io_thread::NAME)
-        {
-            io.join().map_err(|_| HostError::Bug("the I/O thread panicked".to_owned()))??;
+        if !left.iter().any(|name| name == io_thread::NAME) {
+            self.io.join().map_err(|_| HostError::Bug("the I/O thread panicked".to_owned()))??;
         }
         // What the guest printed stands before what is said of its end.
         drop(self.output);
-        if let Some(verdict) = self.ending.verdict() {
-            report(&verdict, &self.expected);
+        if self.linux
+            && let Some(verdict) = self.ending.verdict()
+        {
+            report(&verdict, &self.disks);
         }
         Ok(exits)
     }
@@ -65,11 +65,11 @@ fn what_is_waited_for(threads: &[String], unfinished: Option<&Unfinished>) -> St
 }
 
 /// Says which disks a Linux guest has never used, where it ended by itself.
-fn report(verdict: &Verdict, expected: &Disks) {
+fn report(verdict: &Verdict, disks: &Disks) {
     if !matches!(verdict, Verdict::PowerOff | Verdict::Reset | Verdict::Crash(_)) {
         return;
     }
-    for disk in expected.virtio.iter().filter(|disk| !disk.device.was_used()) {
+    for disk in disks.virtio.iter().filter(|disk| !disk.device.was_used()) {
         warn!(
             "the guest never used {}: no driver took it over; its kernel needs VIRTIO_MMIO and VIRTIO_BLK, built in or \
              as modules in the initrd",

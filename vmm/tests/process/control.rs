@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
+use tempfile::TempDir;
+
 use super::{Test, cafevm, wait_within};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -21,7 +23,7 @@ pub(crate) const ROOT_TESTS: &[Test] =
 
 /// Whether a file system can be mounted here.
 pub(crate) fn can_mount() -> bool {
-    tempfile::tempdir().is_ok_and(|dir| Mounted::new(dir.path(), "64K").is_some())
+    Mounted::new("64K").is_some()
 }
 
 /// A machine with the built-in shell, one disk and a control socket.
@@ -77,6 +79,12 @@ impl Machine {
 
     pub(crate) fn is_paused(&mut self) -> bool {
         self.tell(r#"{"status":{}}"#).contains(r#""paused":true"#)
+    }
+
+    pub(crate) fn wait_for_pause(&mut self) {
+        while !self.is_paused() {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Lets the guest exit, which it does with its usual status; what cafevm said.
@@ -153,53 +161,72 @@ fn a_socket_goes_with_its_machine() {
 }
 
 fn a_full_host_pauses_the_machine() {
-    let dir = tempfile::tempdir().unwrap();
-    let mounted = Mounted::new(dir.path(), "256K").expect("asked before");
-    let path = image(dir.path(), 1 << 20);
-    let filler = dir.path().join("filler");
-    let mut file = fs::File::create(&filler).unwrap();
-    let full = std::iter::repeat_with(|| file.write_all(&[1; 4096])).find_map(Result::err).unwrap();
-    assert_eq!(full.kind(), ErrorKind::StorageFull);
-
-    let socket_dir = tempfile::tempdir().unwrap();
-    let disk = format!("{},werror=stop", path.display());
-    let mut machine = Machine::start(socket_dir.path(), &disk);
-    machine.read_to("cafevm> ");
-    machine.type_line("write 9 there was room");
-    while !machine.is_paused() {
-        thread::sleep(Duration::from_millis(5));
-    }
+    let (host, mut machine) = FullHost::with_a_write_that_waits("");
     // Still no room: it tries, and is paused again.
     machine.tell(r#"{"resume":{}}"#);
-    while !machine.is_paused() {
-        thread::sleep(Duration::from_millis(5));
-    }
-    fs::remove_file(&filler).unwrap();
-    drop(file);
+    machine.wait_for_pause();
+    host.make_room();
     machine.tell(r#"{"resume":{}}"#);
     machine.read_to("wrote sector 9");
     let said = machine.end();
     assert!(said.contains("d.img: No space left on device"), "{said}");
     assert!(said.contains("the machine is paused (werror=stop)"), "{said}");
-    let bytes = fs::read(path).unwrap();
+    let bytes = fs::read(&host.image).unwrap();
     assert!(bytes[9 * 512..].starts_with(b"there was room\0"));
-    drop(mounted);
+}
+
+/// A file system without room, with a disk's image on it.
+pub(crate) struct FullHost {
+    pub(crate) image: PathBuf,
+    /// What takes the room.
+    filler: PathBuf,
+    _mounted: Mounted,
+    /// Where the machine has its control socket.
+    _socket_dir: TempDir,
+}
+
+impl FullHost {
+    /// With a machine that has the image as its disk, with these further options, and that is paused because sector 9
+    /// cannot be written.
+    pub(crate) fn with_a_write_that_waits(options: &str) -> (Self, Machine) {
+        let mounted = Mounted::new("256K").expect("asked before");
+        let dir = mounted.0.path();
+        let (image, filler) = (image(dir, 1 << 20), dir.join("filler"));
+        let mut file = fs::File::create(&filler).unwrap();
+        let full =
+            std::iter::repeat_with(|| file.write_all(&[1; 4096])).find_map(Result::err).unwrap();
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
+
+        let socket_dir = tempfile::tempdir().unwrap();
+        let disk = format!("{},werror=stop{options}", image.display());
+        let mut machine = Machine::start(socket_dir.path(), &disk);
+        machine.read_to("cafevm> ");
+        machine.type_line("write 9 there was room");
+        machine.wait_for_pause();
+        (Self { image, filler, _mounted: mounted, _socket_dir: socket_dir }, machine)
+    }
+
+    pub(crate) fn make_room(&self) {
+        fs::remove_file(&self.filler).unwrap();
+    }
 }
 
 /// A small file system in memory, for as long as it lives.
-pub(crate) struct Mounted<'a>(&'a Path);
+struct Mounted(TempDir);
 
-impl<'a> Mounted<'a> {
-    pub(crate) fn new(at: &'a Path, size: &str) -> Option<Self> {
+impl Mounted {
+    /// None where this user cannot mount one.
+    fn new(size: &str) -> Option<Self> {
+        let at = tempfile::tempdir().ok()?;
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at.path());
         let done = mount.stdout(Stdio::null()).stderr(Stdio::null()).status();
         done.is_ok_and(|status| status.success()).then_some(Self(at))
     }
 }
 
-impl Drop for Mounted<'_> {
+impl Drop for Mounted {
     fn drop(&mut self) {
-        let _unmounted = Command::new("umount").arg("-l").arg(self.0).status();
+        let _unmounted = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }

@@ -1,6 +1,6 @@
 //! What a parent process or the host withholds: a signal, room for a file, descriptors.
 
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -8,7 +8,7 @@ use std::{fs, thread};
 use rustix::process::{Resource, Rlimit, prlimit};
 use vmm_sys_util::signal::{SIGRTMIN, block_signal, unblock_signal};
 
-use super::control::{Machine, Mounted, image};
+use super::control::{FullHost, Machine, image};
 use super::{Test, cafevm, finish, guest, guests, pid, wait_within};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -84,33 +84,14 @@ fn ticks(process: u32) -> u64 {
 
 /// The guest waits in the doorbell: it must not see a ring that stands still, nor run before the entry was tried again.
 fn a_full_host_pauses_a_machine_with_svirtb() {
-    let dir = tempfile::tempdir().unwrap();
-    let mounted = Mounted::new(dir.path(), "256K").expect("asked before");
-    let path = image(dir.path(), 1 << 20);
-    let filler = dir.path().join("filler");
-    let mut file = fs::File::create(&filler).unwrap();
-    let full = std::iter::repeat_with(|| file.write_all(&[1; 4096])).find_map(Result::err).unwrap();
-    assert_eq!(full.kind(), ErrorKind::StorageFull);
-
-    let socket_dir = tempfile::tempdir().unwrap();
-    let disk = format!("{},werror=stop,bus=svirtb", path.display());
-    let mut machine = Machine::start(socket_dir.path(), &disk);
-    machine.read_to("cafevm> ");
-    machine.type_line("write 9 there was room");
-    while !machine.is_paused() {
-        thread::sleep(Duration::from_millis(5));
-    }
+    let (host, mut machine) = FullHost::with_a_write_that_waits(",bus=svirtb");
     let answer = machine.tell(r#"{"resume":{}}"#);
     assert!(answer.contains("the machine stays paused"), "{answer}");
-    while !machine.is_paused() {
-        thread::sleep(Duration::from_millis(5));
-    }
-    fs::remove_file(&filler).unwrap();
-    drop(file);
+    machine.wait_for_pause();
+    host.make_room();
     assert_eq!(machine.tell(r#"{"resume":{}}"#), r#"{"result":{}}"#);
     machine.read_to("wrote sector 9");
     let said = machine.end();
     assert_eq!(said.matches("the machine is paused (werror=stop)").count(), 2, "{said}");
-    assert!(fs::read(path).unwrap()[9 * 512..].starts_with(b"there was room\0"));
-    drop(mounted);
+    assert!(fs::read(&host.image).unwrap()[9 * 512..].starts_with(b"there was room\0"));
 }

@@ -24,11 +24,11 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::block::{Disk, GrowError, SECTOR_SIZE};
+use crate::block::{Disk, GrowError, SECTOR_SIZE, Stuck};
 use crate::complaints::Complaints;
 use crate::trace::Tracer;
 use crate::turn::Turn;
-use crate::virtio::device::{Activation, Served, Stuck, VirtioDevice};
+use crate::virtio::device::{Activation, Served, VirtioDevice};
 use crate::virtio::interrupt::Notifier;
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
@@ -156,11 +156,8 @@ impl Blk {
         work: impl FnOnce(&mut Worker) -> R,
     ) -> Result<R, Stuck> {
         let limit = until.saturating_duration_since(Instant::now());
-        queue.worker.take_within(limit, work).ok_or_else(|| Stuck {
-            disk: self.shared.disk.name().to_owned(),
-            requests: format!("a request of queue {index}"),
-            limit: QUIET_WITHIN,
-        })
+        let worked = queue.worker.take_within(limit, work);
+        worked.ok_or_else(|| self.shared.stuck(format!("a request of queue {index}")))
     }
 
     /// Waits until nothing of any queue is in flight; what is finished is answered.

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use crate::block::Disk;
+use super::QUIET_WITHIN;
+use crate::block::{Disk, Stuck};
 use crate::complaints::Complaints;
 use crate::trace::Tracer;
 use crate::virtio::spec::blk;
@@ -35,5 +36,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn is_held(&self) -> bool {
         self.hold.load(Ordering::Acquire) != 0
+    }
+
+    /// The host has not finished these requests within [`QUIET_WITHIN`].
+    pub(super) fn stuck(&self, requests: String) -> Stuck {
+        Stuck { disk: self.disk.name().to_owned(), requests, limit: QUIET_WITHIN }
     }
 }

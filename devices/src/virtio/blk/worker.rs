@@ -10,15 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::QUIET_WITHIN;
 use super::flight::{Flight, Flights};
 use super::request::{Ask, Range, Request};
 use super::shared::{Shared, hold};
-use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE};
+use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE, Stuck};
 use crate::complaints::Rule;
 use crate::trace::Event;
 use crate::virtio::chain::{Chain, ChainError};
-use crate::virtio::device::{Served, Stuck};
+use crate::virtio::device::Served;
 use crate::virtio::interrupt::Notifier;
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
@@ -158,7 +157,9 @@ impl Worker {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 self.interrupt();
-                return Err(self.stuck());
+                let requests =
+                    format!("{} requests of queue {}", self.lane.in_flight(), self.index);
+                return Err(self.shared.stuck(requests));
             }
             self.lane.wait(left);
             self.answer_finished();
@@ -175,14 +176,6 @@ impl Worker {
     pub(super) fn flush(&mut self, until: Instant) -> Result<Result<(), BlockError>, Stuck> {
         self.settle(until)?;
         Ok(self.lane.run(Operation::Flush, 0))
-    }
-
-    fn stuck(&self) -> Stuck {
-        Stuck {
-            disk: self.shared.disk.name().to_owned(),
-            requests: format!("{} requests of queue {}", self.lane.in_flight(), self.index),
-            limit: QUIET_WITHIN,
-        }
     }
 
     fn is_broken(&self) -> bool {

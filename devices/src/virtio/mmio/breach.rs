@@ -42,7 +42,7 @@ impl Mmio {
         if self.is_strict() {
             self.complaints.say(rule, format_args!("{what}; strict: the device now needs a reset"));
             if !self.notifier.is_reset_needed() {
-                // The rule first: whoever sees that a reset is needed may ask for it.
+                // The rule first: another vCPU that sees that a reset is needed reads it.
                 *self.stopped.rule() = Some(rule);
                 self.notifier.needs_reset(self.has(DRIVER_OK));
             }

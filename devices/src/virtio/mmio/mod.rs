@@ -40,13 +40,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::device::{Stuck, VirtioDevice};
+use super::device::VirtioDevice;
 use super::interrupt::Notifier;
 use super::rules;
 use super::spec::mmio::{CONFIG, INTERRUPT_CONFIG, INTERRUPT_USED};
 use super::spec::status::{DRIVER_OK, FEATURES_OK};
-use crate::block::GrowError;
-use crate::bus::BusDevice;
+use crate::block::{GrowError, Stuck};
+use crate::bus::{BusDevice, first_bytes};
 use crate::complaints::Complaints;
 use crate::irq::IrqLine;
 use crate::memory::GuestRam;
@@ -353,7 +353,7 @@ impl Mmio {
 
 /// The number that stands in the first four bytes, or in as many as there are.
 fn number(data: &[u8]) -> u32 {
-    data.iter().take(4).rev().fold(0, |value, byte| value << 8 | u32::from(*byte))
+    u32::from_le_bytes(first_bytes(data))
 }
 
 impl BusDevice for Mmio {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::block::GrowError;
+use crate::block::Stuck;
 use crate::bus::BusDevice;
-use crate::virtio::device::Stuck;
 
 /// A live device with a read in flight that the host does not finish.
 fn hanging() -> (VirtioDriver, WatchedImage, Held) {

@@ -107,7 +107,7 @@ fn drivers_that_tutorials_teach_are_served_and_told_what_they_bend() {
         for round in 0..40 {
             let kind = if round % 2 == 0 { T_OUT } else { T_IN };
             assert!(request(&mut d, &mut ring, kind, round % 8), "{name} {round}");
-            // One interrupt for one request, whoever acknowledges it or does not.
+            // One interrupt for one request, also where the driver does not acknowledge it.
             assert_eq!(d.line.take(), 1, "{name} {round}");
         }
         assert_eq!((d.needs_reset(), image.bytes()[512]), (false, 2), "{name}");

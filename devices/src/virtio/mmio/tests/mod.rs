@@ -11,7 +11,7 @@ use crate::irq::Wake;
 use crate::testing::VirtioDriver;
 use crate::testing::virtio_driver::{AVAIL, DESC, USED, reg};
 use crate::trace::Tracer;
-use crate::virtio::device::{Activation, Served, Stuck};
+use crate::virtio::device::{Activation, Served};
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{feature, status};

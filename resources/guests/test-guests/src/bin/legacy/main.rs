@@ -4,8 +4,8 @@
 //!
 //! | kind | its file | what is special |
 //! |---|---|---|
-//! | `1000-lines-old` | `thousand_lines_old.rs` | QueuePFN is an address in bytes, QueueAlign is 0 |
-//! | `1000-lines-new` | `thousand_lines_new.rs` | QueueAlign is never written |
+//! | `1000-lines-old` | `thousand_lines.rs` | QueuePFN is an address in bytes, QueueAlign is 0 |
+//! | `1000-lines-new` | `thousand_lines.rs` | QueueAlign is never written |
 //! | `xv6-2020` | `xv6_2020.rs` | the queue is set up after DRIVER_OK |
 //! | `osblog` | `osblog.rs` | DRIVER_OK comes before the features and before the queue |
 //! | `every-feature` | `every_feature.rs` | EVENT_IDX is accepted, and used_event never moves |
@@ -22,8 +22,7 @@ mod every_feature;
 mod osblog;
 mod queue;
 mod registers;
-mod thousand_lines_new;
-mod thousand_lines_old;
+mod thousand_lines;
 mod waiting;
 mod xv6_2020;
 
@@ -32,6 +31,7 @@ use rt::mmio::Mmio;
 use rt::{command_line, interrupts, println};
 use scenario::pattern::{self, SEED};
 use scenario::{Outcome, Report, ensure_eq, fail};
+use thousand_lines::Edition;
 
 rt::entry!(main);
 
@@ -142,8 +142,8 @@ fn main() -> u32 {
         return report.code();
     };
     match command_line::value("kind") {
-        Some("1000-lines-old") => work(&mut thousand_lines_old::Disk::new(r), r),
-        Some("1000-lines-new") => work(&mut thousand_lines_new::Disk::new(r), r),
+        Some("1000-lines-old") => work(&mut thousand_lines::Disk::new(r, Edition::Old), r),
+        Some("1000-lines-new") => work(&mut thousand_lines::Disk::new(r, Edition::New), r),
         Some("xv6-2020") => work(&mut xv6_2020::Disk::new(r, slot.line), r),
         Some("osblog") => work(&mut osblog::Disk::new(r, slot.line), r),
         Some("every-feature") => work(&mut every_feature::Disk::new(r, slot.line), r),
