@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use cafevm_guest_tests::{Failed, Outcome, Scratch, ensure};
+use cafevm_guest_tests::{Failed, Outcome, Scratch, engine, ensure};
 
 use crate::machine::{Machine, Mounted};
 
@@ -29,9 +29,9 @@ pub(crate) fn on_the_io_thread() -> Outcome {
     let Some((mounted, mut machine)) = full()? else { return Ok(()) };
     let status = machine.tell(r#"{"status":{}}"#)?;
     ensure!(status.contains("d.img: No space left on device"), "{status}");
-    // Still no room.
+    // Still no room. An engine that finishes later says so after the guest has gone on.
     let answer = machine.tell(r#"{"resume":{}}"#)?;
-    ensure!(answer.contains("the machine stays paused"), "{answer}");
+    ensure!(answer.contains("the machine stays paused") || engine::is_late(), "{answer}");
     machine.becomes(r#""paused":true"#)?;
     mounted.resize("320M")?;
     let answer = machine.tell(r#"{"resume":{}}"#)?;

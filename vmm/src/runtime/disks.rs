@@ -34,6 +34,28 @@ impl Disks {
         }
     }
 
+    /// Takes no new requests and waits for those in flight, at most as long as a device waits for its host. For a
+    /// machine that has ended; [`Disks::unfinished`] says what remains.
+    pub(crate) fn settle(&self) {
+        for disk in &self.virtio {
+            disk.device.hold();
+        }
+        for disk in &self.virtio {
+            if disk.device.quiesce().is_err() {
+                // The others had the same time.
+                return;
+            }
+        }
+    }
+
+    /// Leaks the disks with requests that the host has not finished. An engine waits for its requests when it is
+    /// dropped, and that wait has no limit.
+    pub(crate) fn leave_unfinished(&self) {
+        if self.unfinished().is_some() {
+            std::mem::forget(self.clone());
+        }
+    }
+
     /// What the host has not finished; none where that is nothing. Takes no lock that I/O holds.
     pub(crate) fn unfinished(&self) -> Option<Unfinished> {
         let busy = self.all.iter().map(|disk| (disk.name().to_owned(), disk.in_flight()));

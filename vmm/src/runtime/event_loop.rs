@@ -133,3 +133,41 @@ pub(crate) fn unwatch(ops: &mut EventOps<'_>, fd: &impl AsRawFd) -> Result<(), H
 pub(crate) fn failed(error: Error) -> HostError {
     HostError::os("wait for events")(io::Error::other(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::wake::WakeFd;
+    use super::*;
+    use cafevm_devices::irq::Wake;
+
+    /// Fails when it is woken, and at its beginning where it is to.
+    struct Fails {
+        wake: Arc<WakeFd>,
+        at_once: bool,
+    }
+
+    impl Concern for Fails {
+        fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+            if self.at_once { Err(HostError::Bug("begin".into())) } else { watch(ops, &*self.wake) }
+        }
+
+        fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+            Err(HostError::Bug("serve".into()))
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_concern_ends_the_loop() {
+        let (wake, ending) = (Arc::new(WakeFd::new().unwrap()), Ending::new().unwrap());
+        let mut events: EventLoop<dyn Concern> = EventLoop::new().unwrap();
+        let error = events.add(Box::new(Fails { wake: wake.clone(), at_once: true })).unwrap_err();
+        assert!(error.to_string().contains("begin"), "{error}");
+        events.add(Box::new(Fails { wake: wake.clone(), at_once: false })).unwrap();
+        wake.wake();
+        let error = events.run(&ending).unwrap_err();
+        assert!(error.to_string().contains("serve"), "{error}");
+        // A machine that has ended is not served any more, though something is ready.
+        ending.stop();
+        events.run(&ending).unwrap();
+    }
+}

@@ -48,8 +48,11 @@ impl IoThread {
         let run = move || {
             // Dropped last.
             let _present = present;
-            let mut events = events;
-            events.run(&ending)
+            let (mut events, disks) = (events, disks);
+            let served = events.run(&ending);
+            // What an engine has not finished is answered, or known to be left behind.
+            disks.settle();
+            served
         };
         let thread = std::thread::Builder::new().name("io".to_owned()).spawn(run);
         thread.map_err(HostError::os("start the I/O thread"))

@@ -163,3 +163,41 @@ impl Concern for Jobs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mailbox::mailbox;
+    use super::*;
+
+    /// A machine without disks, on which a pause was given up once.
+    #[test]
+    fn a_pause_that_was_given_up_is_told_when_the_last_request_is_answered() {
+        let (_, inbox) = mailbox().unwrap();
+        let (results, done) = mailbox().unwrap();
+        let jobs = Jobs {
+            disks: Disks::default(),
+            pages: Arc::new(Mutex::new(RegisterPages::default())),
+            gate: Arc::new(Gate::new().unwrap()),
+            unsettled: Arc::new(Unsettled::new().unwrap()),
+            inbox,
+            results,
+        };
+        let told = || done.take().collect::<Vec<_>>();
+        // Without a pause nothing is told.
+        jobs.unsettled.answered();
+        assert!(!jobs.unsettled.wake.clear());
+        jobs.look_again();
+        assert_eq!(told(), []);
+
+        jobs.unsettled.wanted.store(true, Ordering::Release);
+        jobs.unsettled.answered();
+        assert!(jobs.unsettled.wake.clear());
+        jobs.look_again();
+        assert_eq!(told(), [Done::Quiesced(Ok(()))]);
+        // Once.
+        jobs.unsettled.answered();
+        assert!(!jobs.unsettled.wake.clear());
+        jobs.look_again();
+        assert_eq!(told(), []);
+    }
+}

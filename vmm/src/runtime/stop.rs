@@ -33,6 +33,7 @@ impl Running {
             warn!("{}", what_is_waited_for(&left, self.disks.unfinished().as_ref()));
             left = self.roll.wait(AT_LAST.saturating_sub(SOON));
         }
+        self.disks.leave_unfinished();
         let mut exits = Exits::default();
         for (name, thread) in self.threads {
             if !left.contains(&name) {

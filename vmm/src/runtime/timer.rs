@@ -42,3 +42,19 @@ impl AsRawFd for Timer {
         self.0.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_duration_can_be_set() {
+        let mut timer = Timer::new().unwrap();
+        for after in [Duration::ZERO, Duration::from_secs(1), Duration::MAX] {
+            timer.set(Some(after)).unwrap();
+            assert!(after == Duration::ZERO || timer.0.is_armed().unwrap(), "{after:?}");
+        }
+        timer.set(None).unwrap();
+        assert!(!timer.0.is_armed().unwrap());
+    }
+}
