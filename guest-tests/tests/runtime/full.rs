@@ -10,23 +10,22 @@ use cafevm_guest_tests::{Failed, Outcome, Scratch, engine, ensure};
 use crate::machine::{Machine, Mounted};
 
 /// A machine that has filled its file system of 160 MiB. What its doorbell itself serves has room there.
-fn full() -> Result<Option<(Mounted, Machine)>, Failed> {
-    let scratch = Scratch::new()?;
-    let Some(mounted) = Mounted::new(&scratch.path("full"), "160M")? else {
+fn full() -> Result<Option<(Machine, Mounted)>, Failed> {
+    let Some(mounted) = Mounted::new("160M")? else {
         println!("not run: no file system can be mounted here (run as root)");
         return Ok(None);
     };
-    let image = scratch.path("full/d.img");
+    let image = mounted.path("d.img");
     File::create(&image)?.set_len(256 << 20)?;
     // 8 requests of 4 MiB at a time, each behind the one before.
     let words = "bytes=0x400000 entries=8 stride=8192";
-    let mut machine = Machine::with(scratch, image, ",werror=stop", words, &[])?;
+    let mut machine = Machine::with(Scratch::new()?, image, ",werror=stop", words, &[])?;
     machine.becomes(r#""paused":true"#)?;
-    Ok(Some((mounted, machine)))
+    Ok(Some((machine, mounted)))
 }
 
 pub(crate) fn on_the_io_thread() -> Outcome {
-    let Some((mounted, mut machine)) = full()? else { return Ok(()) };
+    let Some((mut machine, mounted)) = full()? else { return Ok(()) };
     let status = machine.tell(r#"{"status":{}}"#)?;
     ensure!(status.contains("d.img: No space left on device"), "{status}");
     // Still no room. An engine that finishes later says so after the guest has gone on.
@@ -51,7 +50,7 @@ pub(crate) fn on_the_io_thread() -> Outcome {
 }
 
 pub(crate) fn at_the_end() -> Outcome {
-    let Some((_mounted, machine)) = full()? else { return Ok(()) };
+    let Some((machine, _mounted)) = full()? else { return Ok(()) };
     let begun = Instant::now();
     machine.signal("TERM")?;
     let ended = machine.finish()?;

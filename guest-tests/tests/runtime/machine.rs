@@ -138,22 +138,32 @@ fn connect(socket: &Path) -> Result<BufReader<UnixStream>, Failed> {
 }
 
 /// A small file system in memory, for as long as it lives.
-pub(crate) struct Mounted(PathBuf);
+pub(crate) struct Mounted(Scratch);
 
 impl Mounted {
     /// None where it cannot be mounted, as only root can.
-    pub(crate) fn new(at: &Path, size: &str) -> Result<Option<Self>, Failed> {
-        fs::create_dir_all(at)?;
+    pub(crate) fn new(size: &str) -> Result<Option<Self>, Failed> {
+        let scratch = Scratch::new()?;
+        let at = scratch.path("fs");
+        fs::create_dir(&at)?;
         let mut mount = Command::new("mount");
-        let done =
-            mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).output()?;
-        Ok(done.status.success().then(|| Self(at.to_owned())))
+        let done = mount
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(&at)
+            .output()?;
+        Ok(done.status.success().then_some(Self(scratch)))
+    }
+
+    /// The path of a file in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path("fs").join(name)
     }
 
     /// Gives it another size.
     pub(crate) fn resize(&self, size: &str) -> Outcome {
         let mut mount = Command::new("mount");
-        let done = mount.args(["-o", &format!("remount,size={size}")]).arg(&self.0).status()?;
+        let options = format!("remount,size={size}");
+        let done = mount.args(["-o", &options]).arg(self.0.path("fs")).status()?;
         if !done.success() {
             fail!("remount: {done}");
         }
@@ -161,8 +171,9 @@ impl Mounted {
     }
 }
 
+/// Before its directory is removed.
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _unmounted = Command::new("umount").arg("-l").arg(self.0.path("fs")).status();
     }
 }
