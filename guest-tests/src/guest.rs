@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cafevm::boot::KernelSource;
+use cafevm::cli::spec;
 use cafevm::config::VmConfig;
 use cafevm::console::{Input, Output};
-use cafevm::dispatch::Exits;
 use cafevm::exit::Verdict;
 use cafevm::run::{Console, run};
-use cafevm::spec;
+use cafevm::vcpu::dispatch::Exits;
 
 use crate::{Failed, Image, Outcome, engine, ensure, fail};
 

@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use cafevm::crash::Cause;
 use cafevm::exit::Verdict;
 use cafevm::layout::{GIB, MIB};
+use cafevm::x86::crash::Cause;
 use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, ensure, fail, tests};
 use cafevm_resources::test_guests::BOOT;
 

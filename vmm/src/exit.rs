@@ -2,7 +2,7 @@
 //!
 //! Odd statuses are the guest's own, so every other one is even.
 
-use crate::crash::Crash;
+use crate::x86::crash::Crash;
 
 /// The guest powered off or reset itself, or the user ended it.
 pub const DONE: u8 = 0;

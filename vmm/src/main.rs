@@ -1,5 +1,5 @@
 //! The program `cafevm`; all of it is in the library.
 
 fn main() -> std::process::ExitCode {
-    cafevm::command::main().into()
+    cafevm::cli::command::main().into()
 }

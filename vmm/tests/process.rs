@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cafevm::signals::ignored;
+use cafevm::run::signals::ignored;
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -43,7 +43,7 @@ const PANIC: &str = "CAFEVM_TEST_PANIC";
 
 fn main() -> ExitCode {
     if std::env::var_os(PANIC).is_some() {
-        cafevm::command::end_on_panic();
+        cafevm::cli::command::end_on_panic();
         let _ended = thread::spawn(|| panic!("on purpose")).join();
         return ExitCode::SUCCESS;
     }

@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cafevm::command::main_with(cafevm_guest_tests::engine::apply).into()
+    cafevm::cli::command::main_with(cafevm_guest_tests::engine::apply).into()
 }

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::runtime::disks::{Disks, VirtioDisk};
+use crate::machine::disks::{Disks, VirtioDisk};
 use crate::runtime::jobs::{Job, Ticket};
-use crate::runtime::mailbox::Outbox;
 use crate::runtime::pausing::{Answer, Pausing};
 use crate::size;
+use crate::threads::mailbox::Outbox;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

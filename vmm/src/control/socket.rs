@@ -21,9 +21,9 @@ use super::client::Client;
 use crate::error::HostError;
 use crate::runtime::event_loop::{Concern, failed, unwatch, watch};
 use crate::runtime::jobs::Ticket;
-use crate::runtime::mailbox::Inbox;
 use crate::runtime::pausing::Answer;
 use crate::runtime::timer::Timer;
+use crate::threads::mailbox::Inbox;
 
 /// The most connections at a time; further ones wait.
 const CLIENTS_MAX: usize = 8;

@@ -15,13 +15,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::register_pages::RegisterPages;
-use crate::runtime::disks::{Disks, VirtioDisk};
+use crate::machine::disks::{Disks, VirtioDisk};
+use crate::machine::register_pages::RegisterPages;
 use crate::runtime::event_loop::EventLoop;
-use crate::runtime::gate::Gate;
 use crate::runtime::jobs::{Done, Job, Jobs, Unsettled};
-use crate::runtime::mailbox::{Outbox, mailbox};
 use crate::runtime::pausing::Pausing;
+use crate::threads::gate::Gate;
+use crate::threads::mailbox::{Outbox, mailbox};
 
 struct NoLine;
 

@@ -20,8 +20,8 @@ use crate::config::{DiskBus, DiskConfig, VmConfig};
 use crate::console::{Input, Output};
 use crate::error::{Error, HostError};
 use crate::exit::Verdict;
+use crate::run::signals::Signals;
 use crate::run::{Console, run};
-use crate::signals::Signals;
 use story::Story;
 
 /// The sectors of 512 bytes of each scratch image.

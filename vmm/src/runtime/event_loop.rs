@@ -8,8 +8,8 @@ use event_manager::{
     Error, EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps,
 };
 
-use super::end::Ending;
 use crate::error::HostError;
+use crate::threads::ending::Ending;
 
 /// One concern of a loop: what it waits for, and what it does then. It never blocks.
 pub(crate) trait Concern {
@@ -136,8 +136,8 @@ pub(crate) fn failed(error: Error) -> HostError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wake::WakeFd;
     use super::*;
+    use crate::threads::wake::WakeFd;
     use cafevm_devices::irq::Wake;
 
     /// Fails when it is woken, and at its beginning where it is to.

@@ -6,14 +6,14 @@ use std::thread::JoinHandle;
 use event_manager::{EventOps, EventSet, Events};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::disks::Disks;
-use super::end::{AtTheEnd, Ending};
-use super::event_loop::{Concern, EventLoop, failed, watch};
-use super::jobs::{Jobs, Unsettled};
-use super::roll::Roll;
-use super::wake::WakeFd;
 use crate::error::HostError;
-use crate::register_pages::RegisterPages;
+use crate::machine::disks::Disks;
+use crate::machine::register_pages::RegisterPages;
+use crate::runtime::event_loop::{Concern, EventLoop, failed, watch};
+use crate::runtime::jobs::{Jobs, Unsettled};
+use crate::threads::ending::{AtTheEnd, Ending};
+use crate::threads::roll::Roll;
+use crate::threads::wake::WakeFd;
 
 /// What messages call the thread.
 pub(crate) const NAME: &str = "the I/O thread";
@@ -89,7 +89,7 @@ struct Finished {
 
 impl Finished {
     fn new(disks: &Disks, unsettled: Arc<Unsettled>) -> Self {
-        let of_disk = |(number, disk): (usize, &super::disks::VirtioDisk)| {
+        let of_disk = |(number, disk): (usize, &crate::machine::disks::VirtioDisk)| {
             let wakes = (0..).zip(disk.device.wakes());
             wakes.filter_map(move |(queue, wake)| Some((number, queue, wake?)))
         };

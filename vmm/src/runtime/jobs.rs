@@ -7,14 +7,14 @@ use cafevm_devices::irq::Wake;
 use event_manager::{EventOps, Events};
 use serde_json::json;
 
-use super::disks::Disks;
-use super::event_loop::{Concern, watch};
-use super::gate::{Full, Gate};
-use super::mailbox::{Inbox, Outbox};
-use super::pausing::Answer;
-use super::wake::WakeFd;
 use crate::error::HostError;
-use crate::register_pages::RegisterPages;
+use crate::machine::disks::Disks;
+use crate::machine::register_pages::RegisterPages;
+use crate::runtime::event_loop::{Concern, watch};
+use crate::runtime::pausing::Answer;
+use crate::threads::gate::{Full, Gate};
+use crate::threads::mailbox::{Inbox, Outbox};
+use crate::threads::wake::WakeFd;
 
 /// Names a message of a client's, so that its answer finds the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,8 +166,8 @@ impl Concern for Jobs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mailbox::mailbox;
     use super::*;
+    use crate::threads::mailbox::mailbox;
 
     /// A machine without disks, on which a pause was given up once.
     #[test]

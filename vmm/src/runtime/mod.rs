@@ -1,4 +1,4 @@
-//! A machine that runs: its loops, its pauses, its end.
+//! The loops of a running machine, and its pauses.
 //!
 //! ```text
 //!  vCPU threads ── gate ──▶ KVM_RUN ──▶ dispatch ──▶ devices
@@ -14,22 +14,12 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | What is a loop made of? | `event_loop.rs`, `wake.rs`, `timer.rs`, `mailbox.rs` |
-//! | What does the main thread do, and what the I/O thread? | `main_thread.rs`, `input.rs`; `io_thread.rs`, `jobs.rs` |
-//! | How is a machine paused, and how does it go on? | `pausing.rs`, `gate.rs` |
-//! | How does it end, and who is waited for then? | `end.rs`, `roll.rs`, `stop.rs` |
+//! | What is a loop made of? | `event_loop.rs`, `timer.rs` |
+//! | What does the I/O thread do? | `io_thread.rs`, `jobs.rs` |
+//! | How is a machine paused, and how does it go on? | `pausing.rs` |
 
-pub(crate) mod disks;
-pub(crate) mod end;
 pub(crate) mod event_loop;
-pub(crate) mod gate;
-mod input;
 pub(crate) mod io_thread;
 pub(crate) mod jobs;
-pub(crate) mod mailbox;
-pub(crate) mod main_thread;
 pub(crate) mod pausing;
-pub(crate) mod roll;
-mod stop;
 pub(crate) mod timer;
-pub(crate) mod wake;

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::gate::{Full, Gate};
-use super::jobs::{Job, Ticket};
-use super::mailbox::Outbox;
+use crate::runtime::jobs::{Job, Ticket};
+use crate::threads::gate::{Full, Gate};
+use crate::threads::mailbox::Outbox;
 
 /// What a client is told in the end.
 pub(crate) type Answer = Result<Value, String>;

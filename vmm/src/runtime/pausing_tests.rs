@@ -5,9 +5,9 @@ use std::thread::{self, JoinHandle};
 
 use cafevm_devices::block::FullAlarm;
 
-use super::super::gate::Admitted;
-use super::super::mailbox::{Inbox, mailbox};
 use super::*;
+use crate::threads::gate::Admitted;
+use crate::threads::mailbox::{Inbox, mailbox};
 
 /// A machine whose I/O thread and vCPU the test plays.
 struct Scene {

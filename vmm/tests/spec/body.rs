@@ -2,8 +2,8 @@
 //! corpus.
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
+use cafevm::cli::{bank, spec};
 use cafevm::config::{DiskBus, DiskConfig};
-use cafevm::{bank, spec};
 
 /// Reads `bytes` as both kinds of text.
 pub(crate) fn check(bytes: &[u8]) {

@@ -13,15 +13,15 @@ use rustix::io::Errno;
 use rustix::stdio::stdin;
 use tracing::warn;
 
-use super::end::Ending;
-use super::event_loop::{Concern, failed, unwatch, watch};
-use super::timer::Timer;
-use super::wake::WakeFd;
 use crate::console::Input;
+use crate::console::keys::{HELP, Keys, Wish};
+use crate::console::terminal::Terminal;
 use crate::error::HostError;
 use crate::exit::Verdict;
-use crate::keys::{HELP, Keys, Wish};
-use crate::terminal::Terminal;
+use crate::runtime::event_loop::{Concern, failed, unwatch, watch};
+use crate::runtime::timer::Timer;
+use crate::threads::ending::Ending;
+use crate::threads::wake::WakeFd;
 
 /// The most bytes of a terminal that wait for a guest that does not read. They are read from the terminal all
 /// the same, as the user may want to end the machine.

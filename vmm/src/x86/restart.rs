@@ -14,9 +14,9 @@ use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 use tracing::debug;
 
-use crate::crash::Cause;
-use crate::dispatch::Outcome;
 use crate::layout::{RESET_COMMAND, RESET_PORT, RESTART};
+use crate::vcpu::dispatch::Outcome;
+use crate::x86::crash::Cause;
 
 /// What stands at the address where a processor begins after a reset: the machine's reset. Linux goes there in
 /// real mode where it knows no other way, as with hardware-reduced ACPI and no EFI.

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cafevm_devices::irq::Wake;
 use event_manager::{EventOps, Events};
 
-use super::event_loop::{Concern, watch};
-use super::wake::WakeFd;
 use crate::error::HostError;
 use crate::exit::Verdict;
+use crate::runtime::event_loop::{Concern, watch};
+use crate::threads::wake::WakeFd;
 
 /// The machine's end: the first verdict counts.
 #[derive(Debug)]

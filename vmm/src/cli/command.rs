@@ -5,12 +5,13 @@ use std::panic;
 
 use crate::cli::{self, Command, DemoArgs, Instead, RunArgs};
 use crate::config::VmConfig;
+use crate::console::{milestones, terminal};
 use crate::demo::demo;
 use crate::error::Error;
 use crate::exit::{self, Verdict};
+use crate::log;
+use crate::run::signals::Signals;
 use crate::run::{Console, run};
-use crate::signals::Signals;
-use crate::{log, milestones, terminal};
 
 /// Does what the process's arguments ask for; the exit status.
 pub fn main() -> u8 {

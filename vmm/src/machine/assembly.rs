@@ -11,32 +11,32 @@ use kvm_bindings::CpuId;
 use kvm_ioctls::VmFd;
 use tracing::{debug, info, warn};
 
-use crate::acpi::{self, Machine};
-use crate::attach::{self, Attached, Surroundings};
 use crate::boot::{Boot, BootError, Entry};
 use crate::config::VmConfig;
 use crate::console::Output;
-use crate::cpu_state;
-use crate::cpuid;
-use crate::dispatch::Buses;
+use crate::console::output::Draining;
 use crate::error::{Error, HostError};
-use crate::host::Host;
 use crate::layout::{COM1_IRQ, KVM_TSS};
-use crate::memory;
-use crate::msrs;
-use crate::output::Draining;
-use crate::restart::{self, Judge};
-use crate::runtime::disks::Disks;
-use crate::runtime::end::Ending;
-use crate::runtime::gate::Gate;
+use crate::machine::attach::{self, Attached, Surroundings};
+use crate::machine::disks::Disks;
+use crate::machine::host::Host;
+use crate::machine::irq;
+use crate::machine::memory;
 use crate::runtime::io_thread::IoThread;
 use crate::runtime::jobs::{Done, Job, Jobs, Unsettled};
-use crate::runtime::mailbox::{Inbox, Outbox, mailbox};
-use crate::runtime::roll::Roll;
-use crate::runtime::wake::WakeFd;
 use crate::size::Human;
-use crate::vcpu::{self, Vcpu, VcpuThread};
-use crate::wiring;
+use crate::threads::ending::Ending;
+use crate::threads::gate::Gate;
+use crate::threads::mailbox::{Inbox, Outbox, mailbox};
+use crate::threads::roll::Roll;
+use crate::threads::wake::WakeFd;
+use crate::vcpu::dispatch::Buses;
+use crate::vcpu::thread::{self, Vcpu, VcpuThread};
+use crate::x86::acpi::{self, Machine};
+use crate::x86::cpu_state;
+use crate::x86::cpuid;
+use crate::x86::msrs;
+use crate::x86::restart::{self, Judge};
 
 /// A machine that is built and does not run yet.
 pub(crate) struct Vm {
@@ -148,7 +148,7 @@ impl Vm {
     ) -> Result<(Running, Outbox<Job>, Inbox<Done>), Error> {
         let drained = Arc::new(WakeFd::new()?);
         let wake = drained.clone();
-        let line = wiring::pulses(&self.vm, COM1_IRQ)?;
+        let line = irq::pulses(&self.vm, COM1_IRQ)?;
         // Only now, that nothing else can go wrong: a file is made here.
         let (output, drain) = output.open()?;
         let serial = Serial::new(output, line, Box::new(move || wake.wake()));
@@ -164,7 +164,7 @@ impl Vm {
         debug!("memory bus: {:x?}; ports: {:x?}", self.buses.mmio, self.buses.pio);
 
         let Attached { disks, pages } = self.attached;
-        let machine = vcpu::Machine {
+        let machine = thread::Machine {
             buses: Arc::new(self.buses),
             ending: self.ending,
             gate: self.gate,

@@ -4,9 +4,9 @@ use cafevm_devices::bus::Bus;
 use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
 use kvm_ioctls::VcpuExit;
 
-use crate::crash::Cause;
-use crate::power;
-use crate::unclaimed::{Access, Space, Unclaimed};
+use crate::vcpu::unclaimed::{Access, Space, Unclaimed};
+use crate::x86::crash::Cause;
+use crate::x86::power;
 
 /// The two address spaces of a machine.
 #[derive(Debug, Default)]

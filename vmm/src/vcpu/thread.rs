@@ -9,15 +9,15 @@ use kvm_ioctls::VcpuFd;
 use tracing::warn;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
-use crate::crash::{Cause, Crash};
-use crate::dispatch::{Buses, Exits, Outcome, dispatch};
 use crate::error::HostError;
 use crate::exit::Verdict;
-use crate::kick::ExitFlag;
-use crate::restart::Judge;
-use crate::runtime::end::Ending;
-use crate::runtime::gate::{Admitted, Gate};
-use crate::runtime::roll::Roll;
+use crate::threads::ending::Ending;
+use crate::threads::gate::{Admitted, Gate};
+use crate::threads::roll::Roll;
+use crate::vcpu::dispatch::{Buses, Exits, Outcome, dispatch};
+use crate::vcpu::kick::ExitFlag;
+use crate::x86::crash::{Cause, Crash};
+use crate::x86::restart::Judge;
 
 /// A vCPU, ready to run.
 pub(crate) struct Vcpu {

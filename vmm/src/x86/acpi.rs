@@ -26,7 +26,7 @@ use crate::layout::{
     ACPI, COM1, COM1_IRQ, IOAPIC, LOCAL_APIC, PVPANIC_PORT, RESET_COMMAND, RESET_PORT,
     SLEEP_CONTROL_PORT, SLEEP_STATUS_PORT,
 };
-use crate::power::SOFT_OFF;
+use crate::x86::power::SOFT_OFF;
 
 const OEM: [u8; 6] = *b"CAFEVM";
 const OEM_TABLE: [u8; 8] = *b"CAFEVM  ";

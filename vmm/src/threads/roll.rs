@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::end::Ending;
+use crate::threads::ending::Ending;
 
 /// The threads that a machine waits for at its end.
 #[derive(Debug, Default)]

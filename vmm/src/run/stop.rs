@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::dispatch::Exits;
 use crate::error::HostError;
 use crate::exit::Verdict;
-use crate::vm::Running;
+use crate::machine::assembly::Running;
+use crate::vcpu::dispatch::Exits;
 
-use super::disks::{Disks, Unfinished};
-use super::io_thread;
+use crate::machine::disks::{Disks, Unfinished};
+use crate::runtime::io_thread;
 
 /// How long threads may take to stop before it is said who keeps them.
 const SOON: Duration = Duration::from_secs(1);

@@ -20,9 +20,9 @@ use rustix::io::Errno;
 use rustix::stdio::stdout;
 use tracing::warn;
 
-use crate::backlog::{Backlog, CHUNK};
+use crate::console::milestones;
 use crate::error::HostError;
-use crate::milestones;
+use crate::log::backlog::{Backlog, CHUNK};
 
 /// How many bytes of the guest's output wait for the file's reader.
 const CAPACITY: usize = 256 << 10;

@@ -11,7 +11,7 @@ use kvm_ioctls::{Cap, VmFd};
 use tracing::{debug, warn};
 
 use crate::config::VmConfig;
-use crate::memory;
+use crate::machine::memory;
 
 /// The first of the memory slots for them: those below are RAM's.
 const FIRST_SLOT: u32 = 8;

@@ -3,6 +3,8 @@
 //! No thread waits for the reader of standard error: lines go into a queue of 64 KiB, which a thread of its own
 //! writes. Lines that do not fit are dropped; their number is said when there is room again.
 
+pub(crate) mod backlog;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -15,8 +17,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::backlog::Backlog;
-use crate::output::write_patiently;
+use crate::console::output::write_patiently;
+use crate::log::backlog::Backlog;
 
 /// How many bytes of lines wait for the reader of standard error.
 const CAPACITY: usize = 64 << 10;

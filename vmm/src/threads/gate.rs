@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use cafevm_devices::block::FullAlarm;
 use cafevm_devices::irq::Wake;
 
-use super::wake::WakeFd;
 use crate::error::HostError;
+use crate::threads::wake::WakeFd;
 
 /// The gate between a vCPU and its guest: while it is closed, no vCPU enters the guest.
 #[derive(Debug)]

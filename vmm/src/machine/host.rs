@@ -10,10 +10,10 @@ use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm};
 use tracing::debug;
 
-use crate::cpuid;
 use crate::error::HostError;
 use crate::layout::{HIGH_RAM_START, LOW_RAM_END};
-use crate::msrs;
+use crate::x86::cpuid;
+use crate::x86::msrs;
 
 /// The largest number of vCPUs whose APIC ids fit in the 8 bits of an xAPIC (255 means all of them).
 const MOST_CPUS: usize = 255;

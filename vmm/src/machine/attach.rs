@@ -12,17 +12,17 @@ use cafevm_devices::virtio::mmio::{self, EmptySlot, Mmio, SLOT_SIZE, Window};
 use kvm_ioctls::VmFd;
 use tracing::info;
 
+use crate::config::ids;
 use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig};
-use crate::dispatch::Buses;
 use crate::error::{ConfigError, Error, HostError};
-use crate::ids;
 use crate::layout::{COM1, COM1_IRQ};
-use crate::register_pages::RegisterPages;
-use crate::runtime::disks::{Disks, VirtioDisk};
-use crate::runtime::gate::Gate;
-use crate::runtime::wake::WakeFd;
+use crate::machine::disks::{Disks, VirtioDisk};
+use crate::machine::irq;
+use crate::machine::register_pages::RegisterPages;
 use crate::size::Human;
-use crate::wiring;
+use crate::threads::gate::Gate;
+use crate::threads::wake::WakeFd;
+use crate::vcpu::dispatch::Buses;
 
 /// Opens and locks the images of all disks, in their order.
 ///
@@ -163,7 +163,7 @@ fn attach_virtio(
         window,
         tracer: config.tracer.clone(),
     };
-    let line = wiring::level(around.vm.clone(), slot.irq);
+    let line = irq::level(around.vm.clone(), slot.irq);
     let device = Arc::new(Mmio::new(Box::new(blk), around.ram.clone(), line, options));
     let inserted = buses.mmio.insert(slot.base, SLOT_SIZE, &name, device.clone());
     inserted.map_err(ConfigError::Bus)?;

@@ -1,22 +1,32 @@
 //! One run of a machine, from its configuration to its end.
+//!
+//! | question | file |
+//! |---|---|
+//! | What does the main thread do meanwhile? | `main_thread.rs` |
+//! | Which signals end or stop the process? | `signals.rs` |
+//! | How do the threads stop, and which of them is waited for? | `stop.rs` |
+
+mod main_thread;
+pub mod signals;
+mod stop;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tracing::info;
 
-use crate::attach;
 use crate::boot::{Boot, KernelSource, read_initrd};
 use crate::config::VmConfig;
 use crate::console::{Input, Output};
 use crate::control::Listener;
-use crate::dispatch::Exits;
 use crate::error::{ConfigError, Error, HostError};
 use crate::exit::Verdict;
-use crate::host::Host;
-use crate::runtime::main_thread::MainThread;
-use crate::signals::Signals;
-use crate::vm::Vm;
+use crate::machine::assembly::Vm;
+use crate::machine::attach;
+use crate::machine::host::Host;
+use crate::run::main_thread::MainThread;
+use crate::run::signals::Signals;
+use crate::vcpu::dispatch::Exits;
 
 /// What a machine's serial port and its end are connected to on the host.
 pub struct Console {

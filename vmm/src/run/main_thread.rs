@@ -8,22 +8,22 @@ use std::time::Duration;
 use cafevm_devices::irq::Wake;
 use event_manager::{EventOps, Events};
 
-use super::end::{AtTheEnd, Ending};
-use super::event_loop::{Concern, EventLoop, watch};
-use super::gate::Gate;
-use super::input::{Feeder, InputConcern};
-use super::jobs::{Done, Job, Ticket};
-use super::mailbox::{Inbox, Outbox, mailbox};
-use super::pausing::{Answer, Pausing};
-use super::timer::Timer;
-use super::wake::WakeFd;
 use crate::console::Input;
+use crate::console::input::{Feeder, InputConcern};
+use crate::console::terminal::Terminal;
 use crate::control::{ControlSocket, Listener, Operator};
 use crate::error::HostError;
 use crate::exit::Verdict;
-use crate::signals::{self, Ask, Signals};
-use crate::terminal::Terminal;
-use crate::vm::Running;
+use crate::machine::assembly::Running;
+use crate::run::signals::{self, Ask, Signals};
+use crate::runtime::event_loop::{Concern, EventLoop, watch};
+use crate::runtime::jobs::{Done, Job, Ticket};
+use crate::runtime::pausing::{Answer, Pausing};
+use crate::runtime::timer::Timer;
+use crate::threads::ending::{AtTheEnd, Ending};
+use crate::threads::gate::Gate;
+use crate::threads::mailbox::{Inbox, Outbox, mailbox};
+use crate::threads::wake::WakeFd;
 
 /// What the main thread watches, beside the running machine.
 pub(crate) struct MainThread<'a> {

@@ -1,4 +1,14 @@
-//! The command line.
+//! What a person types: the flags, the texts behind them, and what the program then does.
+//!
+//! | question | file |
+//! |---|---|
+//! | From the arguments to the exit status | `command.rs` |
+//! | What stands behind `--disk`? | `spec.rs` |
+//! | What stands behind `--virtio-mmio`? | `bank.rs` |
+
+pub mod bank;
+pub mod command;
+pub mod spec;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::boot::KernelSource;
 use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
 use crate::console::{Input, Output};
-use crate::{bank, size, spec};
+use crate::size;
 
 /// A small KVM virtual machine monitor whose heart is a disk.
 #[derive(Debug, Parser)]

@@ -1,5 +1,7 @@
 //! What a machine is to be.
 
+pub(crate) mod ids;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +15,6 @@ use cafevm_devices::virtio::mmio::{Policy, SLOT_SIZE, Version};
 
 use crate::boot::KernelSource;
 use crate::error::ConfigError;
-use crate::ids;
 use crate::layout::{self, MIB};
 
 /// A machine to be made. Start from [`VmConfig::new`] and change what is to differ.

@@ -6,8 +6,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use cafevm_devices::irq::Wake;
 
-use super::wake::WakeFd;
 use crate::error::HostError;
+use crate::threads::wake::WakeFd;
 
 /// The sender's end.
 #[derive(Debug)]

@@ -1,0 +1,27 @@
+//! The two ends of the guest's serial port on the host.
+//!
+//! | question | file |
+//! |---|---|
+//! | How does the guest's output reach a file, a pipe or a terminal? | `output.rs` |
+//! | How does a person's input reach the guest? | `input.rs` |
+//! | When is a terminal raw, and which keys does cafevm take? | `terminal.rs`, `keys.rs` |
+//! | How long does a guest take to come up? | `milestones.rs` |
+
+pub(crate) mod input;
+pub mod keys;
+pub(crate) mod milestones;
+pub(crate) mod output;
+pub(crate) mod terminal;
+
+pub use crate::console::output::Output;
+
+/// Where the guest's input comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Nowhere.
+    None,
+    /// From standard input. Where that is a terminal, it is made raw and has the keys of [`crate::console::keys`].
+    Stdin,
+    /// These bytes, as fast as the guest takes them.
+    Bytes(Vec<u8>),
+}
