@@ -5,11 +5,11 @@
 //!                                        │
 //!        check, read, plan (boot) ───────┤ before the host is asked for anything
 //!        images opened and locked ───────┤
-//!        host: KVM opened ───────────────┤
-//!        vm: memory, interrupts, vCPUs, devices
+//!        KVM opened ─────────────────────┤
+//!        machine: memory, interrupts, vCPUs, devices
 //!                                        │
 //!        a thread a vCPU: vcpu ──exit──▶ dispatch ──▶ Buses ──▶ devices
-//!        the main thread: runtime ── input, signals, time limit, control socket
+//!        the main thread: run ── input, signals, time limit, control socket
 //!        the I/O thread: runtime ── what a doorbell left, what the host finishes later
 //! ```
 //!
@@ -55,8 +55,8 @@
 //! | What is said when something fails? | `error.rs` |
 //! | What is 64M? | `size.rs` |
 //!
-//! Imports run one way: `cli -> demo -> run -> control -> console -> runtime -> machine -> vcpu -> threads -> x86 ->
-//! config -> boot`, and all of them use `log`, `error.rs`, `exit.rs`, `layout.rs` and `size.rs`.
+//! Imports run one way: `cli -> demo -> run -> {console, control} -> runtime -> machine -> vcpu -> threads -> exit -> x86 ->
+//! config -> error -> boot -> size -> {log, layout}`.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests make small numbers"))]
 

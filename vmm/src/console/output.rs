@@ -8,21 +8,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
 use cafevm_devices::serial;
-use rustix::event::epoll;
-use rustix::io::Errno;
 use rustix::stdio::stdout;
 use tracing::warn;
 
 use crate::console::milestones;
 use crate::error::HostError;
 use crate::log::backlog::{Backlog, CHUNK};
+use crate::log::patient::write_patiently;
 
 /// How many bytes of the guest's output wait for the file's reader.
 const CAPACITY: usize = 256 << 10;
@@ -188,34 +187,6 @@ impl Drop for Patient {
         if self.open_line && self.file.is_terminal() {
             let _written = self.file.write(b"\n");
         }
-    }
-}
-
-/// Writes some of `bytes`, and waits for the reader where there is no room; how many were written.
-///
-/// # Errors
-///
-/// The host's.
-pub(crate) fn write_patiently(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match rustix::io::write(file, bytes) {
-            Err(Errno::INTR) => {}
-            // Opened so that it does not block, or made so by another process.
-            Err(Errno::AGAIN) => wait_for_room(file)?,
-            done => return Ok(done?),
-        }
-    }
-}
-
-/// Waits until something can be written.
-fn wait_for_room(file: BorrowedFd<'_>) -> io::Result<()> {
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, file, epoll::EventData::new_u64(0), epoll::EventFlags::OUT)?;
-    let (flags, data) = (epoll::EventFlags::empty(), epoll::EventData::new_u64(0));
-    let mut events = [epoll::Event { flags, data }];
-    match epoll::wait(&epoll, &mut events, None) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -9,8 +9,7 @@ use event_manager::EventSet;
 use serde_json::json;
 
 use super::Operator;
-use crate::runtime::jobs::Ticket;
-use crate::runtime::pausing::Answer;
+use crate::runtime::messages::{Answer, Ticket};
 
 /// The most bytes of a line.
 pub(super) const LINE_MAX: usize = 16 << 10;

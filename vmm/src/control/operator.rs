@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::machine::disks::{Disks, VirtioDisk};
-use crate::runtime::jobs::{Job, Ticket};
-use crate::runtime::pausing::{Answer, Pausing};
+use crate::runtime::messages::{Answer, Job, Ticket};
+use crate::runtime::pausing::Pausing;
 use crate::size;
 use crate::threads::mailbox::Outbox;
 

@@ -20,8 +20,7 @@ use super::Operator;
 use super::client::Client;
 use crate::error::HostError;
 use crate::runtime::event_loop::{Concern, failed, unwatch, watch};
-use crate::runtime::jobs::Ticket;
-use crate::runtime::pausing::Answer;
+use crate::runtime::messages::{Answer, Ticket};
 use crate::runtime::timer::Timer;
 use crate::threads::mailbox::Inbox;
 

@@ -4,6 +4,7 @@
 //! writes. Lines that do not fit are dropped; their number is said when there is room again.
 
 pub(crate) mod backlog;
+pub(crate) mod patient;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -17,8 +18,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::console::output::write_patiently;
 use crate::log::backlog::Backlog;
+use crate::log::patient::write_patiently;
 
 /// How many bytes of lines wait for the reader of standard error.
 const CAPACITY: usize = 64 << 10;

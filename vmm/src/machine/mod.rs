@@ -14,6 +14,6 @@ pub(crate) mod assembly;
 pub(crate) mod attach;
 pub(crate) mod disks;
 pub(crate) mod host;
-mod irq;
+pub(crate) mod irq;
 mod memory;
 pub(crate) mod register_pages;

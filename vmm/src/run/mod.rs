@@ -2,12 +2,14 @@
 //!
 //! | question | file |
 //! |---|---|
+//! | How do the threads start? | `start.rs` |
 //! | What does the main thread do meanwhile? | `main_thread.rs` |
 //! | Which signals end or stop the process? | `signals.rs` |
 //! | How do the threads stop, and which of them is waited for? | `stop.rs` |
 
 mod main_thread;
 pub mod signals;
+pub(crate) mod start;
 mod stop;
 
 use std::os::unix::fs::MetadataExt;
@@ -26,6 +28,7 @@ use crate::machine::attach;
 use crate::machine::host::Host;
 use crate::run::main_thread::MainThread;
 use crate::run::signals::Signals;
+use crate::run::start::Running;
 use crate::vcpu::dispatch::Exits;
 
 /// What a machine's serial port and its end are connected to on the host.
@@ -82,7 +85,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let vm = Vm::build(config, boot, images, &host)?;
 
     let control = config.control.as_deref().map(Listener::at).transpose()?;
-    let (running, jobs, results) = vm.start(console.output)?;
+    let (running, jobs, results) = Running::start(vm, console.output)?;
     let watched = MainThread {
         running: &running,
         input: console.input,

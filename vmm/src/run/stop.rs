@@ -6,7 +6,7 @@ use tracing::warn;
 
 use crate::error::HostError;
 use crate::exit::Verdict;
-use crate::machine::assembly::Running;
+use crate::run::start::Running;
 use crate::vcpu::dispatch::Exits;
 
 use crate::machine::disks::{Disks, Unfinished};

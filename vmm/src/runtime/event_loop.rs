@@ -111,6 +111,19 @@ impl<C: Concern + ?Sized> MutEventSubscriber for Watched<C> {
     }
 }
 
+/// Wakes a loop when the machine ends; [`EventLoop::run`] then returns.
+pub(crate) struct AtTheEnd(pub(crate) Arc<Ending>);
+
+impl Concern for AtTheEnd {
+    fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+        watch(ops, &*self.0)
+    }
+
+    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+        Ok(())
+    }
+}
+
 /// Waits until `fd` can be read.
 ///
 /// # Errors

@@ -9,9 +9,9 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::HostError;
 use crate::machine::disks::Disks;
 use crate::machine::register_pages::RegisterPages;
-use crate::runtime::event_loop::{Concern, EventLoop, failed, watch};
+use crate::runtime::event_loop::{AtTheEnd, Concern, EventLoop, failed, watch};
 use crate::runtime::jobs::{Jobs, Unsettled};
-use crate::threads::ending::{AtTheEnd, Ending};
+use crate::threads::ending::Ending;
 use crate::threads::roll::Roll;
 use crate::threads::wake::WakeFd;
 

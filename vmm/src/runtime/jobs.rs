@@ -11,45 +11,10 @@ use crate::error::HostError;
 use crate::machine::disks::Disks;
 use crate::machine::register_pages::RegisterPages;
 use crate::runtime::event_loop::{Concern, watch};
-use crate::runtime::pausing::Answer;
+use crate::runtime::messages::{Answer, Done, Job};
 use crate::threads::gate::{Full, Gate};
 use crate::threads::mailbox::{Inbox, Outbox};
 use crate::threads::wake::WakeFd;
-
-/// Names a message of a client's, so that its answer finds the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(pub(crate) u64);
-
-/// A job for the I/O thread.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Job {
-    /// Make a virtio disk larger.
-    Resize {
-        ticket: Ticket,
-        /// Its number among the virtio disks.
-        disk: usize,
-        /// What the client calls it.
-        id: String,
-        bytes: u64,
-    },
-    /// Take no new requests, and wait until nothing is in flight. No vCPU runs.
-    Quiesce,
-    /// Try again what waits for room, then take new requests. No vCPU runs.
-    Release,
-}
-
-/// What came of a job.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Done {
-    Resized {
-        ticket: Ticket,
-        answer: Answer,
-    },
-    /// Nothing is in flight; or why something is. In that case this is sent again when nothing is.
-    Quiesced(Result<(), String>),
-    /// Requests are served; or a disk is still full.
-    Released(Result<(), Full>),
-}
 
 /// Signalled when requests were answered late while [`Job::Quiesce`] has not succeeded.
 #[derive(Debug)]

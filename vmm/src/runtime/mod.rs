@@ -15,11 +15,13 @@
 //! | question | file |
 //! |---|---|
 //! | What is a loop made of? | `event_loop.rs`, `timer.rs` |
+//! | What do threads and clients send each other? | `messages.rs` |
 //! | What does the I/O thread do? | `io_thread.rs`, `jobs.rs` |
 //! | How is a machine paused, and how does it go on? | `pausing.rs` |
 
 pub(crate) mod event_loop;
 pub(crate) mod io_thread;
 pub(crate) mod jobs;
+pub(crate) mod messages;
 pub(crate) mod pausing;
 pub(crate) mod timer;

@@ -13,15 +13,12 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::warn;
 
-use crate::runtime::jobs::{Job, Ticket};
+use crate::runtime::messages::{Answer, Job, Ticket};
 use crate::threads::gate::{Full, Gate};
 use crate::threads::mailbox::Outbox;
-
-/// What a client is told in the end.
-pub(crate) type Answer = Result<Value, String>;
 
 /// Where the machine is between running and paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,13 @@
 //! How a machine's threads agree on its end.
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use cafevm_devices::irq::Wake;
-use event_manager::{EventOps, Events};
 
 use crate::error::HostError;
 use crate::exit::Verdict;
-use crate::runtime::event_loop::{Concern, watch};
 use crate::threads::wake::WakeFd;
 
 /// The machine's end: the first verdict counts.
@@ -54,15 +53,9 @@ impl Ending {
     }
 }
 
-/// Wakes a loop at the end; the loop itself looks why.
-pub(crate) struct AtTheEnd(pub(crate) Arc<Ending>);
-
-impl Concern for AtTheEnd {
-    fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
-        watch(ops, &self.0.wake)
-    }
-
-    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
-        Ok(())
+/// Readable from the end on.
+impl AsRawFd for Ending {
+    fn as_raw_fd(&self) -> RawFd {
+        self.wake.as_raw_fd()
     }
 }

@@ -4,8 +4,10 @@ use cafevm_devices::bus::Bus;
 use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
 use kvm_ioctls::VcpuExit;
 
-use crate::vcpu::unclaimed::{Access, Space, Unclaimed};
+use crate::vcpu::unclaimed::Unclaimed;
+use crate::x86::access::{Access, Space};
 use crate::x86::crash::Cause;
+use crate::x86::outcome::Outcome;
 use crate::x86::power;
 
 /// The two address spaces of a machine.
@@ -30,23 +32,6 @@ impl Buses {
         };
         self.unclaimed.tell(access, bus, rip);
     }
-}
-
-/// What becomes of the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It runs on.
-    Continue,
-    /// It runs on, and no device owns what the guest accessed.
-    Unclaimed(Access),
-    /// The guest wrote this code to the debug exit port.
-    DebugExit(u32),
-    /// The guest powered off.
-    PowerOff,
-    /// The guest reset the machine.
-    Reset,
-    /// It cannot go on.
-    Crash(Cause),
 }
 
 /// Serves one exit.

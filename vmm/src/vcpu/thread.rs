@@ -14,9 +14,10 @@ use crate::exit::Verdict;
 use crate::threads::ending::Ending;
 use crate::threads::gate::{Admitted, Gate};
 use crate::threads::roll::Roll;
-use crate::vcpu::dispatch::{Buses, Exits, Outcome, dispatch};
+use crate::vcpu::dispatch::{Buses, Exits, dispatch};
 use crate::vcpu::kick::ExitFlag;
 use crate::x86::crash::{Cause, Crash};
+use crate::x86::outcome::Outcome;
 use crate::x86::restart::Judge;
 
 /// A vCPU, ready to run.

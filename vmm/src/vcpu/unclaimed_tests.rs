@@ -49,15 +49,6 @@ fn a_line_names_the_access_the_place_and_the_nearest_device() {
 }
 
 #[test]
-fn a_value_is_at_most_8_bytes() {
-    let write = |data: &[u8]| Access::write(Space::Memory, 0, data).written;
-    assert_eq!(write(&[1, 2]), Some(0x201));
-    assert_eq!(write(&[0xff; 8]), Some(u64::MAX));
-    assert_eq!(write(&[0xff; 9]), Some(u64::MAX));
-    assert_eq!(write(&[]), Some(0));
-}
-
-#[test]
 fn an_address_is_told_once_and_five_in_a_machines_life() {
     let unclaimed = Unclaimed::default();
     assert_eq!(unclaimed.summary(), None);
@@ -99,12 +90,6 @@ fn what_stock_kernels_probe_is_not_told() {
         assert!(is_new(port), "{port:#x}");
     }
     assert!(Unclaimed::default().is_new(&read(0x80)), "only the port 0x80, not the address");
-}
-
-#[test]
-fn the_ports_are_ranges_in_order() {
-    assert!(PROBED.iter().all(|range| range.start() <= range.end()));
-    assert!(PROBED.is_sorted_by(|a, b| a.end() < b.start()));
 }
 
 #[test]

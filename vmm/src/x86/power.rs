@@ -14,8 +14,8 @@ use crate::layout::{
     DEBUG_EXIT_PORT, PVPANIC_PORT, RESET_COMMAND, RESET_CONTROL_PORT, RESET_PORT,
     SLEEP_CONTROL_PORT, SLEEP_STATUS_PORT,
 };
-use crate::vcpu::dispatch::Outcome;
 use crate::x86::crash::Cause;
+use crate::x86::outcome::Outcome;
 
 /// The sleep type that means "off": what `\_S5` holds, and the guest writes to the sleep control register.
 pub(crate) const SOFT_OFF: u8 = 5;

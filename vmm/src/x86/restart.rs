@@ -15,8 +15,8 @@ use kvm_ioctls::VcpuFd;
 use tracing::debug;
 
 use crate::layout::{RESET_COMMAND, RESET_PORT, RESTART};
-use crate::vcpu::dispatch::Outcome;
 use crate::x86::crash::Cause;
+use crate::x86::outcome::Outcome;
 
 /// What stands at the address where a processor begins after a reset: the machine's reset. Linux goes there in
 /// real mode where it knows no other way, as with hardware-reduced ACPI and no EFI.

@@ -1,0 +1,35 @@
+//! Writing to a file whose reader may be slow, and which may be non-blocking.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+
+/// Writes some of `bytes`, and waits for the reader where there is no room; how many were written.
+///
+/// # Errors
+///
+/// The host's.
+pub(crate) fn write_patiently(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match rustix::io::write(file, bytes) {
+            Err(Errno::INTR) => {}
+            // Opened so that it does not block, or made so by another process.
+            Err(Errno::AGAIN) => wait_for_room(file)?,
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// Waits until something can be written.
+fn wait_for_room(file: BorrowedFd<'_>) -> io::Result<()> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(&epoll, file, epoll::EventData::new_u64(0), epoll::EventFlags::OUT)?;
+    let (flags, data) = (epoll::EventFlags::empty(), epoll::EventData::new_u64(0));
+    let mut events = [epoll::Event { flags, data }];
+    match epoll::wait(&epoll, &mut events, None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,140 @@
+//! The start of a machine's threads.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use cafevm_devices::irq::Wake;
+use cafevm_devices::serial::Serial;
+use kvm_ioctls::VmFd;
+use tracing::debug;
+
+use crate::console::Output;
+use crate::console::output::Draining;
+use crate::error::{Error, HostError};
+use crate::layout::COM1_IRQ;
+use crate::machine::assembly::Vm;
+use crate::machine::attach::{self, Attached};
+use crate::machine::disks::Disks;
+use crate::machine::irq;
+use crate::runtime::io_thread::IoThread;
+use crate::runtime::jobs::{Jobs, Unsettled};
+use crate::runtime::messages::{Done, Job};
+use crate::threads::ending::Ending;
+use crate::threads::gate::Gate;
+use crate::threads::mailbox::{Inbox, Outbox, mailbox};
+use crate::threads::roll::Roll;
+use crate::threads::wake::WakeFd;
+use crate::vcpu::thread::{Machine, VcpuThread};
+
+/// A machine that runs.
+pub(crate) struct Running {
+    /// The vCPUs, each with its name in the roll.
+    pub(crate) threads: Vec<(String, VcpuThread)>,
+    pub(crate) io: JoinHandle<Result<(), HostError>>,
+    pub(crate) roll: Arc<Roll>,
+    pub(crate) disks: Disks,
+    /// Whether the guest is known to be Linux.
+    pub(crate) linux: bool,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) ending: Arc<Ending>,
+    pub(crate) serial: Arc<Mutex<Serial>>,
+    /// What writes the guest's output, unless the vCPUs do.
+    pub(crate) output: Option<Draining>,
+    /// Woken when the serial port has room for input again.
+    pub(crate) drained: Arc<WakeFd>,
+    /// The interrupts' wiring ends with it.
+    _vm: Arc<VmFd>,
+}
+
+/// The guest's console, connected to the host.
+struct Connected {
+    serial: Arc<Mutex<Serial>>,
+    output: Option<Draining>,
+    drained: Arc<WakeFd>,
+}
+
+impl Running {
+    /// Opens the console and starts all threads. Gives, with the machine, the way to send jobs to its I/O thread and the
+    /// place where their results arrive.
+    ///
+    /// # Errors
+    ///
+    /// Where the console cannot be opened, or the host gives no thread.
+    pub(crate) fn start(vm: Vm, output: Output) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
+        let Vm { fd, vcpus, mut buses, attached, leftover, taken_over, gate, linux, ending } = vm;
+        let Connected { serial, output, drained } = connect(&fd, output)?;
+        attach::attach_serial(&mut buses, serial.clone())?;
+        debug!("memory bus: {:x?}; ports: {:x?}", buses.mmio, buses.pio);
+
+        let Attached { disks, pages } = attached;
+        let roll = Arc::<Roll>::default();
+        let ((to_jobs, inbox), (results, from_jobs)) = (mailbox()?, mailbox()?);
+        let jobs = Jobs {
+            disks: disks.clone(),
+            pages: Arc::new(Mutex::new(pages)),
+            gate: gate.clone(),
+            unsettled: Arc::new(Unsettled::new()?),
+            inbox,
+            results,
+        };
+        let (of_io, of_vcpus) = (ending.clone(), ending.clone());
+        let io = IoThread { ending: of_io, roll: roll.clone(), leftover, taken_over, jobs };
+        let machine = Machine {
+            buses: Arc::new(buses),
+            ending: of_vcpus,
+            gate: gate.clone(),
+            roll: roll.clone(),
+        };
+        let (threads, io) = (Vec::new(), io.spawn()?);
+        let mut running = Self {
+            threads,
+            io,
+            roll,
+            disks,
+            linux,
+            gate,
+            ending,
+            serial,
+            output,
+            drained,
+            _vm: fd,
+        };
+        for vcpu in vcpus {
+            let name = vcpu.name();
+            match vcpu.spawn(&machine) {
+                Ok(thread) => running.threads.push((name, thread)),
+                Err(error) => {
+                    running.stop()?;
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok((running, to_jobs, from_jobs))
+    }
+
+    /// Makes each vCPU look at the gate and at the machine's end.
+    pub(crate) fn kick(&self) {
+        for (_, thread) in &self.threads {
+            thread.kick();
+        }
+    }
+}
+
+/// Opens the console's output and connects the serial port to it.
+fn connect(vm: &VmFd, output: Output) -> Result<Connected, HostError> {
+    let drained = Arc::new(WakeFd::new()?);
+    let wake = drained.clone();
+    let line = irq::pulses(vm, COM1_IRQ)?;
+    // As late as possible: a file is made here.
+    let (output, drain) = output.open()?;
+    let serial = Serial::new(output, line, Box::new(move || wake.wake()));
+    let serial = Arc::new(Mutex::new(serial));
+    let port = Arc::downgrade(&serial);
+    let eased = move || {
+        if let Some(port) = port.upgrade() {
+            port.lock().unwrap_or_else(PoisonError::into_inner).output_has_room();
+        }
+    };
+    let output = drain.map(|drain| drain.start(eased)).transpose()?;
+    Ok(Connected { serial, output, drained })
+}
