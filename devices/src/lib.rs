@@ -59,6 +59,7 @@ pub mod complaints;
 pub mod irq;
 pub mod memory;
 pub mod serial;
+pub mod stuck;
 pub mod svirtb;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

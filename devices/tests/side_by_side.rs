@@ -70,6 +70,7 @@ impl IrqLine for Bell {
 
 struct Machine {
     mmio: Mmio,
+    blk: Arc<Blk>,
     ram: GuestRam,
     bell: Arc<Bell>,
     ended: AtomicBool,
@@ -81,13 +82,13 @@ impl Machine {
     fn new(storage: Box<dyn Storage>, bytes: u64) -> Self {
         let disk = Disk::new(storage, "the disk".into(), bytes, false);
         let options = Options { queues: QUEUES, queue_size: 64, ..Options::default() };
-        let device = Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap();
+        let blk = Arc::new(Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap());
         let ram = GuestRam::anonymous(&[(0, 1 << 20)]).unwrap();
         let bell = Arc::new(Bell::default());
         let options = MmioOptions { leftover: Some(bell.clone()), ..MmioOptions::default() };
-        let mmio = Mmio::new(Box::new(device), ram.clone(), bell.clone(), options);
+        let mmio = Mmio::new(blk.clone(), ram.clone(), bell.clone(), options);
         let (ended, running) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Self { mmio, ram, bell, ended, running }
+        Self { mmio, blk, ram, bell, ended, running }
     }
 
     fn set(&self, register: u64, value: u32) {
@@ -313,7 +314,7 @@ fn play(make: impl Fn(WatchedImage) -> Box<dyn Storage>) {
                     machine.mmio.quiesce().unwrap();
                     machine.mmio.release();
                     size += 512;
-                    machine.mmio.resize(size).ok();
+                    machine.mmio.reconfigure(|| machine.blk.resize(size)).ok();
                     thread::sleep(Duration::from_millis(1));
                 }
                 machine.ended.store(true, Ordering::Release);

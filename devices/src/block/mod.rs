@@ -27,11 +27,10 @@ mod image;
 mod lock;
 mod sync;
 
-use std::fmt;
 use std::io;
-use std::time::Duration;
 
 use crate::memory::Buffers;
+use crate::stuck::Stuck;
 
 pub use disk::{Disk, FullAlarm, Lane, Stop};
 pub use engine::{Engine, Storage};
@@ -171,26 +170,6 @@ impl BlockError {
             Self::Host { source, .. } if full.contains(&source.kind()) => Some(source),
             _ => None,
         }
-    }
-}
-
-/// A queue did not become quiet within the limit: a request of it is still with the host.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{disk}: the host has not finished {requests} within {}", Seconds(*.limit))]
-pub struct Stuck {
-    /// What messages call the disk.
-    pub disk: String,
-    /// "3 requests of queue 0".
-    pub requests: String,
-    /// How long the device waited.
-    pub limit: Duration,
-}
-
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} s", self.0.as_secs_f64())
     }
 }
 

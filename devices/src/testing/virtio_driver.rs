@@ -1,12 +1,15 @@
 //! A driver at the level of registers and rings: it can do everything right, and anything wrong.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::CountingLine;
 use super::virtio_ring::{Ring, desc_bytes, write_chain};
+use crate::block::GrowError;
 use crate::bus::BusDevice;
 use crate::complaints::Complaints;
 use crate::memory::GuestRam;
+use crate::virtio::blk::Blk;
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Mmio, Options};
 use crate::virtio::spec::ring::DESC_INDIRECT;
@@ -74,6 +77,8 @@ pub struct Used {
 pub struct VirtioDriver {
     /// The device's registers.
     pub mmio: Mmio,
+    /// The device, where it is a disk.
+    pub blk: Option<Arc<Blk>>,
     /// Guest RAM.
     pub ram: GuestRam,
     /// The device's interrupt line.
@@ -103,8 +108,25 @@ impl VirtioDriver {
     pub fn with(device: impl VirtioDevice + 'static, options: Options) -> Self {
         let ram = GuestRam::anonymous(&[(0, RAM_SIZE)]).expect("RAM for a test");
         let (line, complaints) = (CountingLine::default(), device.complaints().clone());
-        let mmio = Mmio::new(Box::new(device), ram.clone(), Arc::new(line.clone()), options);
-        Self { mmio, ram, line, complaints, ring: Ring::new(1, DESC, AVAIL, USED) }
+        let device = Arc::new(device);
+        let blk = (device.clone() as Arc<dyn Any + Send + Sync>).downcast().ok();
+        let mmio = Mmio::new(device, ram.clone(), Arc::new(line.clone()), options);
+        Self { mmio, blk, ram, line, complaints, ring: Ring::new(1, DESC, AVAIL, USED) }
+    }
+
+    /// Makes the disk `bytes` large, as its owner does.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk cannot grow.
+    ///
+    /// # Panics
+    ///
+    /// Where the device is no disk.
+    #[expect(clippy::expect_used, reason = "for tests")]
+    pub fn resize(&self, bytes: u64) -> Result<(), GrowError> {
+        let blk = self.blk.as_ref().expect("a disk");
+        self.mmio.reconfigure(|| blk.resize(bytes))
     }
 
     /// Reads a register.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::interrupt::Notifier;
+use super::notifier::Notifier;
 use super::queue::SplitQueue;
-use crate::block::{GrowError, Stuck};
 use crate::complaints::Complaints;
+use crate::stuck::Stuck;
 
 /// What a device gets when it goes live.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Activation {
     /// The device's queues, by index; none where the driver did not make one ready.
     pub queues: Vec<Option<SplitQueue>>,
     /// Signals the driver that buffers were used.
-    pub notifier: Notifier,
+    pub notifier: Arc<dyn Notifier>,
 }
 
 /// What one call of [`VirtioDevice::service`] did.
@@ -40,8 +40,12 @@ pub trait VirtioDevice: Send + Sync {
     fn complaints(&self) -> &Complaints;
     /// The device's id (virtio 1.2, 5).
     fn device_id(&self) -> u32;
+    /// What kind of device it is, in words: "a block device".
+    fn kind(&self) -> &'static str;
     /// The features offered, without VERSION_1, which is the transport's.
     fn features(&self) -> u64;
+    /// The names of the feature bits that only this kind of device has.
+    fn feature_names(&self) -> &'static [(u64, &'static str)];
     /// For each queue the most entries it can have: a power of two.
     fn queue_max(&self) -> &[u16];
     /// Fills `data` from the configuration space at `offset` bytes; zeros past its end.
@@ -62,13 +66,6 @@ pub trait VirtioDevice: Send + Sync {
     fn service(&self, queue: u16) -> Served;
     /// Takes one queue into use again after [`VirtioDevice::stop_queue`] (2.6.1).
     fn start_queue(&self, index: u16, queue: SplitQueue);
-    /// Makes the device `bytes` large, as the host's user asks. True where the configuration space changed. Waits until
-    /// the device is quiet.
-    ///
-    /// # Errors
-    ///
-    /// Where it cannot be; nothing has changed then.
-    fn resize(&self, bytes: u64) -> Result<bool, GrowError>;
     /// Takes one queue out of use: when this returns `Ok`, the device touches it no more.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! Standard virtio: devices behind virtio-mmio registers, on the split virtqueue.
 //!
 //! ```text
-//!  register access ──▶ mmio::Mmio (registers, status, features, queue set-up)
+//!  register access ──▶ mmio::Mmio (registers) ──▶ transport::Core (status, features, queue set-up)
 //!                          │ activate: hands the queues over
 //!                          ▼
 //!  doorbell ────────▶ VirtioDevice::service ──▶ queue::SplitQueue ──▶ chain::Chain ──▶ the device's request
 //!                          │
-//!  interrupt ◀── interrupt::Notifier ◀────────────┘
+//!  interrupt ◀── notifier::Notifier ◀─────────────┘
 //! ```
 //!
 //! The transport owns the set-up, the device owns the live queues, and each of these has a lock of its own. A reset takes
@@ -15,8 +15,9 @@
 pub mod blk;
 pub mod chain;
 pub mod device;
-pub mod interrupt;
 pub mod mmio;
+pub mod notifier;
 pub mod queue;
 mod rules;
 pub mod spec;
+mod transport;

@@ -61,8 +61,8 @@ pub mod feature {
     /// VIRTIO_F_RING_RESET: one queue can be reset by itself (2.6.1).
     pub const RING_RESET: u64 = 1 << 40;
 
-    /// Each bit that this crate knows, with its name.
-    pub const NAMES: [(u64, &str); 15] = [
+    /// The bits of the block device, with their names.
+    pub const BLK_NAMES: [(u64, &str); 10] = [
         (BLK_SIZE_MAX, "SIZE_MAX"),
         (BLK_SEG_MAX, "SEG_MAX"),
         (BLK_RO, "RO"),
@@ -73,6 +73,9 @@ pub mod feature {
         (BLK_MQ, "MQ"),
         (BLK_DISCARD, "DISCARD"),
         (BLK_WRITE_ZEROES, "WRITE_ZEROES"),
+    ];
+    /// The bits of every device, with their names.
+    pub const NAMES: [(u64, &str); 5] = [
         (NOTIFY_ON_EMPTY, "NOTIFY_ON_EMPTY"),
         (RING_INDIRECT_DESC, "INDIRECT_DESC"),
         (RING_EVENT_IDX, "EVENT_IDX"),
@@ -197,6 +200,6 @@ mod tests {
         assert_eq!(bit_names(0u32, &status::NAMES), "0");
         assert_eq!(bit_names(11u32, &status::NAMES), "ACKNOWLEDGE | DRIVER | FEATURES_OK");
         assert_eq!(bit_names(0x31u32, &status::NAMES), "ACKNOWLEDGE | 0x30");
-        assert_eq!(bit_names(1u64 << 32 | 1 << 9, &feature::NAMES), "FLUSH | VERSION_1");
+        assert_eq!(bit_names(1u64 << 32 | 1 << 29, &feature::NAMES), "EVENT_IDX | VERSION_1");
     }
 }

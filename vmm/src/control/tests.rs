@@ -48,12 +48,14 @@ impl Scene {
         let image = Image::open(&image, Cache::WriteBack.opening(Access::ReadWrite)).unwrap();
         let disk = Disk::from_image(image);
         let blk = Blk::new("virtio0", &disk, &Options::default(), Tracer::none()).unwrap();
+        let blk = Arc::new(blk);
         let ram = GuestRam::anonymous(&[(0, 4096)]).unwrap();
-        let device = Mmio::new(Box::new(blk), ram, Arc::new(NoLine), mmio::Options::default());
+        let device = Mmio::new(blk.clone(), ram, Arc::new(NoLine), mmio::Options::default());
         let virtio = vec![VirtioDisk {
             name: "virtio0".into(),
             id: "root".into(),
             device: Arc::new(device),
+            blk,
         }];
         let disks = Disks { virtio, svirtb: None, all: vec![disk] };
 

@@ -155,6 +155,7 @@ fn attach_virtio(
     let writeback = cache != Cache::WriteThrough;
     let options = blk::Options { id: id.clone(), writeback, ..options.clone() };
     let blk = Blk::new(&name, disk, &options, config.tracer.clone()).map_err(ConfigError::Blk)?;
+    let blk = Arc::new(blk);
     let options = mmio::Options {
         version: config.virtio.version,
         policy: config.virtio.policy,
@@ -164,10 +165,10 @@ fn attach_virtio(
         tracer: config.tracer.clone(),
     };
     let line = irq::level(around.vm.clone(), slot.irq);
-    let device = Arc::new(Mmio::new(Box::new(blk), around.ram.clone(), line, options));
+    let device = Arc::new(Mmio::new(blk.clone(), around.ram.clone(), line, options));
     let inserted = buses.mmio.insert(slot.base, SLOT_SIZE, &name, device.clone());
     inserted.map_err(ConfigError::Bus)?;
-    Ok(VirtioDisk { name, id, device })
+    Ok(VirtioDisk { name, id, device, blk })
 }
 
 fn describe(disk: &Disk) -> String {

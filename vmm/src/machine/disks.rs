@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use cafevm_devices::block::Disk;
+use cafevm_devices::block::{Disk, GrowError};
 use cafevm_devices::svirtb;
+use cafevm_devices::virtio::blk::Blk;
 use cafevm_devices::virtio::mmio::Mmio;
 
 /// A virtio disk.
@@ -15,6 +16,19 @@ pub(crate) struct VirtioDisk {
     /// As GET_ID tells the guest.
     pub(crate) id: String,
     pub(crate) device: Arc<Mmio>,
+    /// The disk behind its registers.
+    pub(crate) blk: Arc<Blk>,
+}
+
+impl VirtioDisk {
+    /// Makes the disk `bytes` large, and interrupts its driver. Waits until the disk is quiet.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk cannot grow.
+    pub(crate) fn resize(&self, bytes: u64) -> Result<(), GrowError> {
+        self.device.reconfigure(|| self.blk.resize(bytes))
+    }
 }
 
 /// All disks. Clones share them.

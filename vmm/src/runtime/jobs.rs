@@ -82,7 +82,7 @@ impl Jobs {
         let disk = self.disks.virtio.get(disk).ok_or_else(|| format!("{id}: no such disk"))?;
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages
-            .hidden(|| disk.device.resize(bytes))
+            .hidden(|| disk.resize(bytes))
             .map_err(|error| format!("{id}: KVM does not hide its registers: {error}"))?
             .map_err(|error| format!("{id}: {error}"))?;
         Ok(json!({ "id": id, "size": bytes }))

@@ -129,7 +129,7 @@ impl Fuzzed {
                 driver.request(kind, sector, 512 * input.below(4));
             }
             215..225 => driver.mmio.service_unfinished(),
-            225..230 => drop(driver.mmio.resize(512 * u64::from(input.byte()))),
+            225..230 => drop(driver.resize(512 * u64::from(input.byte()))),
             230..245 => {
                 // Where the queues, and an indirect table, may lie.
                 let at =

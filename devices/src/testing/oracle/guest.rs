@@ -1,7 +1,8 @@
 //! The guest's requests: mostly right, cut and laid out in any way that is legal; and some that are wrong.
 
+use super::machine::{DATA_END, RAM, TABLES};
 use super::model::INDIRECT_DESC;
-use super::script::{DATA_END, RAM, TABLES, World};
+use super::script::World;
 use crate::testing::input::Input;
 
 /// Where odd addresses and lengths are near.

@@ -1,7 +1,8 @@
 //! How the guest of the oracle brings its device up, and takes queues back.
 
+use super::machine::RINGS;
 use super::model::{EVENT_IDX, FLUSH, INDIRECT_DESC, NOTIFY_ON_EMPTY, Queue};
-use super::script::{RINGS, Ring, World};
+use super::script::{Ring, World};
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::reg;
 

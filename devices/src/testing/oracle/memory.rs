@@ -1,6 +1,6 @@
 //! Guest RAM as the model has it: ranges of plain bytes.
 
-use super::script::RAM;
+use super::machine::RAM;
 
 /// Guest RAM. Its ranges do not touch each other.
 #[derive(Debug, Clone)]

@@ -21,6 +21,7 @@
 
 mod guest;
 mod handshake;
+mod machine;
 mod memory;
 mod model;
 mod request;

@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
+use super::machine::Machine;
 use super::memory::Memory;
 use super::request::{self, Ask, Broken};
-use super::script::Machine;
 
 pub(super) const INDIRECT_DESC: u64 = 1 << 28;
 pub(super) const EVENT_IDX: u64 = 1 << 29;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::machine::{DATA_END, Machine, RAM, RINGS};
 use super::model::{Model, Queue, Tally};
 use crate::block::{Access, Disk, Image, ImageStorage, Opening, Operation, Storage};
 use crate::bus::BusDevice;
@@ -13,52 +14,6 @@ use crate::testing::{CountingLine, Held, HeldStorage, WatchedImage};
 use crate::trace::Tracer;
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::mmio::{Mmio, Options, Version};
-
-/// Guest RAM: (guest-physical address, bytes).
-pub(super) const RAM: [(u64, usize); 2] = [(0, 0x1_0000), (1 << 20, 0x8000)];
-/// Buffers of the guest lie below this, or in the upper range.
-pub(super) const DATA_END: u32 = 0x7000;
-/// From here to `RINGS` lie indirect tables.
-pub(super) const TABLES: u64 = 0x7000;
-/// From here on lie the rings, each in two pages of its own.
-pub(super) const RINGS: u64 = 0x8000;
-
-/// Which machine it is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Machine {
-    pub(super) legacy: bool,
-    pub(super) queues: u16,
-    pub(super) queue_max: u16,
-    pub(super) block_size: u32,
-    pub(super) writeback: bool,
-    pub(super) read_only: bool,
-    pub(super) helper: bool,
-    pub(super) held: bool,
-    /// Whether what is discarded reads as zeros.
-    pub(super) punches: bool,
-}
-
-impl Machine {
-    fn choose(input: &mut Input<'_>) -> Self {
-        Self {
-            legacy: input.one_in(8),
-            queues: 1 + input.below(2) as u16,
-            queue_max: 4 << input.below(4),
-            block_size: input.pick(&[512, 512, 4096], 512),
-            writeback: !input.one_in(4),
-            read_only: input.one_in(16),
-            helper: !input.one_in(4),
-            held: input.one_in(3),
-            punches: true,
-        }
-    }
-
-    pub(super) fn id(self) -> [u8; 20] {
-        let mut id = [0; 20];
-        id[..10].copy_from_slice(b"the oracle");
-        id
-    }
-}
 
 /// A ring as the guest has it.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +33,7 @@ enum Backing {
 /// The device and its model, and the guest of both.
 pub(super) struct World {
     mmio: Mmio,
+    blk: Arc<Blk>,
     ram: GuestRam,
     line: CountingLine,
     helper: CountingLine,
@@ -153,17 +109,18 @@ impl World {
             writeback: machine.writeback,
         };
         let blk = Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap();
+        let blk = Arc::new(blk);
         let ram = GuestRam::anonymous(&RAM).unwrap();
         let options = Options {
             version: if machine.legacy { Version::Legacy } else { Version::Modern },
             leftover: machine.helper.then(|| Arc::new(helper.clone()) as _),
             ..Options::default()
         };
-        let mmio = Mmio::new(Box::new(blk), ram.clone(), Arc::new(line.clone()), options);
+        let mmio = Mmio::new(blk.clone(), ram.clone(), Arc::new(line.clone()), options);
         let rings = vec![None; machine.queues.into()];
         let model = Model::new(machine, image);
         let (generation, history) = (0, Vec::new());
-        Self { mmio, ram, line, helper, held, backing, generation, model, rings, history }
+        Self { mmio, blk, ram, line, helper, held, backing, generation, model, rings, history }
     }
 
     fn run(mut self, input: &mut Input<'_>) -> Tally {
@@ -266,7 +223,7 @@ impl World {
     }
 
     fn mmio_resize(&mut self, bytes: usize) -> bool {
-        self.mmio.resize(bytes as u64).is_ok()
+        self.mmio.reconfigure(|| self.blk.resize(bytes as u64)).is_ok()
     }
 
     /// A few requests, mostly with a doorbell behind them.

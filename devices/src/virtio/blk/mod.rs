@@ -24,12 +24,13 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::block::{Disk, GrowError, SECTOR_SIZE, Stuck};
+use crate::block::{Disk, GrowError, SECTOR_SIZE};
 use crate::complaints::Complaints;
+use crate::stuck::Stuck;
 use crate::trace::Tracer;
 use crate::turn::Turn;
 use crate::virtio::device::{Activation, Served, VirtioDevice};
-use crate::virtio::interrupt::Notifier;
+use crate::virtio::notifier::Notifier;
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
@@ -54,7 +55,7 @@ pub struct Blk {
     queue_max: Vec<u16>,
     queues: Vec<Queue>,
     /// What a queue that starts later gets: the features accepted, and the way to interrupt.
-    live: Mutex<Option<(u64, Notifier)>>,
+    live: Mutex<Option<(u64, Arc<dyn Notifier>)>>,
 }
 
 #[derive(Debug)]
@@ -122,6 +123,24 @@ impl Blk {
         })
     }
 
+    /// Makes the disk `bytes` large. True where the capacity in the configuration space changed. Waits until the device is
+    /// quiet. Called inside [`Mmio::reconfigure`](crate::virtio::mmio::Mmio::reconfigure), which shows the driver the new
+    /// capacity.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk cannot grow; nothing has changed then.
+    pub fn resize(&self, bytes: u64) -> Result<bool, GrowError> {
+        self.shared.hold.fetch_or(hold::RESIZING, Ordering::AcqRel);
+        let quiet = self.settle(quiet_by()).map_err(GrowError::from);
+        let grown = quiet.and_then(|()| self.shared.disk.grow(bytes)).map(|()| {
+            let capacity = whole_blocks(bytes, self.options.block_size);
+            capacity != self.shared.capacity.swap(capacity, Ordering::AcqRel)
+        });
+        self.shared.hold.fetch_and(!hold::RESIZING, Ordering::AcqRel);
+        grown
+    }
+
     fn config(&self) -> Config {
         let Options { queues, queue_size, block_size, .. } = self.options;
         Config {
@@ -139,11 +158,11 @@ impl Blk {
         self.queues.get(usize::from(index))
     }
 
-    fn live(&self) -> Option<(u64, Notifier)> {
+    fn live(&self) -> Option<(u64, Arc<dyn Notifier>)> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_live(&self, live: Option<(u64, Notifier)>) {
+    fn set_live(&self, live: Option<(u64, Arc<dyn Notifier>)>) {
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
     }
 
@@ -213,6 +232,14 @@ impl VirtioDevice for Blk {
 
     fn device_id(&self) -> u32 {
         blk::DEVICE_ID
+    }
+
+    fn kind(&self) -> &'static str {
+        "a block device"
+    }
+
+    fn feature_names(&self) -> &'static [(u64, &'static str)] {
+        &feature::BLK_NAMES
     }
 
     fn features(&self) -> u64 {
@@ -317,17 +344,6 @@ impl VirtioDevice for Blk {
         self.shared.hold.fetch_and(!hold::FULL, Ordering::AcqRel);
         self.shared.writeback.store(self.options.writeback, Ordering::Release);
         Ok(())
-    }
-
-    fn resize(&self, bytes: u64) -> Result<bool, GrowError> {
-        self.shared.hold.fetch_or(hold::RESIZING, Ordering::AcqRel);
-        let quiet = self.settle(quiet_by()).map_err(GrowError::from);
-        let grown = quiet.and_then(|()| self.shared.disk.grow(bytes)).map(|()| {
-            let capacity = whole_blocks(bytes, self.options.block_size);
-            capacity != self.shared.capacity.swap(capacity, Ordering::AcqRel)
-        });
-        self.shared.hold.fetch_and(!hold::RESIZING, Ordering::AcqRel);
-        grown
     }
 
     fn hold(&self) {

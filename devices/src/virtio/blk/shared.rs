@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::QUIET_WITHIN;
-use crate::block::{Disk, Stuck};
+use crate::block::Disk;
 use crate::complaints::Complaints;
+use crate::stuck::Stuck;
 use crate::trace::Tracer;
 use crate::virtio::spec::blk;
 
@@ -40,6 +41,6 @@ impl Shared {
 
     /// The host has not finished these requests within [`QUIET_WITHIN`].
     pub(super) fn stuck(&self, requests: String) -> Stuck {
-        Stuck { disk: self.disk.name().to_owned(), requests, limit: QUIET_WITHIN }
+        Stuck { name: self.disk.name().to_owned(), requests, limit: QUIET_WITHIN }
     }
 }

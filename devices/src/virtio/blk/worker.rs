@@ -13,12 +13,13 @@ use std::time::Instant;
 use super::flight::{Flight, Flights};
 use super::request::{Ask, Range, Request};
 use super::shared::{Shared, hold};
-use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE, Stuck};
+use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE};
 use crate::complaints::Rule;
+use crate::stuck::Stuck;
 use crate::trace::Event;
 use crate::virtio::chain::{Chain, ChainError};
 use crate::virtio::device::Served;
-use crate::virtio::interrupt::Notifier;
+use crate::virtio::notifier::Notifier;
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
@@ -31,7 +32,7 @@ const BYTES_PER_CALL: u64 = 16 << 20;
 struct Live {
     features: u64,
     queue: SplitQueue,
-    notifier: Notifier,
+    notifier: Arc<dyn Notifier>,
     /// Whether the driver was told that a chain is longer than the queue.
     long_told: bool,
 }
@@ -84,7 +85,7 @@ impl Worker {
     }
 
     /// Takes the queue into use.
-    pub(super) fn start(&mut self, features: u64, queue: SplitQueue, notifier: Notifier) {
+    pub(super) fn start(&mut self, features: u64, queue: SplitQueue, notifier: Arc<dyn Notifier>) {
         self.live = Some(Live { features, queue, notifier, long_told: false });
     }
 
@@ -252,7 +253,7 @@ impl Worker {
             format_args!("queue {queue} is broken, and the device needs a reset: {why}"),
         );
         if let Some(live) = &self.live {
-            live.notifier.needs_reset(true);
+            live.notifier.needs_reset();
         }
     }
 

@@ -1,6 +1,7 @@
 //! What answers where no device is.
 
 use super::Version;
+use super::options::version_value;
 use super::page::Window;
 use super::reads::registers;
 use super::registers::{Register, Target};
@@ -17,7 +18,7 @@ impl EmptySlot {
         for (offset, register) in registers() {
             let value = match register {
                 Register::MagicValue => MAGIC,
-                Register::Version => version.value(),
+                Register::Version => version_value(version),
                 Register::VendorId => VENDOR,
                 _ => 0,
             };

@@ -1,21 +1,23 @@
 //! What a register access means, in words, for whoever watches a driver at work.
 
 use super::registers::{Half, Register};
-use super::setup::Session;
+use super::state::Registers;
 use crate::trace::Direction;
 use crate::virtio::queue::Area;
 use crate::virtio::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_USED};
-use crate::virtio::spec::{bit_names, feature, status};
+use crate::virtio::spec::{bit_names, status};
+use crate::virtio::transport::Core;
 
-/// The meaning of an access: `value` was read, or written, and `now` is the device status field after it.
+/// The meaning of an access that has happened: `value` was read or written.
 pub(super) fn of(
+    core: &Core<Registers>,
     register: Register,
     direction: Direction,
     value: u32,
-    now: u32,
-    session: &Session,
 ) -> String {
-    let queue = session.queue_sel;
+    let setup = core.setup();
+    let registers = &setup.registers;
+    let queue = registers.queue_sel;
     match (register, direction) {
         (Register::MagicValue, _) => "\"virt\": a virtio device, or room for one".into(),
         (Register::Version, _) => match value {
@@ -24,15 +26,14 @@ pub(super) fn of(
         },
         (Register::DeviceId, _) => match value {
             0 => "no device in this slot".into(),
-            2 => "a block device".into(),
-            _ => String::new(),
+            _ => core.device().kind().into(),
         },
         (Register::VendorId, _) => "\"QEMU\", which some drivers insist on".into(),
         (Register::DeviceFeatures, _) => {
-            format!("the device offers {}", features(session.device_features_sel, value))
+            format!("the device offers {}", features(core, registers.device_features_sel, value))
         }
         (Register::DriverFeatures, _) => {
-            format!("the driver accepts {}", features(session.driver_features_sel, value))
+            format!("the driver accepts {}", features(core, registers.driver_features_sel, value))
         }
         (Register::DeviceFeaturesSel | Register::DriverFeaturesSel, _) => match value {
             0 => "features 0 to 31 are meant".into(),
@@ -69,7 +70,7 @@ pub(super) fn of(
         (Register::InterruptAck, _) => format!("the driver has dealt with: {}", interrupts(value)),
         (Register::Status, Direction::Write) if value == 0 => "a reset: all begins anew".into(),
         (Register::Status, Direction::Write) => {
-            format!("the status is now {}", bit_names(now, &status::NAMES))
+            format!("the status is now {}", bit_names(core.status(), &status::NAMES))
         }
         (Register::Status, Direction::Read) => bit_names(value, &status::NAMES),
         (Register::ConfigGeneration, _) => "how often the configuration changed".into(),
@@ -79,20 +80,20 @@ pub(super) fn of(
         (Register::QueueAlign, _) => format!("the used ring is aligned to {value} bytes"),
         (Register::QueuePfn, _) if value == 0 => format!("queue {queue} is not in use"),
         (Register::QueuePfn, _) => {
-            let at = u64::from(value) * u64::from(session.page_size());
+            let at = u64::from(value) * u64::from(registers.page_size());
             format!("queue {queue} lies from {at:#x} on")
         }
         (Register::ShmSel | Register::ShmBase(_), _) => String::new(),
     }
 }
 
-fn features(selector: u32, value: u32) -> String {
+fn features(core: &Core<Registers>, selector: u32, value: u32) -> String {
     let whole = match selector {
         0 => Half::Low.set(0, value),
         1 => Half::High.set(0, value),
         _ => return "nothing: there are no such features".into(),
     };
-    if whole == 0 { "none of these".into() } else { bit_names(whole, &feature::NAMES) }
+    if whole == 0 { "none of these".into() } else { core.feature_names(whole) }
 }
 
 fn interrupts(value: u32) -> String {

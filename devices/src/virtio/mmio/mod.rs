@@ -4,59 +4,52 @@
 //! | question | file |
 //! |---|---|
 //! | Which register is at an offset? | `registers.rs` |
-//! | What does a write of the status do? When does the device go live? | `status.rs` |
-//! | Which features are there, and who has decided? | `features.rs` |
-//! | How is a queue set up, stopped, notified? | `queues.rs` |
-//! | What becomes of a driver that breaks a rule? | `breach.rs` |
-//! | What has the driver said since the last reset? | `setup.rs` |
+//! | What do registers read? | `reads.rs`, `page.rs` |
+//! | Which registers hold what the driver wrote? | `state.rs` |
+//! | How do the queue registers work, modern and legacy? | `queues.rs` |
+//! | Where are InterruptStatus and Status? | `signals.rs` |
 //! | What does an access mean, in words? | `meaning.rs` |
-//! | What do registers read? | `reads.rs` |
-//! | Where does it stand? | `page.rs` |
 //! | What does a slot with no device answer? | `empty_slot.rs` |
-//! | How can a transport be? | `options.rs` |
+//! | Which options are there? | `options.rs` |
 //!
-//! A lenient device logs a driver's mistake with the rule that it breaks, and goes on as far as it can; what it cannot
-//! make sense of has no effect. A [`Policy::Strict`] device refuses: features, and after any mistake all requests until
-//! a reset.
+//! Status, features, queues and reset are those of any transport: `transport/`. Here registers are decoded.
 //!
 //! Tutorials teach legacy drivers that leave out QueueAlign or GuestPageSize, or set a queue up after DRIVER_OK. A
 //! lenient device serves them: behind the legacy registers it is activated by DRIVER_OK or by the first queue,
 //! whichever comes last.
 
-mod breach;
 mod empty_slot;
-mod features;
 mod meaning;
 mod options;
 mod page;
 mod queues;
 mod reads;
 mod registers;
-mod setup;
-mod status;
+mod signals;
+mod state;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use vmm_sys_util::eventfd::EventFd;
 
 use super::device::VirtioDevice;
-use super::interrupt::Notifier;
 use super::rules;
 use super::spec::mmio::{CONFIG, INTERRUPT_CONFIG, INTERRUPT_USED};
 use super::spec::status::{DRIVER_OK, FEATURES_OK};
-use crate::block::{GrowError, Stuck};
+use super::transport::{Core, CoreOptions};
+pub use super::transport::{Policy, Version};
 use crate::bus::{BusDevice, first_bytes};
-use crate::complaints::Complaints;
 use crate::irq::IrqLine;
 use crate::memory::GuestRam;
-use crate::trace::{self, Event};
-use breach::Stopped;
+use crate::stuck::Stuck;
+use crate::trace::{self, Event, Tracer};
 pub use empty_slot::EmptySlot;
-pub use options::{Options, Policy, Version};
+pub use options::Options;
 pub use page::{PAGE_SIZE, RegisterPage, Window};
 use registers::{Direction, Register, Target};
-use setup::Session;
+use signals::WindowSignals;
+use state::{Registers, Session, with_features};
 
 /// The bytes of guest-physical address space that one device answers in.
 pub const SLOT_SIZE: u64 = 0x200;
@@ -66,75 +59,60 @@ pub const SLOT_SIZE: u64 = 0x200;
 /// Registers are read in [`Options::window`], without a lock. Writes of the set-up registers share one lock, which is
 /// never held while the device waits for I/O. QueueNotify and InterruptACK take no lock at all.
 pub struct Mmio {
-    device: Box<dyn VirtioDevice>,
-    ram: GuestRam,
-    notifier: Notifier,
-    complaints: Complaints,
-    options: Options,
+    core: Core<Registers>,
+    signals: Arc<WindowSignals>,
+    window: Window,
+    tracer: Tracer,
     /// Bumped whenever the configuration space changes. No reset sets it back.
     config_generation: AtomicU32,
-    session: Mutex<Session>,
-    /// Whether a driver ever set DRIVER_OK, whatever was reset since.
-    used: AtomicBool,
-    /// The queues that a doorbell did not finish: a bit each.
-    unfinished: AtomicU64,
-    stopped: Stopped,
 }
 
 impl Mmio {
     /// Puts `device` behind registers. It reaches guest memory through `ram`, and interrupts by `line`.
     pub fn new(
-        device: Box<dyn VirtioDevice>,
+        device: Arc<dyn VirtioDevice>,
         ram: GuestRam,
         line: Arc<dyn IrqLine>,
         options: Options,
     ) -> Self {
-        let mmio = Self {
-            session: Mutex::new(Session::new(&*device)),
-            used: AtomicBool::new(false),
-            unfinished: AtomicU64::new(0),
-            stopped: Stopped::default(),
-            complaints: device.complaints().clone(),
-            notifier: Notifier::new(line, options.window.clone()),
-            config_generation: AtomicU32::new(0),
-            device,
-            ram,
-            options,
-        };
-        mmio.publish(&mmio.session());
+        let Options { version, policy, leftover, taken_over, window, tracer } = options;
+        let signals = Arc::new(WindowSignals::new(line, window.clone()));
+        let options = CoreOptions { version, policy, leftover, driver_ok: taken_over };
+        let core = Core::new(device, ram, signals.clone(), options);
+        let mmio = Self { core, signals, window, tracer, config_generation: AtomicU32::new(0) };
+        mmio.publish(&mmio.core.setup());
         mmio
     }
 
-    /// Makes the device `bytes` large, and interrupts the driver.
+    /// Runs `change`, which may change the device's configuration and returns whether it did. Then shows the new
+    /// configuration, interrupts the driver, and serves the doorbells that came meanwhile.
     ///
     /// ConfigGeneration and the configuration change one after the other. A VMM that shows [`Options::window`] to the
     /// guest hides it meanwhile, so that no driver reads between the two.
     ///
     /// # Errors
     ///
-    /// Where it cannot be; nothing has changed then.
-    pub fn resize(&self, bytes: u64) -> Result<(), GrowError> {
-        let resized = self.device.resize(bytes);
-        if let Ok(true) = resized {
-            let session = self.session();
+    /// Those of `change`; the configuration has not changed then.
+    pub fn reconfigure<E>(&self, change: impl FnOnce() -> Result<bool, E>) -> Result<(), E> {
+        let changed = change();
+        if let Ok(true) = changed {
+            let setup = self.core.setup();
             self.config_generation.fetch_add(1, Ordering::Relaxed);
-            self.publish(&session);
-            if self.has(DRIVER_OK) {
-                self.notifier.config_changed();
-            }
+            self.publish(&setup);
+            self.core.config_changed();
         }
-        self.serve_all();
-        resized.map(drop)
+        self.core.serve_all();
+        changed.map(drop)
     }
 
     /// Whether a driver ever set DRIVER_OK.
     pub fn was_used(&self) -> bool {
-        self.used.load(Ordering::Acquire)
+        self.core.was_used()
     }
 
-    /// For a machine that is to be paused: see [`VirtioDevice::hold`].
+    /// Takes no new requests off the queues: see [`VirtioDevice::hold`].
     pub fn hold(&self) {
-        self.device.hold();
+        self.core.device().hold();
     }
 
     /// Waits until nothing is in flight: see [`VirtioDevice::quiesce`].
@@ -143,50 +121,42 @@ impl Mmio {
     ///
     /// Where the host does not finish what is in flight.
     pub fn quiesce(&self) -> Result<(), Stuck> {
-        self.device.quiesce()
+        self.core.device().quiesce()
     }
 
     /// Ends [`Mmio::hold`], and serves what came meanwhile.
     pub fn release(&self) {
-        self.device.release();
-        self.serve_all();
+        self.core.device().release();
+        self.core.serve_all();
     }
 
-    /// Serves all queues: doorbells may have come while the device was waited for, and could not be served then.
-    fn serve_all(&self) {
-        if self.has(DRIVER_OK) {
-            for (index, _) in (0u16..).zip(self.device.queue_max()) {
-                self.serve(index);
-            }
-        }
+    /// Serves the queues whose doorbell left work undone ([`Options::leftover`]).
+    pub fn service_unfinished(&self) {
+        self.core.serve_unfinished();
     }
 
-    /// For each queue what becomes readable when the host has finished requests of it; the reader then calls
+    /// Serves a queue whose requests the host has finished: for the reader of [`Mmio::wakes`].
+    pub fn service_finished(&self, index: u16) {
+        self.core.serve(index);
+    }
+
+    /// For each queue what becomes readable when the host has finished requests of it. The reader then calls
     /// [`Mmio::service_finished`].
     pub fn wakes(&self) -> Vec<Option<Arc<EventFd>>> {
-        self.device.wakes()
-    }
-
-    fn session(&self) -> MutexGuard<'_, Session> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether this bit of the device status field is set.
-    fn has(&self, bit: u32) -> bool {
-        self.notifier.status() & bit != 0
+        self.core.device().wakes()
     }
 
     fn write_register(&self, register: Register, value: u32) {
         match register {
             Register::QueueNotify => self.notify(value),
             Register::InterruptAck => self.acknowledge(value),
-            Register::Status if value == 0 => self.reset(),
+            Register::Status if value == 0 => self.core.reset(|setup| self.publish(setup)),
             Register::QueueReady | Register::QueuePfn if value == 0 => self.retire_queue(register),
             Register::QueueReset if value == 1 => self.retire_queue(register),
             _ => {
-                let mut session = self.session();
-                if session.resetting {
-                    return self.breach(
+                let mut setup = self.core.setup();
+                if setup.is_resetting() {
+                    return self.core.breach(
                         rules::STATUS_ORDER,
                         format_args!(
                             "{} was written while another vCPU resets the device",
@@ -195,38 +165,40 @@ impl Mmio {
                         "ignored",
                     );
                 }
-                self.set_up(&mut session, register, value);
-                self.publish(&session);
+                self.set_up(&mut setup, register, value);
+                self.publish(&setup);
             }
         }
     }
 
     /// Takes a write of a register that is set up under the lock.
-    fn set_up(&self, session: &mut Session, register: Register, value: u32) {
+    fn set_up(&self, setup: &mut Session, register: Register, value: u32) {
         match register {
-            Register::DeviceFeaturesSel => session.device_features_sel = value,
-            Register::DriverFeaturesSel => session.driver_features_sel = value,
-            Register::DriverFeatures => self.write_features(session, value),
-            Register::QueueSel => session.queue_sel = value,
+            Register::DeviceFeaturesSel => setup.registers.device_features_sel = value,
+            Register::DriverFeaturesSel => setup.registers.driver_features_sel = value,
+            Register::DriverFeatures => self.write_features(setup, value),
+            Register::QueueSel => setup.registers.queue_sel = value,
             // A legacy driver may clear these before QueuePFN when it gives a queue up.
             Register::QueueNum | Register::QueueAlign
-                if value == 0 && self.is_legacy_in_use(session) => {}
+                if value == 0 && self.is_legacy_in_use(setup) => {}
             Register::QueueNum => {
-                self.set_up_queue(session, "QueueNum", |q| q.layout.size = value);
+                self.set_up_queue(setup, "QueueNum", |q| q.layout.size = value);
             }
             Register::QueueAddr(area, half) => {
-                self.set_up_queue(session, register.name(), |q| {
+                self.set_up_queue(setup, register.name(), |q| {
                     let addr = q.layout.area_mut(area);
                     *addr = half.set(*addr, value);
                 });
             }
-            Register::QueueReady => self.write_queue_ready(session),
-            Register::GuestPageSize => session.guest_page_size = Some(value),
+            Register::QueueReady => self.write_queue_ready(setup),
+            Register::GuestPageSize => setup.registers.guest_page_size = Some(value),
             Register::QueueAlign => {
-                self.set_up_queue(session, "QueueAlign", |q| q.align = Some(value));
+                if self.set_up_queue(setup, "QueueAlign", |_| ()) {
+                    setup.registers.change_legacy(|legacy| legacy.align = Some(value));
+                }
             }
-            Register::QueuePfn => self.write_queue_pfn(session, value),
-            Register::Status => self.write_status(session, value),
+            Register::QueuePfn => self.write_queue_pfn(setup, value),
+            Register::Status => self.core.write_status(setup, value),
             // A queue is reset by 1, which does not come here.
             Register::QueueReset | Register::QueueNotify | Register::InterruptAck => {}
             Register::ShmSel => {}
@@ -239,7 +211,7 @@ impl Mmio {
             | Register::InterruptStatus
             | Register::ShmLen(_)
             | Register::ShmBase(_)
-            | Register::ConfigGeneration => self.breach(
+            | Register::ConfigGeneration => self.core.breach(
                 rules::DIRECTION,
                 format_args!("{} was written, but is read-only", register.name()),
                 "ignored",
@@ -247,39 +219,60 @@ impl Mmio {
         }
     }
 
+    /// DriverFeatures.
+    fn write_features(&self, setup: &mut Session, value: u32) {
+        let sel = setup.registers.driver_features_sel;
+        if setup.is_settled() {
+            let step = if self.core.has(FEATURES_OK) { "FEATURES_OK" } else { "DRIVER_OK" };
+            self.core.breach(
+                rules::FEATURES_SETTLED,
+                format_args!("DriverFeatures was written after {step}"),
+                "ignored",
+            );
+        } else if let Some(features) = with_features(setup, value) {
+            setup.driver_features = features;
+        } else {
+            self.core.breach(
+                rules::FEATURES_SUBSET,
+                format_args!("features {value:#x} at DriverFeaturesSel {sel} do not exist"),
+                "ignored",
+            );
+        }
+    }
+
     /// InterruptACK (4.2.2).
     fn acknowledge(&self, value: u32) {
         if value & !(INTERRUPT_USED | INTERRUPT_CONFIG) != 0 {
-            self.breach(
+            self.core.breach(
                 rules::INTERRUPT_ACK,
                 format_args!("InterruptACK {value:#x} has bits that no interrupt has"),
                 "",
             );
         }
-        self.notifier.acknowledge(value);
+        self.signals.acknowledge(value);
     }
 
     fn write_config(&self, at: u64, data: &[u8]) {
-        let taken = self.device.write_config(at, data);
+        let taken = self.core.device().write_config(at, data);
         let what = format_args!("byte {at:#x} of the configuration space");
         if !taken {
-            self.breach(
+            self.core.breach(
                 rules::CONFIG_WRITE,
                 format_args!("{what} cannot be written so"),
                 "ignored",
             );
-        } else if self.options.version == Version::Modern && !self.has(FEATURES_OK | DRIVER_OK) {
+        } else if !self.core.is_legacy() && !self.core.has(FEATURES_OK | DRIVER_OK) {
             // The legacy interface has no FEATURES_OK.
-            self.breach(
+            self.core.breach(
                 rules::CONFIG_EARLY,
                 format_args!("{what} was written before FEATURES_OK"),
                 "accepted",
             );
         }
-        self.publish(&self.session());
+        self.publish(&self.core.setup());
         if taken {
             // It may have waited until the device is quiet.
-            self.serve_all();
+            self.core.serve_all();
         }
     }
 
@@ -288,9 +281,9 @@ impl Mmio {
     fn decode(&self, offset: u64, width: usize, verb: &str) -> Target {
         let target = Target::decode(offset, width);
         match target {
-            Target::Register(register) if !register.is_in(self.options.version) => {
-                let version = self.options.version.value();
-                self.breach(
+            Target::Register(register) if !register.is_in(self.core.version()) => {
+                let version = options::version_value(self.core.version());
+                self.core.breach(
                     rules::LEGACY,
                     format_args!(
                         "{} was {verb}, but is not in the layout of version {version}, which this device has \
@@ -302,7 +295,7 @@ impl Mmio {
                 Target::Nothing
             }
             Target::Nothing => {
-                self.breach(
+                self.core.breach(
                     rules::NO_REGISTER,
                     format_args!("{offset:#x} was {verb}; no register is there"),
                     "",
@@ -310,7 +303,7 @@ impl Mmio {
                 target
             }
             Target::Misaccess => {
-                self.breach(
+                self.core.breach(
                     rules::WIDTH,
                     format_args!(
                         "{width} bytes were {verb} at {offset:#x}; below {CONFIG:#x} the registers take 4, aligned, \
@@ -325,24 +318,18 @@ impl Mmio {
     }
 
     fn trace(&self, register: Register, direction: trace::Direction, value: u32) {
-        self.options.tracer.emit(|| Event::Register {
-            device: self.complaints.device().clone(),
+        self.tracer.emit(|| Event::Register {
+            device: self.core.complaints().device().clone(),
             register: register.name(),
             direction,
             value,
-            meaning: meaning::of(
-                register,
-                direction,
-                value,
-                self.notifier.status(),
-                &self.session(),
-            ),
+            meaning: meaning::of(&self.core, register, direction, value),
         });
     }
 
     fn trace_config(&self, offset: u64, direction: trace::Direction, data: &[u8]) {
-        self.options.tracer.emit(|| Event::Register {
-            device: self.complaints.device().clone(),
+        self.tracer.emit(|| Event::Register {
+            device: self.core.complaints().device().clone(),
             register: "Config",
             direction,
             value: number(data),
@@ -362,17 +349,17 @@ impl BusDevice for Mmio {
         match self.decode(offset, data.len(), "read") {
             Target::Register(register) => {
                 if register.direction() == Direction::W {
-                    self.breach(
+                    self.core.breach(
                         rules::DIRECTION,
                         format_args!("{} was read, but is write-only; it gives 0", register.name()),
                         "",
                     );
                 }
-                self.options.window.read(offset, data);
+                self.window.read(offset, data);
                 self.trace(register, trace::Direction::Read, number(data));
             }
             Target::Config(at) => {
-                self.options.window.read(offset, data);
+                self.window.read(offset, data);
                 self.trace_config(at, trace::Direction::Read, data);
             }
             Target::Nothing | Target::Misaccess => {}

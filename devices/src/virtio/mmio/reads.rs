@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::options::version_value;
 use super::registers::{Half, Register};
-use super::setup::Session;
+use super::state::{Session, selected};
 use super::{Mmio, SLOT_SIZE};
 use crate::virtio::spec::mmio::{CONFIG, MAGIC, VENDOR};
 
@@ -18,35 +19,35 @@ pub(super) fn registers() -> impl Iterator<Item = (u64, Register)> {
 
 impl Mmio {
     /// Brings what can be read up to date.
-    pub(super) fn publish(&self, session: &Session) {
-        let window = &self.options.window;
-        for (offset, register) in registers().filter(|(_, r)| r.is_in(self.options.version)) {
-            if let Some(value) = self.value(session, register) {
+    pub(super) fn publish(&self, setup: &Session) {
+        let window = &self.window;
+        for (offset, register) in registers().filter(|(_, r)| r.is_in(self.core.version())) {
+            if let Some(value) = self.value(setup, register) {
                 window.set(offset, value);
             }
         }
         let mut config = [0; CONFIG_LEN];
-        self.device.read_config(0, &mut config);
+        self.core.device().read_config(0, &mut config);
         for (offset, word) in (CONFIG..).step_by(4).zip(config.as_chunks().0) {
             window.set(offset, u32::from_le_bytes(*word));
         }
     }
 
-    /// What a register reads; none for those that the notifier keeps itself.
-    fn value(&self, session: &Session, register: Register) -> Option<u32> {
+    /// What a register reads; none for those that [`WindowSignals`](super::signals::WindowSignals) keeps.
+    fn value(&self, setup: &Session, register: Register) -> Option<u32> {
         Some(match register {
             Register::MagicValue => MAGIC,
-            Register::Version => self.options.version.value(),
-            Register::DeviceId => self.device.device_id(),
+            Register::Version => version_value(self.core.version()),
+            Register::DeviceId => self.core.device().device_id(),
             Register::VendorId => VENDOR,
-            Register::DeviceFeatures => match session.device_features_sel {
-                0 => Half::Low.get(self.offered()),
-                1 => Half::High.get(self.offered()),
+            Register::DeviceFeatures => match setup.registers.device_features_sel {
+                0 => Half::Low.get(self.core.offered()),
+                1 => Half::High.get(self.core.offered()),
                 _ => 0,
             },
-            Register::QueueNumMax => session.queue().map_or(0, |q| q.max.into()),
-            Register::QueueReady => session.queue().map_or(0, |q| q.ready.into()),
-            Register::QueuePfn => session.queue().map_or(0, |q| q.pfn),
+            Register::QueueNumMax => selected(setup).map_or(0, |q| q.max.into()),
+            Register::QueueReady => selected(setup).map_or(0, |q| q.ready.into()),
+            Register::QueuePfn => setup.registers.legacy().pfn,
             Register::InterruptStatus | Register::Status => return None,
             // There is no shared memory: a length of all ones says so (4.2.2).
             Register::ShmLen(_) | Register::ShmBase(_) => u32::MAX,

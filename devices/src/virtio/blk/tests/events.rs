@@ -56,7 +56,7 @@ fn a_doorbell_moves_a_bounded_number_of_bytes_and_the_rest_is_left_to_another_th
     // 64 reads of 1 MiB each, into all of RAM: what they would bring is not looked at.
     driver.header(HEADER, T_IN, 0);
     driver.chain(0, &[(HEADER, 16, false), (0, 1 << 20, true), (STATUS_BYTE, 1, true)]);
-    driver.mmio.resize(64 << 20).unwrap();
+    driver.resize(64 << 20).unwrap();
     for _ in 0..64 {
         driver.offer(0);
     }

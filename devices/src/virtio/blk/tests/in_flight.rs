@@ -140,7 +140,7 @@ fn a_switch_of_the_cache_loses_no_request() {
 fn a_resize_waits_for_what_is_in_flight_and_loses_none_of_it() {
     let (mut driver, [mut one, _], _, held) = two_queues();
     start(&mut driver, 0, &mut one, 0, T_IN, 1);
-    driver.mmio.resize(100 * 512).unwrap();
+    driver.resize(100 * 512).unwrap();
     assert_eq!(held.waiting(), 0);
     driver.kick_queue(0);
     assert_eq!((one.pop(&driver.ram), driver.bytes(place(0).1, 1)), (Some((0, 513)), vec![0]));

@@ -19,7 +19,7 @@ fn a_driver_is_told_of_new_sectors_and_can_use_them() {
     assert_eq!(driver.request(T_IN, 8, 512), used(1, S_IOERR));
     driver.take_interrupts();
     driver.line.take();
-    driver.mmio.resize(10 * 512).unwrap();
+    driver.resize(10 * 512).unwrap();
     assert_eq!(capacity(&mut driver), 10);
     assert_ne!(driver.get(CONFIG_GENERATION), generation);
     assert_eq!((driver.take_interrupts(), driver.line.take()), (mmio::INTERRUPT_CONFIG, 1));
@@ -31,7 +31,7 @@ fn a_driver_is_told_of_new_sectors_and_can_use_them() {
     assert_eq!(driver.request(T_IN, 10, 512), used(1, S_IOERR));
     assert_eq!(setup.bytes().len(), 10 * 512);
     // A second time; and a reset keeps what is.
-    driver.mmio.resize(11 * 512 + 1).unwrap();
+    driver.resize(11 * 512 + 1).unwrap();
     let generation = driver.get(CONFIG_GENERATION);
     driver.restart(feature::BLK_FLUSH, 8);
     assert_eq!((capacity(&mut driver), driver.get(CONFIG_GENERATION)), (11, generation));
@@ -42,9 +42,9 @@ fn a_driver_that_is_not_live_is_not_interrupted() {
     let setup = Setup::new();
     let mut driver = setup.driver(Access::ReadWrite);
     let generation = driver.get(CONFIG_GENERATION);
-    driver.mmio.resize(20 * 512).unwrap();
+    driver.resize(20 * 512).unwrap();
     assert!(driver.negotiate(feature::VERSION_1));
-    driver.mmio.resize(21 * 512).unwrap();
+    driver.resize(21 * 512).unwrap();
     assert_eq!((driver.get(reg::INTERRUPT_STATUS), driver.line.take()), (0, 0));
     assert_eq!(driver.get(CONFIG_GENERATION), generation + 2);
     assert_eq!(capacity(&mut driver), 21);
@@ -55,10 +55,10 @@ fn growth_of_less_than_a_block_is_no_news() {
     let (blk, _) = watched(8, &Options { block_size: 4096, ..named("") });
     let mut driver = VirtioDriver::new(blk).live(0, 8);
     let generation = driver.get(CONFIG_GENERATION);
-    driver.mmio.resize(4096 + 4095).unwrap();
+    driver.resize(4096 + 4095).unwrap();
     assert_eq!((capacity(&mut driver), driver.get(CONFIG_GENERATION)), (8, generation));
     assert_eq!((driver.take_interrupts(), driver.line.take()), (0, 0));
-    driver.mmio.resize(2 * 4096).unwrap();
+    driver.resize(2 * 4096).unwrap();
     assert_eq!((capacity(&mut driver), driver.get(CONFIG_GENERATION)), (16, generation + 1));
     assert_eq!(driver.take_interrupts(), mmio::INTERRUPT_CONFIG);
 }
@@ -74,19 +74,19 @@ fn what_cannot_grow_stays_as_it_is_and_nobody_is_told() {
     };
     let mut driver = live(&setup);
     for smaller in [0, 512, size - 1, size] {
-        let error = driver.mmio.resize(smaller).unwrap_err();
+        let error = driver.resize(smaller).unwrap_err();
         assert!(matches!(error, GrowError::NotLarger { .. }), "{error}");
         unchanged(&mut driver);
     }
     drop(driver);
     let mut driver = setup.driver(Access::ReadOnly).live(feature::BLK_RO, 8);
-    assert!(matches!(driver.mmio.resize(1 << 20), Err(GrowError::ReadOnly)));
+    assert!(matches!(driver.resize(1 << 20), Err(GrowError::ReadOnly)));
     unchanged(&mut driver);
     drop(driver);
     let (driver, faults) = setup.faulty();
     let mut driver = driver.live(0, 8);
     faults.push(Fault::After(0, libc::ENOSPC));
-    assert!(matches!(driver.mmio.resize(1 << 20), Err(GrowError::Host(_))));
+    assert!(matches!(driver.resize(1 << 20), Err(GrowError::Host(_))));
     unchanged(&mut driver);
     assert_eq!(driver.request(T_IN, 8, 512), used(1, S_IOERR));
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::block::GrowError;
-use crate::block::Stuck;
 use crate::bus::BusDevice;
+use crate::stuck::Stuck;
 
 /// A live device with a read in flight that the host does not finish.
 fn hanging() -> (VirtioDriver, WatchedImage, Held) {
@@ -54,9 +54,9 @@ fn a_queue_is_in_use_until_its_last_request_is_finished() {
 fn a_pause_and_a_resize_name_the_disk_that_keeps_them_and_lose_no_request() {
     let (mut driver, image, held) = hanging();
     driver.mmio.hold();
-    let Stuck { disk, requests, .. } = driver.mmio.quiesce().unwrap_err();
+    let Stuck { name: disk, requests, .. } = driver.mmio.quiesce().unwrap_err();
     assert_eq!((disk.as_str(), requests.as_str()), ("in memory", "1 requests of queue 0"));
-    assert!(matches!(driver.mmio.resize(1 << 20), Err(GrowError::Busy(_))));
+    assert!(matches!(driver.resize(1 << 20), Err(GrowError::Busy(_))));
     assert_eq!(image.bytes().len(), 8 * 512);
     held.release_all();
     driver.mmio.quiesce().unwrap();
@@ -66,7 +66,7 @@ fn a_pause_and_a_resize_name_the_disk_that_keeps_them_and_lose_no_request() {
     driver.mmio.release();
     assert_eq!(held.waiting(), 1);
     held.release_all();
-    driver.mmio.resize(1 << 20).unwrap();
+    driver.resize(1 << 20).unwrap();
     assert_eq!(driver.pop(), Some((0, 513)));
 }
 

@@ -6,12 +6,16 @@ mod legacy_drivers;
 mod reads;
 mod strict;
 
+use std::sync::Mutex;
+
 use super::*;
+use crate::complaints::Complaints;
 use crate::irq::Wake;
 use crate::testing::VirtioDriver;
 use crate::testing::virtio_driver::{AVAIL, DESC, USED, reg};
 use crate::trace::Tracer;
 use crate::virtio::device::{Activation, Served};
+use crate::virtio::notifier::Notifier;
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{feature, status};
@@ -39,6 +43,12 @@ impl VirtioDevice for Probe {
     }
     fn device_id(&self) -> u32 {
         2
+    }
+    fn kind(&self) -> &'static str {
+        "a block device"
+    }
+    fn feature_names(&self) -> &'static [(u64, &'static str)] {
+        &feature::BLK_NAMES
     }
     fn features(&self) -> u64 {
         OFFERED
@@ -74,10 +84,6 @@ impl VirtioDevice for Probe {
     fn start_queue(&self, index: u16, queue: SplitQueue) {
         self.set_live(index, true);
         self.log.lock().unwrap().push(format!("start {index} {}", queue.size()));
-    }
-    fn resize(&self, bytes: u64) -> Result<bool, GrowError> {
-        self.log.lock().unwrap().push(format!("resize {bytes}"));
-        Ok(bytes > 512)
     }
     fn stop_queue(&self, queue: u16) -> Result<(), Stuck> {
         self.set_live(queue, false);
@@ -357,8 +363,8 @@ fn a_reset_forgets_all_but_the_generation() {
     assert!(d.negotiate(feature::VERSION_1));
     assert!(d.set_up_queue(8));
     d.go_live();
-    d.mmio.notifier.used_buffers();
-    d.mmio.notifier.needs_reset(true);
+    d.mmio.signals.used_buffers();
+    d.mmio.signals.needs_reset();
     assert_eq!(d.get(reg::STATUS), 15 | 64);
     assert_eq!(d.get(reg::INTERRUPT_STATUS), 3);
     d.set(reg::INTERRUPT_ACK, 1);

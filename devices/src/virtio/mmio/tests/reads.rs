@@ -69,14 +69,14 @@ fn the_registers_can_be_read_without_the_device() {
     assert_eq!((seen(reg::QUEUE_READY), seen(reg::QUEUE_NUM_MAX)), (0, 0));
     d.go_live();
     assert_eq!((seen(reg::STATUS), seen(reg::INTERRUPT_STATUS)), (15, 0));
-    d.mmio.notifier.used_buffers();
+    d.mmio.signals.used_buffers();
     assert_eq!(seen(reg::INTERRUPT_STATUS), 1);
     d.set(reg::INTERRUPT_ACK, 1);
     assert_eq!(seen(reg::INTERRUPT_STATUS), 0);
     assert_eq!(seen(reg::CONFIG_GENERATION), 0);
-    d.mmio.resize(1024).unwrap();
+    d.mmio.reconfigure(|| Ok::<_, ()>(true)).unwrap();
     assert_eq!((seen(reg::CONFIG_GENERATION), seen(reg::INTERRUPT_STATUS)), (1, 2));
-    d.mmio.notifier.needs_reset(true);
+    d.mmio.signals.needs_reset();
     assert_eq!(seen(reg::STATUS), 15 | 64);
     d.set(reg::STATUS, 0);
     assert_eq!((seen(reg::STATUS), seen(reg::INTERRUPT_STATUS)), (0, 0));

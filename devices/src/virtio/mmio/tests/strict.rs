@@ -266,7 +266,7 @@ fn the_first_doorbell_that_a_strict_device_drops_says_why() {
 fn a_doorbell_that_a_broken_lenient_device_drops_says_why() {
     let (mut d, log) = driver(Policy::Lenient);
     live(&mut d, &log);
-    d.mmio.notifier.needs_reset(true);
+    d.mmio.signals.needs_reset();
     for _ in 0..100 {
         d.kick();
     }

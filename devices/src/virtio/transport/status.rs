@@ -1,9 +1,8 @@
-//! The device status field (virtio 1.2, 2.1), and what hangs on it: reset, features, going live.
+//! The device status field (2.1), and what depends on it: reset, features, going live.
 
 use std::sync::atomic::Ordering;
 
-use super::setup::{QueueSetup, Session};
-use super::{Mmio, Version};
+use super::{Core, QueueSetup, Setup, Version};
 use crate::virtio::device::Activation;
 use crate::virtio::rules;
 use crate::virtio::spec::bit_names;
@@ -11,30 +10,37 @@ use crate::virtio::spec::status::{
     ACKNOWLEDGE, DEVICE_NEEDS_RESET, DRIVER, DRIVER_BITS, DRIVER_OK, FEATURES_OK, NAMES,
 };
 
-impl Mmio {
-    /// Resets the device. Waits for what is in flight, without the lock of the set-up registers: other vCPUs' accesses
-    /// go on. When Status reads 0, the device touches no queue any more (2.4.1).
-    pub(super) fn reset(&self) {
+impl<R: Default> Core<R> {
+    /// Whether a driver ever set DRIVER_OK.
+    pub(in crate::virtio) fn was_used(&self) -> bool {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Resets the device. Waits for what is in flight, without the lock of the set-up: other vCPUs' accesses go on.
+    /// `publish` makes the new set-up visible to the driver. When the status reads 0, the device touches no queue any
+    /// more (2.4.1).
+    pub(in crate::virtio) fn reset(&self, publish: impl FnOnce(&Setup<R>)) {
         {
-            let mut session = self.session();
-            if session.resetting {
-                // Another vCPU's reset goes on; Status reads non-zero until that is done.
+            let mut setup = self.setup();
+            if setup.resetting {
+                // Another vCPU's reset goes on. The status reads non-zero until that is done.
                 return;
             }
-            session.resetting = true;
+            setup.resetting = true;
         }
         let done = self.device.reset();
-        let mut session = self.session();
+        let mut setup = self.setup();
         match done {
             Ok(()) => {
-                self.notifier.reset();
                 self.unfinished.store(0, Ordering::Release);
                 self.stopped.clear();
-                *session = Session::new(&*self.device);
+                *setup = Setup::new(&*self.device);
+                publish(&setup);
+                self.signals.reset();
             }
             Err(stuck) => {
-                session.resetting = false;
-                self.notifier.needs_reset(false);
+                setup.resetting = false;
+                self.signals.add_status(DEVICE_NEEDS_RESET);
                 self.complaints.say(
                     rules::HOST,
                     format_args!(
@@ -43,12 +49,11 @@ impl Mmio {
                 );
             }
         }
-        self.publish(&session);
     }
 
-    /// Takes a write of Status that is no reset.
-    pub(super) fn write_status(&self, session: &mut Session, value: u32) {
-        let old = self.notifier.status() & DRIVER_BITS;
+    /// Takes a write of the status that is no reset.
+    pub(in crate::virtio) fn write_status(&self, setup: &mut Setup<R>, value: u32) {
+        let old = self.status() & DRIVER_BITS;
         let unknown = value & !(DRIVER_BITS | DEVICE_NEEDS_RESET);
         if unknown != 0 {
             self.breach(
@@ -68,17 +73,17 @@ impl Mmio {
             );
         }
         let new = value & DRIVER_BITS & !old;
-        self.notifier.add_status(new & !(FEATURES_OK | DRIVER_OK));
-        if new & FEATURES_OK != 0 && self.settle_features(session) {
-            self.decide_features(session);
-            self.notifier.add_status(FEATURES_OK);
+        self.signals.add_status(new & !(FEATURES_OK | DRIVER_OK));
+        if new & FEATURES_OK != 0 && self.can_settle(setup) {
+            self.decide_features(setup);
+            self.signals.add_status(FEATURES_OK);
         }
         if new & DRIVER_OK != 0 {
-            self.go_live(session);
+            self.go_live(setup);
         }
     }
 
-    fn go_live(&self, session: &mut Session) {
+    fn go_live(&self, setup: &mut Setup<R>) {
         let needed = match self.options.version {
             Version::Modern => ACKNOWLEDGE | DRIVER | FEATURES_OK,
             Version::Legacy => ACKNOWLEDGE | DRIVER,
@@ -86,14 +91,14 @@ impl Mmio {
         if !self.follows("DRIVER_OK", needed) && self.is_strict() {
             return;
         }
-        let any = session.queues.iter().any(|queue| queue.ready);
+        let any = setup.queues.iter().any(|queue| queue.ready);
         // Some legacy drivers set their queues up after DRIVER_OK, and some their features.
         let later = self.options.version == Version::Legacy && !any && !self.is_strict();
         if !later {
-            self.activate(session);
+            self.activate(setup);
         }
         // Only now: a doorbell of another vCPU takes no lock, and looks at this bit first.
-        self.notifier.add_status(DRIVER_OK);
+        self.signals.add_status(DRIVER_OK);
         self.used.store(true, Ordering::Release);
         if !any && !later {
             self.breach(
@@ -102,25 +107,24 @@ impl Mmio {
                 "",
             );
         }
-        if let Some(taken_over) = &self.options.taken_over {
-            taken_over.wake();
+        if let Some(driver_ok) = &self.options.driver_ok {
+            driver_ok.wake();
         }
     }
 
-    /// Hands the device what was set up.
-    pub(super) fn activate(&self, session: &mut Session) {
-        self.decide_features(session);
-        session.active = true;
-        let make = |queue: &QueueSetup| self.make_queue(session, queue).ok();
-        let queues = session.queues.iter().map(|q| if q.ready { make(q) } else { None }).collect();
-        let features = session.features();
-        let notifier = self.notifier.clone();
-        self.device.activate(Activation { features, queues, notifier });
+    /// Hands the device its queues.
+    pub(super) fn activate(&self, setup: &mut Setup<R>) {
+        self.decide_features(setup);
+        setup.active = true;
+        let make = |queue: &QueueSetup| self.make_queue(setup, queue).ok();
+        let queues = setup.queues.iter().map(|q| if q.ready { make(q) } else { None }).collect();
+        let notifier = self.signals.clone();
+        self.device.activate(Activation { features: setup.features(), queues, notifier });
     }
 
-    /// Whether the bits that must be set before `step` are.
+    /// Whether the bits that must be set before `step` are set.
     pub(super) fn follows(&self, step: &str, bits: u32) -> bool {
-        let missing = bits & !self.notifier.status();
+        let missing = bits & !self.status();
         if missing != 0 {
             self.breach(
                 rules::STATUS_ORDER,

@@ -1,0 +1,181 @@
+//! Queues from the transport's side: set up, started, served, stopped.
+
+use std::sync::atomic::Ordering;
+
+use super::{Core, QueueSetup, Setup, Version};
+use crate::complaints::Rule;
+use crate::stuck::Stuck;
+use crate::virtio::device::Served;
+use crate::virtio::queue::{QueueError, RingRules, SplitQueue};
+use crate::virtio::spec::feature;
+use crate::virtio::spec::status::DRIVER_OK;
+
+/// Why the set-up of a queue cannot change now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::virtio) enum QueueRefused {
+    /// The device has no such queue.
+    Missing,
+    /// The queue is ready.
+    InUse,
+}
+
+/// The result of a doorbell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::virtio) enum Doorbell {
+    /// The queue was served.
+    Served,
+    /// The device needs a reset. For the first doorbell since then: the rule that the driver broke, where that was the
+    /// reason.
+    NeedsReset(Option<Option<Rule>>),
+    /// It came before DRIVER_OK.
+    Early,
+    /// The device has no such queue.
+    Missing,
+    /// The driver has not made the queue ready.
+    NotReady,
+}
+
+impl<R> Setup<R> {
+    /// Changes the set-up of a queue that is not ready.
+    pub(in crate::virtio) fn change_queue(
+        &mut self,
+        index: u32,
+        change: impl FnOnce(&mut QueueSetup),
+    ) -> Result<(), QueueRefused> {
+        match self.queue_mut(index) {
+            None => Err(QueueRefused::Missing),
+            Some(queue) if queue.ready => Err(QueueRefused::InUse),
+            Some(queue) => {
+                change(queue);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<R: Default> Core<R> {
+    /// Whether this queue would become ready for the first time after DRIVER_OK.
+    pub(in crate::virtio) fn comes_late(&self, setup: &Setup<R>, index: u32) -> bool {
+        let fresh = |queue: &QueueSetup| !queue.ready && !queue.was_reset;
+        self.has(DRIVER_OK) && setup.queue(index).is_some_and(fresh)
+    }
+
+    /// The queue with this set-up, if it can be one.
+    pub(in crate::virtio) fn make_queue(
+        &self,
+        setup: &Setup<R>,
+        queue: &QueueSetup,
+    ) -> Result<SplitQueue, QueueError> {
+        let has = |feature| setup.features() & feature != 0;
+        let rules = RingRules {
+            event_idx: has(feature::RING_EVENT_IDX),
+            notify_on_empty: has(feature::NOTIFY_ON_EMPTY),
+            long_chains: !self.is_strict(),
+        };
+        SplitQueue::new(&self.ram, queue.layout, queue.max, rules)
+    }
+
+    /// Hands a queue that has become ready to a device that is live already.
+    pub(in crate::virtio) fn start_queue(&self, setup: &mut Setup<R>, index: u32) {
+        if !self.has(DRIVER_OK) {
+            return;
+        }
+        if !setup.active {
+            return self.activate(setup);
+        }
+        let queue = setup.queue(index).map(|q| self.make_queue(setup, q));
+        if let (Some(Ok(queue)), Ok(index)) = (queue, u16::try_from(index)) {
+            self.device.start_queue(index, queue);
+        }
+    }
+
+    /// Takes a queue away from a live device. Waits for what is in flight on it, so the lock of the set-up must not be
+    /// held.
+    ///
+    /// # Errors
+    ///
+    /// Where the host does not finish what is in flight.
+    pub(in crate::virtio) fn stop_queue(&self, index: u32) -> Result<(), Stuck> {
+        match u16::try_from(index) {
+            Ok(index) if self.has(DRIVER_OK) => self.device.stop_queue(index),
+            _ => Ok(()),
+        }
+    }
+
+    /// Serves the queue of a doorbell. Takes no lock of the transport's, so that queues are served in parallel.
+    pub(in crate::virtio) fn ring(&self, value: u32) -> Doorbell {
+        if self.signals.is_reset_needed() {
+            return Doorbell::NeedsReset(self.stopped.first_ignored());
+        }
+        if !self.has(DRIVER_OK) {
+            return Doorbell::Early;
+        }
+        let index = u16::try_from(value).ok();
+        let index = index.filter(|&n| usize::from(n) < self.device.queue_max().len());
+        match index.map(|index| self.serve(index)) {
+            None => Doorbell::Missing,
+            Some(Served::All | Served::Some) => Doorbell::Served,
+            Some(Served::NotLive) => Doorbell::NotReady,
+        }
+    }
+
+    /// Serves the queues whose doorbell left work undone.
+    pub(in crate::virtio) fn serve_unfinished(&self) {
+        let unfinished = self.unfinished.swap(0, Ordering::AcqRel);
+        for index in (0..u16::MAX).take_while(|&n| u32::from(n) < u64::BITS) {
+            if unfinished & (1 << index) != 0 {
+                self.serve(index);
+            }
+        }
+    }
+
+    /// Serves all queues of a live device: doorbells may have come while it was waited for.
+    pub(in crate::virtio) fn serve_all(&self) {
+        if self.has(DRIVER_OK) {
+            for (index, _) in (0u16..).zip(self.device.queue_max()) {
+                self.serve(index);
+            }
+        }
+    }
+
+    /// Serves a queue.
+    pub(in crate::virtio) fn serve(&self, index: u16) -> Served {
+        if self.signals.is_reset_needed() {
+            return Served::All;
+        }
+        let Some(leftover) = &self.options.leftover else {
+            return self.serve_here(index);
+        };
+        let served = self.device.service(index);
+        if served == Served::Some {
+            self.unfinished.fetch_or(1 << (index % 64), Ordering::AcqRel);
+            leftover.wake();
+        }
+        served
+    }
+
+    /// Serves a queue where no other thread goes on with what is left: everything that one doorbell can have made
+    /// available.
+    fn serve_here(&self, index: u16) -> Served {
+        let most = self.device.queue_max().get(usize::from(index)).copied().unwrap_or(0);
+        for _ in 0..most {
+            let served = self.device.service(index);
+            if served != Served::Some {
+                return served;
+            }
+        }
+        Served::Some
+    }
+
+    /// Interrupts a live driver: the configuration space has changed.
+    pub(in crate::virtio) fn config_changed(&self) {
+        if self.has(DRIVER_OK) {
+            self.signals.config_changed();
+        }
+    }
+
+    /// Whether the driver uses the legacy interface.
+    pub(in crate::virtio) fn is_legacy(&self) -> bool {
+        self.options.version == Version::Legacy
+    }
+}
