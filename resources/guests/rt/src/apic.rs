@@ -2,7 +2,7 @@
 //! Intel SDM volume 3, chapter 10 (APIC), and the 82093AA data sheet (IOAPIC).
 
 use crate::mmio::Mmio;
-use crate::traps::{FIRST_LINE, SPURIOUS, TIMER};
+use crate::vectors::{FIRST_LINE, SPURIOUS, TIMER};
 
 const LOCAL: Mmio = window(0xfee0_0000, 0x400);
 const IO: Mmio = window(0xfec0_0000, 0x20);

@@ -40,6 +40,7 @@ mod start;
 pub mod text;
 mod traps;
 pub mod tsc;
+mod vectors;
 pub mod wait;
 
 /// Names the guest's main function, a `fn() -> u32`. What it returns is the exit code, see [`exit::exit`].

@@ -7,18 +7,13 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exit::{self, EXCEPTION};
+use crate::vectors::{FIRST_LINE, SPURIOUS, TIMER};
 use crate::{apic, console, interrupts, println};
 
 /// Vectors with a stub in boot.s.
 const VECTORS: usize = 64;
 /// Bytes from one stub to the next.
 const STUB_SIZE: u64 = 16;
-/// Line n of the IOAPIC has vector 32 + n: the first 32 are the processor's own.
-pub(crate) const FIRST_LINE: u8 = 32;
-/// The local APIC's timer.
-pub(crate) const TIMER: u8 = 0x3e;
-/// What the local APIC gives when an interrupt went away again. Not to be acknowledged.
-pub(crate) const SPURIOUS: u8 = 0x3f;
 
 /// SDM table 6-1.
 const EXCEPTIONS: [&str; 32] = [
