@@ -3,7 +3,7 @@
 use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, sectors, tests};
 use cafevm_resources::test_guests::RCORE;
 
-tests! { rw, readonly }
+tests! { rw, readonly, random_bytes }
 
 fn rw() -> Outcome {
     let scratch = Scratch::new()?;
@@ -41,5 +41,13 @@ fn readonly() -> Outcome {
     ])?;
     run.said("capacity 80 sectors")?;
     run.said("readonly true")?;
+    image.is_untouched()
+}
+
+fn random_bytes() -> Outcome {
+    let scratch = Scratch::new()?;
+    let image = scratch.image("d.img", 64 * SECTOR)?;
+    let guest = Guest::new(RCORE).cmdline("t=rng").disk(&image, "id=root");
+    guest.with(|config| config.rng = true).run()?.passed(&["random-bytes"])?;
     image.is_untouched()
 }

@@ -37,15 +37,13 @@ pub enum ConfigError {
     /// svirtb has one address.
     #[error("only one disk can have bus=svirtb, as svirtb has one address; {} is the second: give it bus=virtio", .0.display())]
     SecondSvirtb(PathBuf),
-    /// There is one interrupt line for each virtio disk.
-    #[error(
-        "{given} virtio disks are too many: there are interrupt lines for {most}; attach fewer disks"
-    )]
-    TooManyDisks {
+    /// There are not enough slots or interrupt lines for the virtio devices.
+    #[error("{given} virtio devices (disks and --rng) are too many: {limit}; attach fewer")]
+    TooManyDevices {
         /// How many there are.
         given: usize,
-        /// How many there can be.
-        most: usize,
+        /// What limits them.
+        limit: String,
     },
     /// Two disks with one id.
     #[error("--disk {}: its id {id:?} is that of --disk {} too; give each virtio disk an id of its own (id=TEXT)", path.display(), other.display())]
@@ -103,7 +101,7 @@ impl ConfigError {
         matches!(
             self,
             Self::SecondSvirtb(_)
-                | Self::TooManyDisks { .. }
+                | Self::TooManyDevices { .. }
                 | Self::NoCpus
                 | Self::StopWithoutControl(_)
                 | Self::SameId { .. }

@@ -18,6 +18,7 @@ pub mod device;
 pub mod mmio;
 pub mod notifier;
 pub mod queue;
+pub mod rng;
 mod rules;
 pub mod spec;
 mod transport;

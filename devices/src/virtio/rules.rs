@@ -41,4 +41,5 @@ pub(super) const BLK_READ_ONLY: Rule = "virtio 1.2, 5.2.6.2: a read-only disk is
 pub(super) const BLK_RANGES: Rule = "virtio 1.2, 5.2.6.1: ranges of discard and write zeroes";
 pub(super) const BLK_TYPE: Rule = "virtio 1.2, 5.2.6: types of requests";
 pub(super) const BLK_SIZE: Rule = "cafevm: the bytes of one request";
+pub(super) const RNG_BUFFERS: Rule = "virtio 1.2, 5.4.6.1: buffers are for the device to write";
 pub(super) const HOST: Rule = "host";

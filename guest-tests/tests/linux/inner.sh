@@ -14,6 +14,9 @@ disks() {
   n=0; while [ ! -b /dev/vdb ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done
   echo "INNER cpus $(nproc) vda $(cat /sys/block/vda/size) $(cat /sys/block/vda/serial) vdb $(cat /sys/block/vdb/size) $(cat /sys/block/vdb/serial)"
   grep -E 'virtio|ttyS0' /proc/interrupts
+  for m in rng-core virtio-rng; do load $m; done
+  echo "INNER hwrng $(cat /sys/class/misc/hw_random/rng_current) $(dd if=/dev/hwrng bs=64 count=1 2>/dev/null | wc -c) bytes"
+  [ "$(dd if=/dev/hwrng bs=64 count=1 2>/dev/null | md5sum)" != "$(dd if=/dev/hwrng bs=64 count=1 2>/dev/null | md5sum)" ] && echo "INNER random"
   # The file system made outside: what is in it is read, and as much is written back.
   mount -t ext4 /dev/vda /mnt || { echo "INNER has no disk"; return; }
   echo "INNER read $(cat /mnt/token) $(md5sum </mnt/in | cut -d' ' -f1)"

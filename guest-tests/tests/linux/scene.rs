@@ -28,8 +28,16 @@ const OUTER: [&str; 9] = [
     "virtio_blk",
 ];
 /// The inner machine: what inner.sh may load.
-const INNER: [&str; 6] =
-    ["virtio_ring", "virtio", "virtio_mmio", "virtio_blk", "pvpanic", "pvpanic-mmio"];
+const INNER: [&str; 8] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_mmio",
+    "virtio_blk",
+    "rng-core",
+    "virtio-rng",
+    "pvpanic",
+    "pvpanic-mmio",
+];
 
 /// What all scenes share: made once, kept between runs.
 pub(crate) struct Stage {

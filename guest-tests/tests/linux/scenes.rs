@@ -32,13 +32,13 @@ pub(crate) fn all() -> Vec<(&'static str, Play)> {
     all
 }
 
-/// Two disks, one a block device of the host: read, written, discarded, and looked at from outside.
+/// Two disks, one a block device of the host: read, written, discarded, and looked at from outside. And random bytes.
 fn disks(name: &str, form: Form, cpus: u32, end: &str) -> Outcome {
     let kernel = form.file();
     let go = format!(
         "./cafevm run -v --kernel {kernel} --initrd initramfs --memory 256M --cpus {cpus} --timeout 150 \
          --cmdline 'quiet do=disks end={end}' \
-         --disk path=/dev/vdb,id=first --disk path={SECOND},id=second </dev/null\n\
+         --disk path=/dev/vdb,id=first --disk path={SECOND},id=second --rng </dev/null\n\
          echo \"STATUS $?\"\n"
     );
     let scene = Scene {
@@ -51,6 +51,8 @@ fn disks(name: &str, form: Form, cpus: u32, end: &str) -> Outcome {
     let played = scene.play()?;
     let (first, second) = (FIRST_MIB * 2048, SECOND_MIB * 2048);
     played.says("INNER cpus ", &format!("{cpus} vda {first} first vdb {second} second"))?;
+    played.says("INNER hwrng ", "virtio_rng.0 64 bytes")?;
+    played.says("INNER random", "")?;
     played.says("INNER read ", &format!("{} {}", played.token, played.sum))?;
 
     // From outside: what the guest says it wrote is there.

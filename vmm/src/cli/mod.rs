@@ -97,6 +97,10 @@ pub struct RunArgs {
     #[arg(long = "disk", value_name = "SPEC", value_parser = spec::parse, help = DISK)]
     pub disks: Vec<DiskConfig>,
 
+    /// Give the guest random bytes: a virtio-rng device, in the slot behind the disks
+    #[arg(long)]
+    pub rng: bool,
+
     /// The virtio slots.
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = bank::parse, help = VIRTIO_MMIO)]
     pub virtio_mmio: Option<VirtioBank>,
@@ -145,6 +149,7 @@ impl RunArgs {
             initrd: self.initrd,
             command_line: self.cmdline,
             disks: self.disks,
+            rng: self.rng,
             memory: self.memory,
             cpus: self.cpus,
             timeout: self.timeout,

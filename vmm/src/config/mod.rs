@@ -32,6 +32,8 @@ pub struct VmConfig {
     pub memory: u64,
     /// How many vCPUs there are; at least 1.
     pub cpus: u32,
+    /// Whether there is a virtio-rng device, behind the disks.
+    pub rng: bool,
     /// Where the virtio slots are.
     pub virtio: VirtioBank,
     /// Where to listen for control messages.
@@ -52,6 +54,7 @@ impl VmConfig {
             initrd: None,
             command_line: String::new(),
             disks: Vec::new(),
+            rng: false,
             memory: 128 * MIB,
             cpus: 1,
             virtio: VirtioBank::default(),
@@ -81,10 +84,7 @@ impl VmConfig {
         {
             return Err(ConfigError::StopWithoutControl(disk.path.clone()));
         }
-        let (given, most) = (self.virtio_disks().count(), self.virtio.most_devices());
-        if given > most {
-            return Err(ConfigError::TooManyDisks { given, most });
-        }
+        self.virtio.check_devices(self.virtio_slots().count())?;
         ids::check(&self.disks)
     }
 
@@ -94,9 +94,20 @@ impl VmConfig {
         (0..).map(|n| self.virtio.slot(n)).zip(disks)
     }
 
-    /// The command line as the guest gets it: the user's text, and where the virtio disks are.
+    /// The slot of the virtio-rng device, where there is one: the first behind the disks.
+    pub fn rng_slot(&self) -> Option<Slot> {
+        let number = u32::try_from(self.virtio_disks().count()).unwrap_or(u32::MAX);
+        self.rng.then(|| self.virtio.slot(number))
+    }
+
+    /// The slots in use, lowest first.
+    pub fn virtio_slots(&self) -> impl Iterator<Item = Slot> {
+        self.virtio_disks().map(|(slot, _)| slot).chain(self.rng_slot())
+    }
+
+    /// The command line as the guest gets it: the user's text, and where the virtio devices are.
     pub fn whole_command_line(&self) -> String {
-        let words = self.virtio_disks().map(|(slot, _)| {
+        let words = self.virtio_slots().map(|slot| {
             format!("virtio_mmio.device={}@{:#x}:{}", self.virtio.stride, slot.base, slot.irq)
         });
         let text = Some(self.command_line.clone()).filter(|text| !text.is_empty());
@@ -245,10 +256,18 @@ impl VirtioBank {
         Slot { base: self.base.saturating_add(offset), irq }
     }
 
-    /// How many devices there can be.
-    pub fn most_devices(&self) -> usize {
+    /// Checks that there are a slot and an interrupt line for each of `given` devices.
+    fn check_devices(&self, given: usize) -> Result<(), ConfigError> {
         let lines = self.last_irq.saturating_add(1).saturating_sub(self.first_irq);
-        usize::try_from(self.slots.min(lines)).unwrap_or(usize::MAX)
+        let fit = |most: u32| usize::try_from(most).is_ok_and(|most| given <= most);
+        let limit = if !fit(self.slots) {
+            format!("--virtio-mmio has slots={}", self.slots)
+        } else if !fit(lines) {
+            format!("there are interrupt lines for {lines}")
+        } else {
+            return Ok(());
+        };
+        Err(ConfigError::TooManyDevices { given, limit })
     }
 
     fn check(&self, memory: u64) -> Result<(), ConfigError> {
@@ -299,6 +318,10 @@ mod tests {
             "quiet virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6"
         );
         config.command_line.clear();
+        config.rng = true;
+        assert_eq!(config.virtio_slots().last(), Some(config.virtio.slot(2)));
+        assert!(config.whole_command_line().ends_with(" virtio_mmio.device=512@0xfeb00400:7"));
+        config.rng = false;
         config.disks.truncate(1);
         assert_eq!(config.whole_command_line(), "virtio_mmio.device=512@0xfeb00000:5");
         config.disks.clear();
@@ -309,7 +332,15 @@ mod tests {
     fn there_are_19_virtio_disks_and_one_svirtb_disk_at_most() {
         let many = |n| config(vec![DiskConfig::new("a"); n]).check();
         assert!(many(19).is_ok());
-        assert!(matches!(many(20), Err(ConfigError::TooManyDisks { given: 20, most: 19 })));
+        let too_many = |result: Result<(), ConfigError>| result.unwrap_err().to_string();
+        let lines = "20 virtio devices (disks and --rng) are too many: there are interrupt lines for 19; attach fewer";
+        assert_eq!(too_many(many(20)), lines);
+        let and_rng = VmConfig { rng: true, ..config(vec![DiskConfig::new("a"); 19]) }.check();
+        assert_eq!(too_many(and_rng), lines);
+        let virtio = VirtioBank { slots: 8, ..VirtioBank::default() };
+        let in_8 = VmConfig { virtio, ..config(vec![DiskConfig::new("a"); 9]) }.check();
+        let slots = "9 virtio devices (disks and --rng) are too many: --virtio-mmio has slots=8; attach fewer";
+        assert_eq!(too_many(in_8), slots);
         assert!(config(vec![svirtb(), DiskConfig::new("a")]).check().is_ok());
         assert!(matches!(
             config(vec![svirtb(), svirtb()]).check(),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::machine::disks::{Disks, VirtioDisk};
+use crate::machine::devices::{Devices, VirtioDisk};
 use crate::runtime::messages::{Answer, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::size;
@@ -41,7 +41,7 @@ impl Size {
 
 /// Does what clients ask for, without ever waiting.
 pub(crate) struct Operator<'a> {
-    pub(crate) disks: Disks,
+    pub(crate) devices: Devices,
     pub(crate) jobs: Outbox<Job>,
     pub(crate) pausing: Rc<RefCell<Pausing<'a>>>,
     next: u64,
@@ -50,11 +50,11 @@ pub(crate) struct Operator<'a> {
 impl<'a> Operator<'a> {
     /// For a machine with these disks.
     pub(crate) const fn new(
-        disks: Disks,
+        devices: Devices,
         jobs: Outbox<Job>,
         pausing: Rc<RefCell<Pausing<'a>>>,
     ) -> Self {
-        Self { disks, jobs, pausing, next: 0 }
+        Self { devices, jobs, pausing, next: 0 }
     }
 
     /// Does what one line says. The answer, or the ticket by which it comes later.
@@ -87,13 +87,13 @@ impl<'a> Operator<'a> {
     /// Why an answer takes long, as far as it is known.
     pub(super) fn delay(&self) -> String {
         let (state, _) = self.pausing.borrow().status();
-        let why = self.disks.unfinished().map(|unfinished| format!(": {unfinished}"));
+        let why = self.devices.unfinished().map(|unfinished| format!(": {unfinished}"));
         format!("the machine is {state}{}", why.unwrap_or_default())
     }
 
     fn status(&self) -> Value {
         let disk = |d: &VirtioDisk| json!({ "name": d.name, "id": d.id });
-        let disks: Vec<_> = self.disks.virtio.iter().map(disk).collect();
+        let disks: Vec<_> = self.devices.disks.iter().map(disk).collect();
         let (state, reason) = self.pausing.borrow().status();
         let mut status = json!({ "state": state, "paused": state == "paused", "disks": disks });
         if let (Some(reason), Some(status)) = (reason, status.as_object_mut()) {
@@ -104,7 +104,7 @@ impl<'a> Operator<'a> {
 
     /// A virtio disk's number.
     fn find(&self, id: &str) -> Result<usize, String> {
-        let disks = &self.disks.virtio;
+        let disks = &self.devices.disks;
         disks.iter().position(|d| d.id == id || d.name == id).ok_or_else(|| {
             let known: Vec<_> = disks.iter().map(|d| format!("{} ({})", d.id, d.name)).collect();
             format!("no virtio disk has the id {id:?}; there are: {}", known.join(", "))

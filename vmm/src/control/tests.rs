@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::machine::disks::{Disks, VirtioDisk};
+use crate::machine::devices::{Devices, VirtioDisk};
 use crate::machine::register_pages::RegisterPages;
 use crate::runtime::event_loop::EventLoop;
 use crate::runtime::jobs::{Jobs, Unsettled};
@@ -51,13 +51,14 @@ impl Scene {
         let blk = Arc::new(blk);
         let ram = GuestRam::anonymous(&[(0, 4096)]).unwrap();
         let device = Mmio::new(blk.clone(), ram, Arc::new(NoLine), mmio::Options::default());
-        let virtio = vec![VirtioDisk {
+        let disks = vec![VirtioDisk {
             name: "virtio0".into(),
             id: "root".into(),
             device: Arc::new(device),
             blk,
         }];
-        let disks = Disks { virtio, svirtb: None, all: vec![disk] };
+        let virtio = disks.iter().map(|disk| disk.device.clone()).collect();
+        let devices = Devices { disks, virtio, svirtb: None, images: vec![disk] };
 
         let gate = Arc::new(Gate::new().unwrap());
         let (to_jobs, inbox) = mailbox().unwrap();
@@ -67,14 +68,14 @@ impl Scene {
         let pausing = Pausing::new(gate.clone(), kick, to_jobs.clone(), answers.clone());
         let pausing = Rc::new(RefCell::new(pausing));
         let jobs = Jobs {
-            disks: disks.clone(),
+            devices: devices.clone(),
             pages: Arc::new(Mutex::new(RegisterPages::default())),
             gate,
             unsettled: Arc::new(Unsettled::new().unwrap()),
             inbox,
             results,
         };
-        let operator = Operator::new(disks, to_jobs, pausing.clone());
+        let operator = Operator::new(devices, to_jobs, pausing.clone());
         let listener = Listener::at(&dir.path().join("control")).unwrap();
         let socket = ControlSocket::new(listener, operator, to_client).unwrap();
         let mut events: EventLoop<dyn Concern> = EventLoop::new().unwrap();

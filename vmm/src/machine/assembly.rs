@@ -75,7 +75,7 @@ impl Vm {
             taken_over: &taken_over,
             gate: &gate,
         };
-        let attached = attach::attach_disks(&mut buses, config, images, &around)?;
+        let attached = attach::attach_devices(&mut buses, config, images, &around)?;
         let (vcpus, ending) = (vcpus.collect(), Arc::new(Ending::new()?));
         Ok(Self { fd, vcpus, buses, attached, leftover, taken_over, gate, linux, ending })
     }
@@ -95,7 +95,7 @@ fn with_memory(config: &VmConfig, host: &Host) -> Result<(Arc<VmFd>, GuestRam), 
 /// Puts the kernel, and what a stock kernel finds in a PC's memory, into RAM.
 fn load(config: &VmConfig, boot: &Boot, ram: &GuestRam) -> Result<Start, Error> {
     let start = boot.load(ram)?;
-    let slots = config.virtio_disks().map(|(slot, _)| slot).collect();
+    let slots = config.virtio_slots().collect();
     let machine = Machine { cpus: config.cpus, slots, slot_size: SLOT_SIZE };
     acpi::write(ram, &machine).and_then(|()| restart::write(ram)).map_err(BootError::Load)?;
     Ok(start)

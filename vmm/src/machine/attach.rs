@@ -1,62 +1,28 @@
 //! Puts the devices on their buses: the one file that knows all kinds of them.
 
-use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
 
-use cafevm_devices::block::{Access, Cache, Disk, Image, ImageStorage, Storage};
+use cafevm_devices::block::{Cache, Disk, Image, ImageStorage, Storage};
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::serial::{self, Serial};
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::{self, Blk};
-use cafevm_devices::virtio::mmio::{self, EmptySlot, Mmio, SLOT_SIZE, Window};
+use cafevm_devices::virtio::device::VirtioDevice;
+use cafevm_devices::virtio::mmio::{self, EmptySlot, Mmio, SLOT_SIZE};
+use cafevm_devices::virtio::rng::Rng;
 use kvm_ioctls::VmFd;
 use tracing::info;
 
-use crate::config::ids;
-use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig};
+use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig, ids};
 use crate::error::{ConfigError, Error, HostError};
 use crate::layout::{COM1, COM1_IRQ};
-use crate::machine::disks::{Disks, VirtioDisk};
+use crate::machine::devices::{Devices, VirtioDisk};
 use crate::machine::irq;
 use crate::machine::register_pages::RegisterPages;
 use crate::size::Human;
 use crate::threads::gate::Gate;
 use crate::threads::wake::WakeFd;
 use crate::vcpu::dispatch::Buses;
-
-/// Opens and locks the images of all disks, in their order.
-///
-/// # Errors
-///
-/// Where one cannot be used, is too small for its bus, or is attached twice.
-pub(crate) fn open_images(disks: &[DiskConfig]) -> Result<Vec<Image>, Error> {
-    // Told apart from an image that another program has: the lock would say the same of both.
-    for (n, disk) in disks.iter().enumerate() {
-        let earlier = disks.get(..n).unwrap_or_default();
-        let shared = |other: &DiskConfig| {
-            disk.access == Access::ReadOnly && other.access == Access::ReadOnly
-        };
-        if earlier.iter().any(|other| same_file(disk, other) && !shared(other)) {
-            return Err(ConfigError::SameImage(disk.path.clone()).into());
-        }
-    }
-    disks.iter().map(open_image).collect()
-}
-
-fn open_image(disk: &DiskConfig) -> Result<Image, Error> {
-    let image = Image::open(&disk.path, disk.cache.opening(disk.access))?;
-    if let DiskBus::Virtio(options) = &disk.bus {
-        options.capacity(&image.name(), image.size()).map_err(ConfigError::Blk)?;
-    }
-    Ok(image)
-}
-
-fn same_file(a: &DiskConfig, b: &DiskConfig) -> bool {
-    match (std::fs::metadata(&a.path), std::fs::metadata(&b.path)) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
-    }
-}
 
 /// What the devices need of the machine around them.
 pub(crate) struct Surroundings<'a> {
@@ -69,61 +35,131 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) gate: &'a Arc<Gate>,
 }
 
-/// What is kept of the devices beside the buses.
+/// The devices beside their buses.
 #[derive(Default)]
 pub(crate) struct Attached {
-    pub(crate) disks: Disks,
-    /// Where the virtio disks' registers are read.
+    pub(crate) devices: Devices,
+    /// Where the virtio devices' registers are read.
     pub(crate) pages: RegisterPages,
 }
 
-/// Puts the disks on the memory bus, and an empty slot wherever there is no virtio disk.
+/// Puts the disks and the virtio-rng device on the memory bus, and an empty slot wherever there is no virtio device.
 ///
 /// # Errors
 ///
-/// Where two devices meet, or KVM gives no interrupt.
-pub(crate) fn attach_disks(
+/// Where two devices overlap, or KVM gives no interrupt.
+pub(crate) fn attach_devices(
     buses: &mut Buses,
     config: &VmConfig,
     images: Vec<Image>,
     around: &Surroundings<'_>,
 ) -> Result<Attached, Error> {
-    let bank = &config.virtio;
     let pages = RegisterPages::new(around.vm, config);
-    let mut attached = Attached { pages, ..Attached::default() };
-    let mut used = 0;
+    let attached = Attached { pages, ..Attached::default() };
+    let mut attaching = Attaching { buses, config, around, attached, used: 0 };
     for (wanted, image) in config.disks.iter().zip(images) {
-        let disk = disk(wanted, image, around.gate);
-        attached.disks.all.push(disk.clone());
+        attaching.disk(wanted, image)?;
+    }
+    if config.rng {
+        attaching.rng()?;
+    }
+    attaching.empty_slots()?;
+    Ok(attaching.attached)
+}
+
+struct Attaching<'a> {
+    buses: &'a mut Buses,
+    config: &'a VmConfig,
+    around: &'a Surroundings<'a>,
+    attached: Attached,
+    /// How many slots of the bank are in use.
+    used: u32,
+}
+
+impl Attaching<'_> {
+    fn disk(&mut self, wanted: &DiskConfig, image: Image) -> Result<(), Error> {
+        let disk = disk(wanted, image, self.around.gate);
+        self.attached.devices.images.push(disk.clone());
         match &wanted.bus {
-            DiskBus::Virtio(options) => {
-                let base = bank.slot(used).base;
-                let window = attached.pages.window(base);
-                let options = (wanted.cache, options, window);
-                let handle = attach_virtio(buses, config, used, &disk, options, around)?;
-                attached.pages.insert(base, handle.device.clone());
-                attached.disks.virtio.push(handle);
-                used += 1;
-            }
-            DiskBus::Svirtb { entry_size } => {
-                info!("svirtb at {:#x}: {}", svirtb::BASE, describe(&disk));
-                let (ram, tracer) = (around.ram.clone(), config.tracer.clone());
-                let device = svirtb::Device::new(&disk, ram, *entry_size, tracer)
-                    .map_err(HostError::os("give the disk on svirtb an engine"))?;
-                let device = Arc::new(device);
-                attached.disks.svirtb = Some(device.clone());
-                let place = (svirtb::BASE, svirtb::LEN);
-                buses.mmio.insert(place.0, place.1, "svirtb", device).map_err(ConfigError::Bus)?;
-            }
+            DiskBus::Virtio(options) => self.virtio_disk(&disk, wanted.cache, options),
+            DiskBus::Svirtb { entry_size } => self.svirtb_disk(&disk, *entry_size),
         }
     }
-    for number in used..bank.slots {
-        let (base, name) = (bank.slot(number).base, format!("slot{number}"));
-        let window = attached.pages.window(base);
-        let empty = Arc::new(EmptySlot::new(bank.version, window));
-        buses.mmio.insert(base, SLOT_SIZE, &name, empty).map_err(ConfigError::Bus)?;
+
+    fn svirtb_disk(&mut self, disk: &Disk, entry_size: svirtb::EntrySize) -> Result<(), Error> {
+        info!("svirtb at {:#x}: {}", svirtb::BASE, describe(disk));
+        let (ram, tracer) = (self.around.ram.clone(), self.config.tracer.clone());
+        let device = svirtb::Device::new(disk, ram, entry_size, tracer)
+            .map_err(HostError::os("give the disk on svirtb an engine"))?;
+        let device = Arc::new(device);
+        self.attached.devices.svirtb = Some(device.clone());
+        let inserted = self.buses.mmio.insert(svirtb::BASE, svirtb::LEN, "svirtb", device);
+        Ok(inserted.map_err(ConfigError::Bus)?)
     }
-    Ok(attached)
+
+    fn virtio_disk(
+        &mut self,
+        disk: &Disk,
+        cache: Cache,
+        options: &blk::Options,
+    ) -> Result<(), Error> {
+        let name = ids::name(self.used);
+        let id = ids::id(self.used, options);
+        let writeback = cache != Cache::WriteThrough;
+        let options = blk::Options { id: id.clone(), writeback, ..options.clone() };
+        let tracer = self.config.tracer.clone();
+        let blk = Arc::new(Blk::new(&name, disk, &options, tracer).map_err(ConfigError::Blk)?);
+        let base = self.config.virtio.slot(self.used).base;
+        let device = self.virtio(&name, &describe(disk), blk.clone())?;
+        self.attached.pages.insert(base, device.clone());
+        self.attached.devices.disks.push(VirtioDisk { name, id, device, blk });
+        Ok(())
+    }
+
+    /// A disk's registers are read without an exit whether or not the guest has a driver for this device, so its page
+    /// does not wait for it.
+    fn rng(&mut self) -> Result<(), Error> {
+        self.virtio("rng", "random bytes of the host", Arc::new(Rng::new("rng")))?;
+        Ok(())
+    }
+
+    /// Puts a virtio device into the next slot.
+    fn virtio(
+        &mut self,
+        name: &str,
+        what: &str,
+        device: Arc<dyn VirtioDevice>,
+    ) -> Result<Arc<Mmio>, Error> {
+        let (config, around) = (self.config, self.around);
+        let slot = config.virtio.slot(self.used);
+        self.used += 1;
+        info!("{name} at {:#x}, interrupt {}: {what}", slot.base, slot.irq);
+        let options = mmio::Options {
+            version: config.virtio.version,
+            policy: config.virtio.policy,
+            leftover: Some(around.leftover.clone()),
+            taken_over: Some(around.taken_over.clone()),
+            window: self.attached.pages.window(slot.base),
+            tracer: config.tracer.clone(),
+        };
+        let line = irq::level(around.vm.clone(), slot.irq);
+        let device = Arc::new(Mmio::new(device, around.ram.clone(), line, options));
+        let inserted = self.buses.mmio.insert(slot.base, SLOT_SIZE, name, device.clone());
+        inserted.map_err(ConfigError::Bus)?;
+        self.attached.devices.virtio.push(device.clone());
+        Ok(device)
+    }
+
+    fn empty_slots(&mut self) -> Result<(), Error> {
+        let bank = &self.config.virtio;
+        for number in self.used..bank.slots {
+            let (base, name) = (bank.slot(number).base, format!("slot{number}"));
+            let window = self.attached.pages.window(base);
+            let empty = Arc::new(EmptySlot::new(bank.version, window));
+            self.buses.mmio.insert(base, SLOT_SIZE, &name, empty).map_err(ConfigError::Bus)?;
+        }
+        Ok(())
+    }
 }
 
 /// The disk in an image. On a full host it waits for room where that was asked for.
@@ -139,36 +175,6 @@ fn disk(wanted: &DiskConfig, image: Image, gate: &Arc<Gate>) -> Disk {
         OnFull::Report => disk,
         OnFull::Stop => disk.waiting_for_room(gate.clone()),
     }
-}
-
-fn attach_virtio(
-    buses: &mut Buses,
-    config: &VmConfig,
-    number: u32,
-    disk: &Disk,
-    (cache, options, window): (Cache, &blk::Options, Window),
-    around: &Surroundings<'_>,
-) -> Result<VirtioDisk, Error> {
-    let (slot, name) = (config.virtio.slot(number), ids::name(number));
-    info!("{name} at {:#x}, interrupt {}: {}", slot.base, slot.irq, describe(disk));
-    let id = ids::id(number, options);
-    let writeback = cache != Cache::WriteThrough;
-    let options = blk::Options { id: id.clone(), writeback, ..options.clone() };
-    let blk = Blk::new(&name, disk, &options, config.tracer.clone()).map_err(ConfigError::Blk)?;
-    let blk = Arc::new(blk);
-    let options = mmio::Options {
-        version: config.virtio.version,
-        policy: config.virtio.policy,
-        leftover: Some(around.leftover.clone()),
-        taken_over: Some(around.taken_over.clone()),
-        window,
-        tracer: config.tracer.clone(),
-    };
-    let line = irq::level(around.vm.clone(), slot.irq);
-    let device = Arc::new(Mmio::new(blk.clone(), around.ram.clone(), line, options));
-    let inserted = buses.mmio.insert(slot.base, SLOT_SIZE, &name, device.clone());
-    inserted.map_err(ConfigError::Bus)?;
-    Ok(VirtioDisk { name, id, device, blk })
 }
 
 fn describe(disk: &Disk) -> String {

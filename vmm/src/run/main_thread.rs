@@ -45,7 +45,7 @@ impl MainThread<'_> {
     /// What the host does not give.
     pub(crate) fn until_the_end(self) -> Result<(), HostError> {
         let Self { running, input, signals, control, timeout, jobs, results } = self;
-        let Running { ending, gate, disks, serial, drained, .. } = running;
+        let Running { ending, gate, devices, serial, drained, .. } = running;
         let (to_client, answers) = mailbox()?;
         let kick = Box::new(|| running.kick());
         let pausing = Pausing::new(gate.clone(), kick, jobs.clone(), to_client.clone());
@@ -67,7 +67,7 @@ impl MainThread<'_> {
         let input = InputConcern::new(feeder, serial.clone(), look, ending.clone())?;
         events.add(Box::new(input))?;
         if let Some(listener) = control {
-            let operator = Operator::new(disks.clone(), jobs, pausing.clone());
+            let operator = Operator::new(devices.clone(), jobs, pausing.clone());
             events.add(Box::new(ControlSocket::new(listener, operator, answers)?))?;
         }
         let (gate, ending) = (gate.clone(), ending.clone());

@@ -24,8 +24,8 @@ use crate::control::Listener;
 use crate::error::{ConfigError, Error, HostError};
 use crate::exit::Verdict;
 use crate::machine::assembly::Vm;
-use crate::machine::attach;
 use crate::machine::host::Host;
+use crate::machine::images;
 use crate::run::main_thread::MainThread;
 use crate::run::signals::Signals;
 use crate::run::start::Running;
@@ -79,7 +79,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     if let Output::File(path) = &console.output {
         check_serial_file(path, config)?;
     }
-    let images = attach::open_images(&config.disks)?;
+    let images = images::open(&config.disks)?;
     let host = Host::open(&config.kvm)?;
     host.check(config.cpus, config.memory)?;
     let vm = Vm::build(config, boot, images, &host)?;

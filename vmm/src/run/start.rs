@@ -14,7 +14,7 @@ use crate::error::{Error, HostError};
 use crate::layout::COM1_IRQ;
 use crate::machine::assembly::Vm;
 use crate::machine::attach::{self, Attached};
-use crate::machine::disks::Disks;
+use crate::machine::devices::Devices;
 use crate::machine::irq;
 use crate::runtime::io_thread::IoThread;
 use crate::runtime::jobs::{Jobs, Unsettled};
@@ -32,7 +32,7 @@ pub(crate) struct Running {
     pub(crate) threads: Vec<(String, VcpuThread)>,
     pub(crate) io: JoinHandle<Result<(), HostError>>,
     pub(crate) roll: Arc<Roll>,
-    pub(crate) disks: Disks,
+    pub(crate) devices: Devices,
     /// Whether the guest is known to be Linux.
     pub(crate) linux: bool,
     pub(crate) gate: Arc<Gate>,
@@ -66,11 +66,11 @@ impl Running {
         attach::attach_serial(&mut buses, serial.clone())?;
         debug!("memory bus: {:x?}; ports: {:x?}", buses.mmio, buses.pio);
 
-        let Attached { disks, pages } = attached;
+        let Attached { devices, pages } = attached;
         let roll = Arc::<Roll>::default();
         let ((to_jobs, inbox), (results, from_jobs)) = (mailbox()?, mailbox()?);
         let jobs = Jobs {
-            disks: disks.clone(),
+            devices: devices.clone(),
             pages: Arc::new(Mutex::new(pages)),
             gate: gate.clone(),
             unsettled: Arc::new(Unsettled::new()?),
@@ -90,7 +90,7 @@ impl Running {
             threads,
             io,
             roll,
-            disks,
+            devices,
             linux,
             gate,
             ending,

@@ -9,7 +9,7 @@ use crate::exit::Verdict;
 use crate::run::start::Running;
 use crate::vcpu::dispatch::Exits;
 
-use crate::machine::disks::{Disks, Unfinished};
+use crate::machine::devices::{Devices, Unfinished};
 use crate::runtime::io_thread;
 
 /// How long threads may take to stop before it is said who keeps them.
@@ -25,15 +25,15 @@ impl Running {
     /// Where one of them panicked, or the I/O thread failed.
     pub(crate) fn stop(self) -> Result<Exits, HostError> {
         self.ending.stop();
-        self.disks.stop();
+        self.devices.stop();
         self.gate.end();
         self.kick();
         let mut left = self.roll.wait(SOON);
         if !left.is_empty() {
-            warn!("{}", what_is_waited_for(&left, self.disks.unfinished().as_ref()));
+            warn!("{}", what_is_waited_for(&left, self.devices.unfinished().as_ref()));
             left = self.roll.wait(AT_LAST.saturating_sub(SOON));
         }
-        self.disks.leave_unfinished();
+        self.devices.leave_unfinished();
         let mut exits = Exits::default();
         for (name, thread) in self.threads {
             if !left.contains(&name) {
@@ -48,7 +48,7 @@ impl Running {
         if self.linux
             && let Some(verdict) = self.ending.verdict()
         {
-            report(&verdict, &self.disks);
+            report(&verdict, &self.devices);
         }
         Ok(exits)
     }
@@ -66,11 +66,11 @@ fn what_is_waited_for(threads: &[String], unfinished: Option<&Unfinished>) -> St
 }
 
 /// Says which disks a Linux guest has never used, where it ended by itself.
-fn report(verdict: &Verdict, disks: &Disks) {
+fn report(verdict: &Verdict, devices: &Devices) {
     if !matches!(verdict, Verdict::PowerOff | Verdict::Reset | Verdict::Crash(_)) {
         return;
     }
-    for disk in disks.virtio.iter().filter(|disk| !disk.device.was_used()) {
+    for disk in devices.disks.iter().filter(|disk| !disk.device.was_used()) {
         warn!(
             "the guest never used {}: no driver took it over; its kernel needs VIRTIO_MMIO and VIRTIO_BLK, built in or \
              as modules in the initrd",

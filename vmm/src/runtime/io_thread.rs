@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use cafevm_devices::virtio::mmio::Mmio;
 use event_manager::{EventOps, EventSet, Events};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::HostError;
-use crate::machine::disks::Disks;
+use crate::machine::devices::Devices;
 use crate::machine::register_pages::RegisterPages;
 use crate::runtime::event_loop::{AtTheEnd, Concern, EventLoop, failed, watch};
 use crate::runtime::jobs::{Jobs, Unsettled};
@@ -37,21 +38,21 @@ impl IoThread {
     /// Where the host does not give what it needs.
     pub(crate) fn spawn(self) -> Result<JoinHandle<Result<(), HostError>>, HostError> {
         let Self { ending, roll, leftover, taken_over, jobs } = self;
-        let (disks, pages) = (jobs.disks.clone(), jobs.pages.clone());
+        let (devices, pages) = (jobs.devices.clone(), jobs.pages.clone());
         let mut events: EventLoop<dyn Concern + Send> = EventLoop::new()?;
         events.add(Box::new(AtTheEnd(ending.clone())))?;
-        events.add(Box::new(Leftover { wake: leftover, disks: disks.clone() }))?;
-        events.add(Box::new(Finished::new(&disks, jobs.unsettled.clone())))?;
+        events.add(Box::new(Leftover { wake: leftover, devices: devices.clone() }))?;
+        events.add(Box::new(Finished::new(&devices, jobs.unsettled.clone())))?;
         events.add(Box::new(TakenOver { wake: taken_over, pages }))?;
         events.add(Box::new(jobs))?;
         let present = roll.enter(NAME.to_owned(), &ending);
         let run = move || {
             // Dropped last.
             let _present = present;
-            let (mut events, disks) = (events, disks);
+            let (mut events, devices) = (events, devices);
             let served = events.run(&ending);
             // What an engine has not finished is answered, or known to be left behind.
-            disks.settle();
+            devices.settle();
             served
         };
         let thread = std::thread::Builder::new().name("io".to_owned()).spawn(run);
@@ -62,7 +63,7 @@ impl IoThread {
 /// Serves what a doorbell left undone.
 struct Leftover {
     wake: Arc<WakeFd>,
-    disks: Disks,
+    devices: Devices,
 }
 
 impl Concern for Leftover {
@@ -72,8 +73,8 @@ impl Concern for Leftover {
 
     fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         self.wake.clear();
-        for disk in &self.disks.virtio {
-            disk.device.service_unfinished();
+        for device in &self.devices.virtio {
+            device.service_unfinished();
         }
         Ok(())
     }
@@ -81,20 +82,19 @@ impl Concern for Leftover {
 
 /// Answers what the host has finished.
 struct Finished {
-    /// Which disk and queue, and what becomes readable.
-    queues: Vec<(usize, u16, Arc<EventFd>)>,
-    disks: Disks,
+    /// Which device and queue, and what becomes readable.
+    queues: Vec<(Arc<Mmio>, u16, Arc<EventFd>)>,
     unsettled: Arc<Unsettled>,
 }
 
 impl Finished {
-    fn new(disks: &Disks, unsettled: Arc<Unsettled>) -> Self {
-        let of_disk = |(number, disk): (usize, &crate::machine::disks::VirtioDisk)| {
-            let wakes = (0..).zip(disk.device.wakes());
-            wakes.filter_map(move |(queue, wake)| Some((number, queue, wake?)))
+    fn new(devices: &Devices, unsettled: Arc<Unsettled>) -> Self {
+        let of_device = |device: &Arc<Mmio>| {
+            let (device, wakes) = (device.clone(), (0..).zip(device.wakes()));
+            wakes.filter_map(move |(queue, wake)| Some((device.clone(), queue, wake?)))
         };
-        let queues = disks.virtio.iter().enumerate().flat_map(of_disk).collect();
-        Self { queues, disks: disks.clone(), unsettled }
+        let queues = devices.virtio.iter().flat_map(of_device).collect();
+        Self { queues, unsettled }
     }
 }
 
@@ -108,12 +108,10 @@ impl Concern for Finished {
 
     fn serve(&mut self, event: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         let index = usize::try_from(event.data()).unwrap_or(usize::MAX);
-        let Some((disk, queue, wake)) = self.queues.get(index) else { return Ok(()) };
+        let Some((device, queue, wake)) = self.queues.get(index) else { return Ok(()) };
         // First, so that what is finished from now on wakes again. It fails where the engine has read it.
         let _count = wake.read();
-        if let Some(disk) = self.disks.virtio.get(*disk) {
-            disk.device.service_finished(*queue);
-        }
+        device.service_finished(*queue);
         self.unsettled.answered();
         Ok(())
     }

@@ -8,7 +8,7 @@ use event_manager::{EventOps, Events};
 use serde_json::json;
 
 use crate::error::HostError;
-use crate::machine::disks::Disks;
+use crate::machine::devices::Devices;
 use crate::machine::register_pages::RegisterPages;
 use crate::runtime::event_loop::{Concern, watch};
 use crate::runtime::messages::{Answer, Done, Job};
@@ -43,7 +43,7 @@ impl Unsettled {
 
 /// Does the jobs, on the I/O thread.
 pub(crate) struct Jobs {
-    pub(crate) disks: Disks,
+    pub(crate) devices: Devices,
     pub(crate) pages: Arc<Mutex<RegisterPages>>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) unsettled: Arc<Unsettled>,
@@ -73,13 +73,13 @@ impl Jobs {
 
     /// After requests were answered late: whether nothing is in flight any more.
     fn look_again(&self) {
-        if self.unsettled.wanted.load(Ordering::Acquire) && self.disks.unfinished().is_none() {
+        if self.unsettled.wanted.load(Ordering::Acquire) && self.devices.unfinished().is_none() {
             self.perform(&Job::Quiesce);
         }
     }
 
     fn resize(&self, disk: usize, id: &str, bytes: u64) -> Answer {
-        let disk = self.disks.virtio.get(disk).ok_or_else(|| format!("{id}: no such disk"))?;
+        let disk = self.devices.disks.get(disk).ok_or_else(|| format!("{id}: no such disk"))?;
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages
             .hidden(|| disk.resize(bytes))
@@ -91,21 +91,21 @@ impl Jobs {
     fn quiesce(&self) -> Result<(), String> {
         // All of them first, so that none goes on while another one is waited for. svirtb has nothing in flight outside
         // of a vCPU's access.
-        for disk in &self.disks.virtio {
-            disk.device.hold();
+        for device in &self.devices.virtio {
+            device.hold();
         }
-        for disk in &self.disks.virtio {
-            disk.device.quiesce().map_err(|stuck| stuck.to_string())?;
+        for device in &self.devices.virtio {
+            device.quiesce().map_err(|stuck| stuck.to_string())?;
         }
         Ok(())
     }
 
     fn release(&self) -> Result<(), Full> {
         self.gate.forget_full();
-        for disk in &self.disks.virtio {
-            disk.device.release();
+        for device in &self.devices.virtio {
+            device.release();
         }
-        if let Some(svirtb) = &self.disks.svirtb {
+        if let Some(svirtb) = &self.devices.svirtb {
             svirtb.go_on();
         }
         self.gate.full_disk().map_or(Ok(()), Err)
@@ -140,7 +140,7 @@ mod tests {
         let (_, inbox) = mailbox().unwrap();
         let (results, done) = mailbox().unwrap();
         let jobs = Jobs {
-            disks: Disks::default(),
+            devices: Devices::default(),
             pages: Arc::new(Mutex::new(RegisterPages::default())),
             gate: Arc::new(Gate::new().unwrap()),
             unsettled: Arc::new(Unsettled::new().unwrap()),

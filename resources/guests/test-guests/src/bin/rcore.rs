@@ -2,6 +2,7 @@
 //!
 //! The disk is the first on the command line; it holds [`scenario::pattern`] with seed 1 and has 64 sectors at least.
 //! `t=rw` (default): afterwards sectors 20 to 23 are all 0x20, sector 24 all 0x24. `t=readonly`: nothing is changed.
+//! `t=rng`: random bytes from the last device on the command line, no disk is used.
 //! The guest prints `capacity N sectors`, `readonly true|false` and `id TEXT`.
 #![no_std]
 #![no_main]
@@ -18,6 +19,7 @@ use rt::{interrupts, println};
 use scenario::pattern::{self, SEED};
 use scenario::{Failure, Outcome, Report, ensure, fail};
 use virtio_drivers::device::blk::{BlkReq, BlkResp, RespStatus, SECTOR_SIZE, VirtIOBlk};
+use virtio_drivers::device::rng::VirtIORng;
 use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
 use virtio_drivers::transport::{DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
@@ -68,6 +70,10 @@ fn told<T>(what: &str, result: virtio_drivers::Result<T>) -> Result<T, Failure> 
 }
 
 fn open(slot: VirtioSlot) -> Result<Blk, Failure> {
+    told("new", VirtIOBlk::new(transport(slot, DeviceType::Block)?))
+}
+
+fn transport(slot: VirtioSlot, wanted: DeviceType) -> Result<MmioTransport<'static>, Failure> {
     let header = core::ptr::with_exposed_provenance_mut::<VirtIOHeader>(slot.base as usize);
     let Some(header) = NonNull::new(header) else { fail!("no device is at 0") };
     // SAFETY: the command line says that a virtio-mmio window of this size is there; nobody else drives it now.
@@ -75,8 +81,8 @@ fn open(slot: VirtioSlot) -> Result<Blk, Failure> {
         Ok(transport) => transport,
         Err(error) => fail!("transport at {:#x}: {error}", slot.base),
     };
-    ensure!(transport.device_type() == DeviceType::Block, "it is a {:?}", transport.device_type());
-    told("new", VirtIOBlk::new(transport))
+    ensure!(transport.device_type() == wanted, "it is a {:?}", transport.device_type());
+    Ok(transport)
 }
 
 fn interrupted(_: u64) {
@@ -103,6 +109,10 @@ fn check_all(bytes: &[u8], byte: u8) -> Outcome {
 fn main() -> u32 {
     let mut report = Report::new();
     interrupts::init();
+    if command_line::value("t") == Some("rng") {
+        report.run("random-bytes", random_bytes);
+        return report.code();
+    }
     let Some(slot) = command_line::virtio_slots().next() else {
         report.run("find-a-disk", || fail!("no virtio_mmio.device= on the command line"));
         return report.code();
@@ -154,6 +164,26 @@ fn main() -> u32 {
         polled_reads(&mut disk)
     });
     report.code()
+}
+
+/// The device behind the disks fills buffers of any length up to 4096 bytes, each time with others.
+fn random_bytes() -> Outcome {
+    let Some(slot) = command_line::virtio_slots().last() else {
+        fail!("no virtio_mmio.device= on the command line")
+    };
+    let transport = transport(slot, DeviceType::EntropySource)?;
+    let mut rng = told("new", VirtIORng::<Identity, _>::new(transport))?;
+    let (mut bytes, mut last) = ([0; 4096], [0; 16]);
+    for len in [16, 17, 64, 4096] {
+        bytes.fill(0);
+        let got = told("request_entropy", rng.request_entropy(&mut bytes[..len]))?;
+        ensure!(got == len, "{got} bytes of {len}");
+        ensure!(bytes[..16] != last && bytes[..16] != [0; 16], "they are {:x?}", &bytes[..16]);
+        ensure!(bytes[len - 8..len] != [0; 8], "the last of {len} bytes are zeros");
+        ensure!(bytes[len..].iter().all(|byte| *byte == 0), "more than {len} bytes were written");
+        last.copy_from_slice(&bytes[..16]);
+    }
+    Ok(())
 }
 
 fn polled_reads(disk: &mut Blk) -> Outcome {

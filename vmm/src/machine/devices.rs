@@ -1,4 +1,4 @@
-//! The disks of a running machine, as the loops see them.
+//! The devices of a running machine, for the threads that serve them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,31 +31,34 @@ impl VirtioDisk {
     }
 }
 
-/// All disks. Clones share them.
+/// All devices that serve requests. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Disks {
-    pub(crate) virtio: Vec<VirtioDisk>,
+pub(crate) struct Devices {
+    /// The disks on virtio.
+    pub(crate) disks: Vec<VirtioDisk>,
+    /// All virtio devices, the disks among them, lowest slot first.
+    pub(crate) virtio: Vec<Arc<Mmio>>,
     pub(crate) svirtb: Option<Arc<svirtb::Device>>,
-    /// What is behind them all.
-    pub(crate) all: Vec<Disk>,
+    /// What is behind the disks, on either bus.
+    pub(crate) images: Vec<Disk>,
 }
 
-impl Disks {
-    /// Ends what they do. Takes no lock that I/O holds.
+impl Devices {
+    /// Stops the transfers of all disks. Takes no lock that I/O holds.
     pub(crate) fn stop(&self) {
-        for disk in &self.all {
+        for disk in &self.images {
             disk.stop_handle().stop();
         }
     }
 
     /// Takes no new requests and waits for those in flight, at most as long as a device waits for its host. For a
-    /// machine that has ended; [`Disks::unfinished`] says what remains.
+    /// machine that has ended; [`Devices::unfinished`] says what remains.
     pub(crate) fn settle(&self) {
-        for disk in &self.virtio {
-            disk.device.hold();
+        for device in &self.virtio {
+            device.hold();
         }
-        for disk in &self.virtio {
-            if disk.device.quiesce().is_err() {
+        for device in &self.virtio {
+            if device.quiesce().is_err() {
                 // The others had the same time.
                 return;
             }
@@ -72,7 +75,7 @@ impl Disks {
 
     /// What the host has not finished; none where that is nothing. Takes no lock that I/O holds.
     pub(crate) fn unfinished(&self) -> Option<Unfinished> {
-        let busy = self.all.iter().map(|disk| (disk.name().to_owned(), disk.in_flight()));
+        let busy = self.images.iter().map(|disk| (disk.name().to_owned(), disk.in_flight()));
         let busy: Vec<_> = busy.filter(|(_, requests)| *requests > 0).collect();
         (!busy.is_empty()).then_some(Unfinished(busy))
     }
@@ -104,6 +107,6 @@ mod tests {
             unfinished.to_string(),
             "a.img: the host has not finished 1 request, b.img: the host has not finished 3 requests"
         );
-        assert_eq!(Disks::default().unfinished(), None);
+        assert_eq!(Devices::default().unfinished(), None);
     }
 }

@@ -1,0 +1,278 @@
+//! virtio-rng (virtio 1.2, 5.4): random bytes from the host's kernel, for the guest's pool of entropy.
+//!
+//! One queue, no configuration space, no features of its own. A request is a chain of buffers to be written; the device
+//! writes at least one random byte, and says how many by the used length.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::chain::{Chain, ChainError};
+use super::device::{Activation, Served, VirtioDevice};
+use super::notifier::Notifier;
+use super::queue::SplitQueue;
+use super::rules;
+use super::spec::feature;
+use crate::complaints::{Complaints, Rule};
+use crate::stuck::Stuck;
+use crate::turn::Turn;
+
+/// The device id (5).
+const DEVICE_ID: u32 = 4;
+/// The entries of the queue.
+const QUEUE_SIZE: u16 = 64;
+/// The most bytes that one request gets. With [`QUEUE_SIZE`] it bounds the work of a doorbell.
+const MOST_BYTES: u64 = 4096;
+/// How long a reset waits for a thread that serves the queue. Serving takes less than a millisecond.
+const QUIET_WITHIN: Duration = Duration::from_secs(5);
+
+/// A source of random bytes, such as the host's kernel: fills the whole buffer or fails.
+type Source = fn(&mut [u8]) -> Result<(), Errno>;
+
+/// A virtio-rng device.
+#[derive(Debug)]
+pub struct Rng {
+    complaints: Complaints,
+    source: Source,
+    queue: Turn<Option<Live>>,
+    /// The features accepted and the way to interrupt, for a queue that starts later.
+    live: Mutex<Option<(u64, Arc<dyn Notifier>)>>,
+    /// No new requests are taken.
+    held: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Live {
+    features: u64,
+    queue: SplitQueue,
+    notifier: Arc<dyn Notifier>,
+}
+
+impl Rng {
+    /// A device that the log calls `name`, with random bytes of the host's kernel (getrandom(2)).
+    pub fn new(name: &str) -> Self {
+        Self::with_source(name, from_kernel)
+    }
+
+    fn with_source(name: &str, source: Source) -> Self {
+        Self {
+            complaints: Complaints::new(name.into()),
+            source,
+            queue: Turn::new(None),
+            live: Mutex::default(),
+            held: AtomicBool::new(false),
+        }
+    }
+
+    /// Changes the queue, and waits for the thread that serves it.
+    fn set_queue(&self, queue: Option<Live>) -> Result<(), Stuck> {
+        self.queue.take_within(QUIET_WITHIN, |live| *live = queue).ok_or_else(|| self.stuck())
+    }
+
+    fn stuck(&self) -> Stuck {
+        Stuck {
+            name: self.complaints.device().to_string(),
+            requests: "a request of queue 0".to_owned(),
+            limit: QUIET_WITHIN,
+        }
+    }
+
+    /// Serves as many requests as the queue has entries, and interrupts once.
+    fn serve(&self, live: &mut Live) -> Served {
+        let mut left = live.queue.size();
+        let served = loop {
+            if self.held.load(Ordering::Acquire) || live.notifier.is_reset_needed() {
+                break Served::All;
+            }
+            if left == 0 {
+                let more = live.queue.has_available() || live.queue.rearm();
+                break if more { Served::Some } else { Served::All };
+            }
+            match self.serve_one(live) {
+                Ok(true) => left -= 1,
+                Ok(false) if live.queue.rearm() => {}
+                Ok(false) => break Served::All,
+                Err((rule, why)) => {
+                    self.complaints.say(
+                        rule,
+                        format_args!("queue 0 is broken, and the device needs a reset: {why}"),
+                    );
+                    live.notifier.needs_reset();
+                }
+            }
+        };
+        if live.queue.wants_interrupt() {
+            live.notifier.used_buffers();
+        }
+        served
+    }
+
+    /// Answers the next request. False where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where the queue is broken: the rule, and what is wrong.
+    fn serve_one(&self, live: &mut Live) -> Result<bool, (Rule, Box<dyn fmt::Display>)> {
+        let broken = |rule, error: Box<dyn fmt::Display>| (rule, error);
+        let head = match live.queue.pop() {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(false),
+            Err(error) => return Err(broken(rules::AVAIL_INDEX, Box::new(error))),
+        };
+        let indirect = live.features & feature::RING_INDIRECT_DESC != 0;
+        let chain = Chain::walk(&live.queue, head, indirect).map_err(|error| {
+            let too_long = matches!(error, ChainError::TooLong { .. });
+            let rule = if too_long { rules::CHAIN_LENGTH } else { rules::CHAIN };
+            broken(rule, Box::new(error))
+        })?;
+        let len = self.fill(head, &chain);
+        live.queue.push(head, len);
+        Ok(true)
+    }
+
+    /// Writes random bytes into the buffers of a chain; how many.
+    fn fill(&self, head: u16, chain: &Chain) -> u32 {
+        let say = |rule, what: &dyn fmt::Display| {
+            self.complaints.say(rule, format_args!("the request at descriptor {head}: {what}"));
+        };
+        if let Some(flaw) = &chain.flaw {
+            say(rules::FRAMING, &format_args!("{flaw}; no byte is written"));
+            return 0;
+        }
+        if !chain.readable.is_empty() {
+            let len = chain.readable.len();
+            say(
+                rules::RNG_BUFFERS,
+                &format_args!("it has {len} bytes for the device to read, which it ignores"),
+            );
+        }
+        if chain.writable.is_empty() {
+            let what = "it has no byte for the device to write (WRITE flag missing?)";
+            say(rules::RNG_BUFFERS, &what);
+            return 0;
+        }
+        let len = chain.writable.len().min(MOST_BYTES);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
+        match (self.source)(&mut bytes) {
+            Ok(()) => u32::try_from(chain.writable.copy_from(&bytes)).unwrap_or_default(),
+            Err(error) => {
+                say(rules::HOST, &format_args!("the host gives no random bytes: {error}"));
+                0
+            }
+        }
+    }
+}
+
+/// Random bytes of the host's kernel. Never waits: where the kernel's own pool is not ready, this is an error.
+fn from_kernel(bytes: &mut [u8]) -> Result<(), Errno> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match getrandom(rest, GetRandomFlags::NONBLOCK) {
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl VirtioDevice for Rng {
+    fn complaints(&self) -> &Complaints {
+        &self.complaints
+    }
+
+    fn device_id(&self) -> u32 {
+        DEVICE_ID
+    }
+
+    fn kind(&self) -> &'static str {
+        "a source of random bytes"
+    }
+
+    fn features(&self) -> u64 {
+        feature::RING_INDIRECT_DESC | feature::RING_EVENT_IDX
+    }
+
+    fn feature_names(&self) -> &'static [(u64, &'static str)] {
+        &[]
+    }
+
+    fn queue_max(&self) -> &[u16] {
+        &[QUEUE_SIZE]
+    }
+
+    fn read_config(&self, _: u64, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn write_config(&self, _: u64, _: &[u8]) -> bool {
+        false
+    }
+
+    fn activate(&self, activation: Activation) {
+        let Activation { features, queues, notifier } = activation;
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some((features, notifier));
+        if let Some(queue) = queues.into_iter().next().flatten() {
+            self.start_queue(0, queue);
+        }
+    }
+
+    fn service(&self, index: u16) -> Served {
+        if index != 0 {
+            return Served::NotLive;
+        }
+        let serve = |live: &mut Option<Live>| match live {
+            Some(live) => self.serve(live),
+            None => Served::NotLive,
+        };
+        match self.queue.take(serve) {
+            // Another thread came meanwhile, and its request may have been missed.
+            Some((Served::All, true)) => Served::Some,
+            Some((served, _)) => served,
+            // The thread that serves the queue looks again.
+            None => Served::All,
+        }
+    }
+
+    fn start_queue(&self, _: u16, queue: SplitQueue) {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((features, notifier)) = live else { return };
+        if let Err(stuck) = self.set_queue(Some(Live { features, queue, notifier })) {
+            self.complaints.say(rules::HOST, format_args!("queue 0 is not started: {stuck}"));
+        }
+    }
+
+    fn stop_queue(&self, _: u16) -> Result<(), Stuck> {
+        self.set_queue(None)
+    }
+
+    fn reset(&self) -> Result<(), Stuck> {
+        self.set_queue(None)?;
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    fn hold(&self) {
+        self.held.store(true, Ordering::Release);
+    }
+
+    fn quiesce(&self) -> Result<(), Stuck> {
+        self.queue.take_within(QUIET_WITHIN, |_| ()).ok_or_else(|| self.stuck())
+    }
+
+    fn release(&self) {
+        self.held.store(false, Ordering::Release);
+    }
+
+    fn wakes(&self) -> Vec<Option<Arc<EventFd>>> {
+        vec![None]
+    }
+}
+
+#[cfg(test)]
+mod tests;
