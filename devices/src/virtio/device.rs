@@ -9,15 +9,22 @@ use super::queue::SplitQueue;
 use crate::complaints::Complaints;
 use crate::stuck::Stuck;
 
+/// The features of a live device, and its way to signal the driver. Each live queue has them.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// The features that the driver accepted: a part of those that the device offers.
+    pub features: u64,
+    /// Signals the driver.
+    pub notifier: Arc<dyn Notifier>,
+}
+
 /// What a device gets when it goes live.
 #[derive(Debug)]
 pub struct Activation {
-    /// The features that the driver accepted: a part of those that the device offers.
-    pub features: u64,
+    /// The features, and the signals.
+    pub live: Live,
     /// The device's queues, by index; none where the driver did not make one ready.
     pub queues: Vec<Option<SplitQueue>>,
-    /// Signals the driver that buffers were used.
-    pub notifier: Arc<dyn Notifier>,
 }
 
 /// What one call of [`VirtioDevice::service`] did.
@@ -65,7 +72,7 @@ pub trait VirtioDevice: Send + Sync {
     /// returns at once.
     fn service(&self, queue: u16) -> Served;
     /// Takes one queue into use again after [`VirtioDevice::stop_queue`] (2.6.1).
-    fn start_queue(&self, index: u16, queue: SplitQueue);
+    fn start_queue(&self, index: u16, queue: SplitQueue, live: Live);
     /// Takes one queue out of use: when this returns `Ok`, the device touches it no more.
     ///
     /// # Errors

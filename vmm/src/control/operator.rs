@@ -92,7 +92,7 @@ impl<'a> Operator<'a> {
     }
 
     fn status(&self) -> Value {
-        let disk = |d: &VirtioDisk| json!({ "name": d.name, "id": d.id });
+        let disk = |d: &VirtioDisk| json!({ "name": d.blk.name(), "id": d.blk.id() });
         let disks: Vec<_> = self.devices.disks.iter().map(disk).collect();
         let (state, reason) = self.pausing.borrow().status();
         let mut status = json!({ "state": state, "paused": state == "paused", "disks": disks });
@@ -105,8 +105,9 @@ impl<'a> Operator<'a> {
     /// A virtio disk's number.
     fn find(&self, id: &str) -> Result<usize, String> {
         let disks = &self.devices.disks;
-        disks.iter().position(|d| d.id == id || d.name == id).ok_or_else(|| {
-            let known: Vec<_> = disks.iter().map(|d| format!("{} ({})", d.id, d.name)).collect();
+        disks.iter().position(|d| d.blk.id() == id || d.blk.name() == id).ok_or_else(|| {
+            let known: Vec<_> =
+                disks.iter().map(|d| format!("{} ({})", d.blk.id(), d.blk.name())).collect();
             format!("no virtio disk has the id {id:?}; there are: {}", known.join(", "))
         })
     }

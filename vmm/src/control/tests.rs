@@ -47,16 +47,12 @@ impl Scene {
         fs::write(&image, [0; 1024]).unwrap();
         let image = Image::open(&image, Cache::WriteBack.opening(Access::ReadWrite)).unwrap();
         let disk = Disk::from_image(image);
-        let blk = Blk::new("virtio0", &disk, &Options::default(), Tracer::none()).unwrap();
+        let options = Options { id: "root".into(), ..Options::default() };
+        let blk = Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap();
         let blk = Arc::new(blk);
         let ram = GuestRam::anonymous(&[(0, 4096)]).unwrap();
         let device = Mmio::new(blk.clone(), ram, Arc::new(NoLine), mmio::Options::default());
-        let disks = vec![VirtioDisk {
-            name: "virtio0".into(),
-            id: "root".into(),
-            device: Arc::new(device),
-            blk,
-        }];
+        let disks = vec![VirtioDisk { device: Arc::new(device), blk }];
         let virtio = disks.iter().map(|disk| disk.device.clone()).collect();
         let devices = Devices { disks, virtio, svirtb: None, images: vec![disk] };
 

@@ -104,15 +104,15 @@ impl Attaching<'_> {
         options: &blk::Options,
     ) -> Result<(), Error> {
         let name = ids::name(self.used);
-        let id = ids::id(self.used, options);
         let writeback = cache != Cache::WriteThrough;
-        let options = blk::Options { id: id.clone(), writeback, ..options.clone() };
+        let options =
+            blk::Options { id: ids::id(self.used, options), writeback, ..options.clone() };
         let tracer = self.config.tracer.clone();
         let blk = Arc::new(Blk::new(&name, disk, &options, tracer).map_err(ConfigError::Blk)?);
         let base = self.config.virtio.slot(self.used).base;
         let device = self.virtio(&name, &describe(disk), blk.clone())?;
         self.attached.pages.insert(base, device.clone());
-        self.attached.devices.disks.push(VirtioDisk { name, id, device, blk });
+        self.attached.devices.disks.push(VirtioDisk { device, blk });
         Ok(())
     }
 

@@ -11,12 +11,9 @@ use cafevm_devices::virtio::mmio::Mmio;
 /// A virtio disk.
 #[derive(Clone)]
 pub(crate) struct VirtioDisk {
-    /// As in the log.
-    pub(crate) name: String,
-    /// As GET_ID tells the guest.
-    pub(crate) id: String,
+    /// Its registers.
     pub(crate) device: Arc<Mmio>,
-    /// The disk behind its registers.
+    /// The disk behind them.
     pub(crate) blk: Arc<Blk>,
 }
 

@@ -74,7 +74,7 @@ fn report(verdict: &Verdict, devices: &Devices) {
         warn!(
             "the guest never used {}: no driver took it over; its kernel needs VIRTIO_MMIO and VIRTIO_BLK, built in or \
              as modules in the initrd",
-            disk.name
+            disk.blk.name()
         );
     }
 }

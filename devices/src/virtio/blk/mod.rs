@@ -18,8 +18,8 @@ mod worker;
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
@@ -29,14 +29,12 @@ use crate::complaints::Complaints;
 use crate::stuck::Stuck;
 use crate::trace::Tracer;
 use crate::turn::Turn;
-use crate::virtio::device::{Activation, Served, VirtioDevice};
-use crate::virtio::notifier::Notifier;
+use crate::virtio::device::{Activation, Live, Served, VirtioDevice};
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
 
 use config::Config;
-use options::whole_blocks;
 pub use options::{BlkError, Options, QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX};
 use shared::{Shared, hold};
 use worker::Worker;
@@ -50,12 +48,9 @@ const QUIET_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 200 } else 
 #[derive(Debug)]
 pub struct Blk {
     shared: Arc<Shared>,
-    options: Options,
     /// The most entries of each queue.
     queue_max: Vec<u16>,
     queues: Vec<Queue>,
-    /// What a queue that starts later gets: the features accepted, and the way to interrupt.
-    live: Mutex<Option<(u64, Arc<dyn Notifier>)>>,
 }
 
 #[derive(Debug)]
@@ -90,16 +85,12 @@ impl Blk {
                 disk.name(),
             );
         }
-        let mut id = [0; blk::ID_SIZE];
-        for (to, byte) in id.iter_mut().zip(options.id.bytes()) {
-            *to = byte;
-        }
         let shared = Arc::new(Shared {
             complaints: Complaints::new(name.into()),
             tracer,
             disk: disk.clone(),
-            id,
-            capacity: AtomicU64::new(capacity),
+            options: options.clone(),
+            live: AtomicBool::new(false),
             writeback: AtomicBool::new(options.writeback),
             hold: AtomicU8::new(0),
         });
@@ -114,13 +105,8 @@ impl Blk {
             name: disk.name().to_owned(),
             why: error.to_string(),
         })?;
-        Ok(Self {
-            shared,
-            queue_max: vec![options.queue_size; options.queues.into()],
-            queues,
-            options: options.clone(),
-            live: Mutex::new(None),
-        })
+        let queue_max = vec![options.queue_size; options.queues.into()];
+        Ok(Self { shared, queue_max, queues })
     }
 
     /// Makes the disk `bytes` large. True where the capacity in the configuration space changed. Waits until the device is
@@ -132,19 +118,27 @@ impl Blk {
     /// Where the disk cannot grow; nothing has changed then.
     pub fn resize(&self, bytes: u64) -> Result<bool, GrowError> {
         self.shared.hold.fetch_or(hold::RESIZING, Ordering::AcqRel);
+        let before = self.shared.capacity();
         let quiet = self.settle(quiet_by()).map_err(GrowError::from);
-        let grown = quiet.and_then(|()| self.shared.disk.grow(bytes)).map(|()| {
-            let capacity = whole_blocks(bytes, self.options.block_size);
-            capacity != self.shared.capacity.swap(capacity, Ordering::AcqRel)
-        });
+        let grown = quiet.and_then(|()| self.shared.disk.grow(bytes));
         self.shared.hold.fetch_and(!hold::RESIZING, Ordering::AcqRel);
-        grown
+        grown.map(|()| self.shared.capacity() != before)
+    }
+
+    /// The name that the log uses for the device.
+    pub fn name(&self) -> &str {
+        self.shared.complaints.device()
+    }
+
+    /// The id that GET_ID returns.
+    pub fn id(&self) -> &str {
+        &self.shared.options.id
     }
 
     fn config(&self) -> Config {
-        let Options { queues, queue_size, block_size, .. } = self.options;
+        let Options { queues, queue_size, block_size, .. } = self.shared.options;
         Config {
-            capacity: self.shared.capacity.load(Ordering::Acquire),
+            capacity: self.shared.capacity(),
             // Two descriptors of a chain are the header's and the status byte's.
             seg_max: u32::from(queue_size).saturating_sub(2).max(1),
             block_size,
@@ -156,14 +150,6 @@ impl Blk {
 
     fn queue(&self, index: u16) -> Option<&Queue> {
         self.queues.get(usize::from(index))
-    }
-
-    fn live(&self) -> Option<(u64, Arc<dyn Notifier>)> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_live(&self, live: Option<(u64, Arc<dyn Notifier>)>) {
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
     }
 
     /// Works with a queue's worker, and waits for the thread that has it.
@@ -256,7 +242,7 @@ impl VirtioDevice for Blk {
         } else {
             feature::BLK_DISCARD | feature::BLK_WRITE_ZEROES
         };
-        if self.options.queues > 1 {
+        if self.shared.options.queues > 1 {
             features |= feature::BLK_MQ;
         }
         features
@@ -276,7 +262,7 @@ impl VirtioDevice for Blk {
         if taken {
             let was = self.shared.writeback.swap(config.writeback, Ordering::AcqRel);
             // From now on a write that is answered is safe.
-            if was && !config.writeback && self.live().is_some() {
+            if was && !config.writeback && self.shared.live.load(Ordering::Acquire) {
                 self.flush_all();
             }
         }
@@ -292,11 +278,11 @@ impl VirtioDevice for Blk {
     }
 
     fn activate(&self, activation: Activation) {
-        let Activation { features, queues, notifier } = activation;
-        self.set_live(Some((features, notifier)));
+        let Activation { live, queues } = activation;
+        self.shared.live.store(true, Ordering::Release);
         for (index, queue) in (0..).zip(queues) {
             if let Some(queue) = queue {
-                self.start_queue(index, queue);
+                self.start_queue(index, queue, live.clone());
             }
         }
     }
@@ -314,11 +300,9 @@ impl VirtioDevice for Blk {
         }
     }
 
-    fn start_queue(&self, index: u16, split: SplitQueue) {
-        let (Some(queue), Some((features, notifier))) = (self.queue(index), self.live()) else {
-            return;
-        };
-        let start = |worker: &mut Worker| worker.start(features, split, notifier);
+    fn start_queue(&self, index: u16, split: SplitQueue, live: Live) {
+        let Some(queue) = self.queue(index) else { return };
+        let start = |worker: &mut Worker| worker.start(split, live);
         let started = self.visit(index, queue, quiet_by(), start);
         if let Err(stuck) = started {
             self.shared
@@ -340,9 +324,9 @@ impl VirtioDevice for Blk {
         for (index, queue) in (0..).zip(&self.queues) {
             self.stop(index, queue, until)?;
         }
-        self.set_live(None);
+        self.shared.live.store(false, Ordering::Release);
         self.shared.hold.fetch_and(!hold::FULL, Ordering::AcqRel);
-        self.shared.writeback.store(self.options.writeback, Ordering::Release);
+        self.shared.writeback.store(self.shared.options.writeback, Ordering::Release);
         Ok(())
     }
 

@@ -1,9 +1,11 @@
 //! What all workers of a device share, without a lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::QUIET_WITHIN;
+use super::options::{Options, whole_blocks};
 use crate::block::Disk;
+use crate::bus::first_bytes;
 use crate::complaints::Complaints;
 use crate::stuck::Stuck;
 use crate::trace::Tracer;
@@ -25,9 +27,9 @@ pub(super) struct Shared {
     pub(super) complaints: Complaints,
     pub(super) tracer: Tracer,
     pub(super) disk: Disk,
-    pub(super) id: [u8; blk::ID_SIZE],
-    /// In sectors of 512 bytes: only grows.
-    pub(super) capacity: AtomicU64,
+    pub(super) options: Options,
+    /// Whether a driver uses the device: from DRIVER_OK to its reset.
+    pub(super) live: AtomicBool,
     /// Whether there is a write-back cache, as the configuration space says.
     pub(super) writeback: AtomicBool,
     /// Why no new requests are taken; 0 where they are.
@@ -37,6 +39,16 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn is_held(&self) -> bool {
         self.hold.load(Ordering::Acquire) != 0
+    }
+
+    /// The sectors of 512 bytes that the guest sees.
+    pub(super) fn capacity(&self) -> u64 {
+        whole_blocks(self.disk.size(), self.options.block_size)
+    }
+
+    /// The answer to GET_ID: the id, and zeros behind it.
+    pub(super) fn id(&self) -> [u8; blk::ID_SIZE] {
+        first_bytes(self.options.id.as_bytes())
     }
 
     /// The host has not finished these requests within [`QUIET_WITHIN`].

@@ -18,8 +18,7 @@ use crate::complaints::Rule;
 use crate::stuck::Stuck;
 use crate::trace::Event;
 use crate::virtio::chain::{Chain, ChainError};
-use crate::virtio::device::Served;
-use crate::virtio::notifier::Notifier;
+use crate::virtio::device::{Live, Served};
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
@@ -29,17 +28,16 @@ const BYTES_PER_CALL: u64 = 16 << 20;
 
 /// A queue from DRIVER_OK to its reset.
 #[derive(Debug)]
-struct Live {
-    features: u64,
+struct LiveQueue {
+    live: Live,
     queue: SplitQueue,
-    notifier: Arc<dyn Notifier>,
-    /// Whether the driver was told that a chain is longer than the queue.
-    long_told: bool,
+    /// Whether a chain longer than the queue was reported.
+    long_reported: bool,
 }
 
-impl Live {
+impl LiveQueue {
     const fn has(&self, feature: u64) -> bool {
-        self.features & feature != 0
+        self.live.features & feature != 0
     }
 }
 
@@ -49,7 +47,7 @@ pub(super) struct Worker {
     index: u16,
     shared: Arc<Shared>,
     lane: Lane,
-    live: Option<Live>,
+    live: Option<LiveQueue>,
     flights: Flights,
     /// Parts of requests that found the host full, in their order. They are tried again before anything new is taken.
     waiting: VecDeque<block::Request>,
@@ -85,8 +83,8 @@ impl Worker {
     }
 
     /// Takes the queue into use.
-    pub(super) fn start(&mut self, features: u64, queue: SplitQueue, notifier: Arc<dyn Notifier>) {
-        self.live = Some(Live { features, queue, notifier, long_told: false });
+    pub(super) fn start(&mut self, queue: SplitQueue, live: Live) {
+        self.live = Some(LiveQueue { live, queue, long_reported: false });
     }
 
     /// Takes the queue out of use. Completions of a stopped queue are dropped.
@@ -123,7 +121,7 @@ impl Worker {
             }
             if requests == 0 || bytes == 0 {
                 // Another thread is woken only where it finds work.
-                let more = |live: &mut Live| live.queue.has_available() || live.queue.rearm();
+                let more = |live: &mut LiveQueue| live.queue.has_available() || live.queue.rearm();
                 let more = self.live.as_mut().is_some_and(more);
                 break if more { Served::Some } else { Served::All };
             }
@@ -180,7 +178,7 @@ impl Worker {
     }
 
     fn is_broken(&self) -> bool {
-        self.live.as_ref().is_none_or(|live| live.notifier.is_reset_needed())
+        self.live.as_ref().is_none_or(|live| live.live.notifier.is_reset_needed())
     }
 
     /// Interrupts once, if the driver wants that for what was answered.
@@ -188,7 +186,7 @@ impl Worker {
         if let Some(live) = &mut self.live
             && live.queue.wants_interrupt()
         {
-            live.notifier.used_buffers();
+            live.live.notifier.used_buffers();
         }
     }
 
@@ -215,7 +213,7 @@ impl Worker {
         let parsed = match Chain::walk(&live.queue, head, indirect) {
             Ok(chain) => {
                 let (descriptors, size) = (chain.descriptors, live.queue.size());
-                if descriptors > size && !std::mem::replace(&mut live.long_told, true) {
+                if descriptors > size && !std::mem::replace(&mut live.long_reported, true) {
                     let queue = self.index;
                     self.shared.complaints.say(
                         rules::CHAIN_LENGTH,
@@ -253,7 +251,7 @@ impl Worker {
             format_args!("queue {queue} is broken, and the device needs a reset: {why}"),
         );
         if let Some(live) = &self.live {
-            live.notifier.needs_reset();
+            live.live.notifier.needs_reset();
         }
     }
 
@@ -290,7 +288,7 @@ impl Worker {
                 self.submit(flight("write zeroes", sector, bytes), parts)
             }
             Ok(Ask::GetId { data }) => {
-                let written = data.copy_from(&self.shared.id) as u64;
+                let written = data.copy_from(&self.shared.id()) as u64;
                 self.answer(&flight("get id", 0, data.len()), Answer::ok(written));
                 0
             }
@@ -313,7 +311,7 @@ impl Worker {
     where
         P: AsRef<[(u64, Operation)]> + IntoIterator<Item = (u64, Operation)>,
     {
-        let capacity = self.shared.capacity.load(Ordering::Acquire);
+        let capacity = self.shared.capacity();
         let outside =
             |(sector, part): &&(u64, Operation)| !is_on_disk(*sector, part.len(), capacity);
         if let Some((sector, part)) = parts.as_ref().iter().find(outside) {
@@ -389,7 +387,7 @@ impl Worker {
     /// Writes the status byte, gives the chain back, and lets an observer know.
     fn answer(&mut self, flight: &Flight, answer: Answer) {
         let Answer { status, written, outcome } = answer;
-        if let Some(Live { queue, .. }) = &mut self.live {
+        if let Some(LiveQueue { queue, .. }) = &mut self.live {
             // Its place was checked to be in RAM.
             let in_ram = queue.ram().write(flight.status, &[status]);
             debug_assert!(in_ram.is_ok());

@@ -4,8 +4,8 @@
 //! writes at least one random byte, and says how many by the used length.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -13,8 +13,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::{Chain, ChainError};
-use super::device::{Activation, Served, VirtioDevice};
-use super::notifier::Notifier;
+use super::device::{Activation, Live, Served, VirtioDevice};
 use super::queue::SplitQueue;
 use super::rules;
 use super::spec::feature;
@@ -39,18 +38,15 @@ type Source = fn(&mut [u8]) -> Result<(), Errno>;
 pub struct Rng {
     complaints: Complaints,
     source: Source,
-    queue: Turn<Option<Live>>,
-    /// The features accepted and the way to interrupt, for a queue that starts later.
-    live: Mutex<Option<(u64, Arc<dyn Notifier>)>>,
+    queue: Turn<Option<LiveQueue>>,
     /// No new requests are taken.
     held: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Live {
-    features: u64,
+struct LiveQueue {
+    live: Live,
     queue: SplitQueue,
-    notifier: Arc<dyn Notifier>,
 }
 
 impl Rng {
@@ -64,13 +60,12 @@ impl Rng {
             complaints: Complaints::new(name.into()),
             source,
             queue: Turn::new(None),
-            live: Mutex::default(),
             held: AtomicBool::new(false),
         }
     }
 
     /// Changes the queue, and waits for the thread that serves it.
-    fn set_queue(&self, queue: Option<Live>) -> Result<(), Stuck> {
+    fn set_queue(&self, queue: Option<LiveQueue>) -> Result<(), Stuck> {
         self.queue.take_within(QUIET_WITHIN, |live| *live = queue).ok_or_else(|| self.stuck())
     }
 
@@ -83,10 +78,10 @@ impl Rng {
     }
 
     /// Serves as many requests as the queue has entries, and interrupts once.
-    fn serve(&self, live: &mut Live) -> Served {
+    fn serve(&self, live: &mut LiveQueue) -> Served {
         let mut left = live.queue.size();
         let served = loop {
-            if self.held.load(Ordering::Acquire) || live.notifier.is_reset_needed() {
+            if self.held.load(Ordering::Acquire) || live.live.notifier.is_reset_needed() {
                 break Served::All;
             }
             if left == 0 {
@@ -102,12 +97,12 @@ impl Rng {
                         rule,
                         format_args!("queue 0 is broken, and the device needs a reset: {why}"),
                     );
-                    live.notifier.needs_reset();
+                    live.live.notifier.needs_reset();
                 }
             }
         };
         if live.queue.wants_interrupt() {
-            live.notifier.used_buffers();
+            live.live.notifier.used_buffers();
         }
         served
     }
@@ -117,14 +112,14 @@ impl Rng {
     /// # Errors
     ///
     /// Where the queue is broken: the rule, and what is wrong.
-    fn serve_one(&self, live: &mut Live) -> Result<bool, (Rule, Box<dyn fmt::Display>)> {
+    fn serve_one(&self, live: &mut LiveQueue) -> Result<bool, (Rule, Box<dyn fmt::Display>)> {
         let broken = |rule, error: Box<dyn fmt::Display>| (rule, error);
         let head = match live.queue.pop() {
             Ok(Some(head)) => head,
             Ok(None) => return Ok(false),
             Err(error) => return Err(broken(rules::AVAIL_INDEX, Box::new(error))),
         };
-        let indirect = live.features & feature::RING_INDIRECT_DESC != 0;
+        let indirect = live.live.features & feature::RING_INDIRECT_DESC != 0;
         let chain = Chain::walk(&live.queue, head, indirect).map_err(|error| {
             let too_long = matches!(error, ChainError::TooLong { .. });
             let rule = if too_long { rules::CHAIN_LENGTH } else { rules::CHAIN };
@@ -215,10 +210,9 @@ impl VirtioDevice for Rng {
     }
 
     fn activate(&self, activation: Activation) {
-        let Activation { features, queues, notifier } = activation;
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some((features, notifier));
+        let Activation { live, queues } = activation;
         if let Some(queue) = queues.into_iter().next().flatten() {
-            self.start_queue(0, queue);
+            self.start_queue(0, queue, live);
         }
     }
 
@@ -226,7 +220,7 @@ impl VirtioDevice for Rng {
         if index != 0 {
             return Served::NotLive;
         }
-        let serve = |live: &mut Option<Live>| match live {
+        let serve = |live: &mut Option<LiveQueue>| match live {
             Some(live) => self.serve(live),
             None => Served::NotLive,
         };
@@ -239,10 +233,8 @@ impl VirtioDevice for Rng {
         }
     }
 
-    fn start_queue(&self, _: u16, queue: SplitQueue) {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some((features, notifier)) = live else { return };
-        if let Err(stuck) = self.set_queue(Some(Live { features, queue, notifier })) {
+    fn start_queue(&self, _: u16, queue: SplitQueue, live: Live) {
+        if let Err(stuck) = self.set_queue(Some(LiveQueue { live, queue })) {
             self.complaints.say(rules::HOST, format_args!("queue 0 is not started: {stuck}"));
         }
     }
@@ -252,9 +244,7 @@ impl VirtioDevice for Rng {
     }
 
     fn reset(&self) -> Result<(), Stuck> {
-        self.set_queue(None)?;
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(())
+        self.set_queue(None)
     }
 
     fn hold(&self) {

@@ -102,3 +102,6 @@ impl<R: Default> Core<R> {
         self.status() & bits != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

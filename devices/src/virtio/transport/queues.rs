@@ -85,7 +85,7 @@ impl<R: Default> Core<R> {
         }
         let queue = setup.queue(index).map(|q| self.make_queue(setup, q));
         if let (Some(Ok(queue)), Ok(index)) = (queue, u16::try_from(index)) {
-            self.device.start_queue(index, queue);
+            self.device.start_queue(index, queue, self.live(setup));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Core, QueueSetup, Setup, Version};
-use crate::virtio::device::Activation;
+use crate::virtio::device::{Activation, Live};
 use crate::virtio::rules;
 use crate::virtio::spec::bit_names;
 use crate::virtio::spec::status::{
@@ -118,8 +118,12 @@ impl<R: Default> Core<R> {
         setup.active = true;
         let make = |queue: &QueueSetup| self.make_queue(setup, queue).ok();
         let queues = setup.queues.iter().map(|q| if q.ready { make(q) } else { None }).collect();
-        let notifier = self.signals.clone();
-        self.device.activate(Activation { features: setup.features(), queues, notifier });
+        self.device.activate(Activation { live: self.live(setup), queues });
+    }
+
+    /// What each live queue gets.
+    pub(super) fn live(&self, setup: &Setup<R>) -> Live {
+        Live { features: setup.features(), notifier: self.signals.clone() }
     }
 
     /// Whether the bits that must be set before `step` are set.

@@ -14,7 +14,7 @@ use crate::irq::Wake;
 use crate::testing::VirtioDriver;
 use crate::testing::virtio_driver::{AVAIL, DESC, USED, reg};
 use crate::trace::Tracer;
-use crate::virtio::device::{Activation, Served};
+use crate::virtio::device::{Activation, Live, Served};
 use crate::virtio::notifier::Notifier;
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
@@ -71,7 +71,7 @@ impl VirtioDevice for Probe {
         for (index, queue) in (0..).zip(&activation.queues) {
             self.set_live(index, queue.is_some());
         }
-        let features = activation.features;
+        let features = activation.live.features;
         self.log.lock().unwrap().push(format!("activate {features:#x} {sizes:?}"));
     }
     fn service(&self, queue: u16) -> Served {
@@ -81,7 +81,7 @@ impl VirtioDevice for Probe {
         self.log.lock().unwrap().push(format!("service {queue}"));
         Served::All
     }
-    fn start_queue(&self, index: u16, queue: SplitQueue) {
+    fn start_queue(&self, index: u16, queue: SplitQueue, _: Live) {
         self.set_live(index, true);
         self.log.lock().unwrap().push(format!("start {index} {}", queue.size()));
     }
