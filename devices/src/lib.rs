@@ -1,4 +1,9 @@
-//! The devices of cafevm: two ways for a guest kernel to reach one disk.
+//! A disk for a virtual machine monitor, over virtio-mmio or over the teaching protocol svirtb, as plain code.
+//!
+//! The crate names no hypervisor and starts no thread. A device is a value with a `read` and a `write`
+//! ([`bus::BusDevice`]); its owner decides which threads call them. It needs guest RAM ([`memory::GuestRam`], over
+//! [`vm_memory`]), a way to interrupt ([`irq::IrqLine`]) and an image ([`block::Image`]). The guest is taken as hostile:
+//! nothing that it writes panics, blocks for long, floods the log, or reaches memory or disk that is not its own.
 //!
 //! ```text
 //!  guest access ──▶ bus::Bus ──▶ svirtb::Device ──────────────────▶ block::Lane ──▶ Engine ──▶ image
@@ -7,9 +12,51 @@
 //!  guest interrupt ◀── irq::IrqLine ◀─────────────────────┘
 //! ```
 //!
-//! The crate names no hypervisor and starts no thread. A device is a value with a `read` and a `write`
-//! ([`bus::BusDevice`]); its owner decides which threads call them. So every behaviour of a device can be tested as a
-//! plain call, with the drivers of `testing` in the role of the guest.
+//! `examples/embed.rs` is a complete embedding in 80 lines: RAM, an image, registers written by hand, a request served. A
+//! disk behind virtio-mmio registers is made in three steps:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use cafevm_devices::block::{Access, Cache, Disk, Image};
+//! use cafevm_devices::irq::IrqLine;
+//! use cafevm_devices::memory::GuestRam;
+//! use cafevm_devices::trace::Tracer;
+//! use cafevm_devices::virtio::blk::{self, Blk};
+//! use cafevm_devices::virtio::mmio::{self, Mmio};
+//!
+//! fn disk(path: &str, ram: &GuestRam, line: Arc<dyn IrqLine>) -> Result<Mmio, Box<dyn std::error::Error>> {
+//!     let image = Image::open(path.as_ref(), Cache::WriteBack.opening(Access::ReadWrite))?;
+//!     let blk = Blk::new("disk0", &Disk::from_image(image), &blk::Options::default(), Tracer::none())?;
+//!     Ok(Mmio::new(Arc::new(blk), ram.clone(), line, mmio::Options::default()))
+//! }
+//! ```
+//!
+//! # What an owner calls, and when
+//!
+//! | when | call | on which thread |
+//! |---|---|---|
+//! | a vCPU exits for an access to memory or to a port | [`bus::Bus::read`], [`bus::Bus::write`] | the vCPU's |
+//! | [`irq::Wake`] of [`mmio::Options::leftover`](virtio::mmio::Options::leftover) was woken | [`Mmio::service_unfinished`](virtio::mmio::Mmio::service_unfinished) | one for I/O |
+//! | a descriptor of [`Mmio::wakes`](virtio::mmio::Mmio::wakes) is readable | [`Mmio::service_finished`](virtio::mmio::Mmio::service_finished) | one for I/O |
+//! | the disk is to grow | [`Mmio::reconfigure`](virtio::mmio::Mmio::reconfigure) with [`Blk::resize`](virtio::blk::Blk::resize) | one that may wait |
+//! | the machine pauses | [`Mmio::hold`](virtio::mmio::Mmio::hold), then [`Mmio::quiesce`](virtio::mmio::Mmio::quiesce); at its end [`Mmio::release`](virtio::mmio::Mmio::release) | one that may wait |
+//! | the machine ends | [`block::Stop::stop`] of each disk | any |
+//!
+//! An owner without the second thread leaves `leftover` out: doorbells then serve everything themselves. The devices report
+//! a driver's mistakes, and what the host fails to do, as [`tracing`] events; without a subscriber they are lost.
+//!
+//! # What is where
+//!
+//! | module | what |
+//! |---|---|
+//! | [`bus`] | which device answers at an address |
+//! | [`memory`] | guest RAM, and the one way to reach it |
+//! | [`block`] | a disk: requests, the checks, engines, images |
+//! | [`virtio`] | the registers, rings and chains; [`virtio::blk`] and [`virtio::rng`] behind them |
+//! | [`svirtb`] | the teaching protocol at 0xcafe0000 |
+//! | [`serial`] | the serial console |
+//! | [`complaints`], [`trace`] | the mistakes of a driver, and everything that it does |
+//! | [`stuck`] | a device that does not become quiet in time |
 //!
 //! # Threads and locks
 //!
@@ -21,21 +68,6 @@
 //! - Each live queue has a worker, and one thread at a time has the worker (`turn.rs`). A second thread does not wait: the
 //!   first one is told to look again. What is left goes to the host's thread, which [`irq::Wake`] wakes.
 //! - A reset, a queue's reset, a resize and a pause wait until a queue is quiet, with a limit, and say so where it is not.
-//!
-//! # Which file do I open?
-//!
-//! | question | file |
-//! |---|---|
-//! | Which device answers at an address, and what does an address without a device give? | `bus.rs` |
-//! | How do devices reach guest memory, and what stops them from leaving it? | `memory.rs` |
-//! | What is a request to a disk, who checks its range, who locks the image? | `block/` |
-//! | How do threads hand a queue's worker to each other? | `turn.rs` |
-//! | The teaching protocol at 0xcafe0000 | `svirtb/` |
-//! | The virtio-mmio registers, the split ring, descriptor chains | `virtio/` |
-//! | virtio-blk: config space, parsing a request, serving it | `virtio/blk/` |
-//! | The serial console | `serial.rs` |
-//! | What a driver's author is told, and how often | `complaints.rs` |
-//! | What a curious person can watch | `trace.rs` |
 //!
 //! # Errors
 //!
@@ -66,3 +98,5 @@ pub mod testing;
 pub mod trace;
 mod turn;
 pub mod virtio;
+
+pub use {vm_memory, vmm_sys_util};

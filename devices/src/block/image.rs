@@ -61,6 +61,7 @@ impl Opening {
 
 /// Why an image cannot be used. Each message names the file and says what to do.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImageError {
     /// There is no such file.
     #[error("{}: no such image; make one with 'truncate -s 64M {}'", path.display(), path.display())]

@@ -127,6 +127,7 @@ pub struct Completion {
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BlockError {
     /// Some byte of the request is not on the disk.
     #[error("{len} bytes at byte {offset} reach past the end of the disk, which has {size} bytes")]
@@ -175,6 +176,7 @@ impl BlockError {
 
 /// Why a disk cannot be made larger.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GrowError {
     /// A disk only grows: a guest's data is not cut off.
     #[error("{size} bytes are not more than the disk's {now}; a disk in use can only grow")]

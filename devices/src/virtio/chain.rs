@@ -39,6 +39,7 @@ impl Descriptor {
 
 /// Why the end of a chain cannot be found. The queue is of no more use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ChainError {
     /// The available ring names a descriptor that is not there.
     #[error("the available ring names descriptor {head}, but the table has {size}")]
@@ -105,6 +106,7 @@ pub enum ChainError {
 
 /// What is wrong in a chain whose end is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Flaw {
     /// A buffer is not in RAM.
     #[error("a buffer is not in RAM: {0}")]

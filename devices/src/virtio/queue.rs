@@ -43,6 +43,7 @@ impl QueueLayout {
 
 /// Why a queue cannot be used, or can be used no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum QueueError {
     /// The size is 0, more than the device can, or no power of two.
     #[error("its size {size} is not a power of two from 1 to {max}")]

@@ -35,6 +35,7 @@ impl Default for Options {
 
 /// Why a disk cannot be a virtio-blk device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BlkError {
     /// The protocol counts in sectors, and there is not one block of them.
     #[error(
