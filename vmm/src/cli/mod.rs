@@ -109,7 +109,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub strict: bool,
 
-    /// Listen for control messages at this socket, as JSON: resize, pause, resume, status
+    /// Listen for control messages at this socket, as JSON: status, pause, resume, resize, quit
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 

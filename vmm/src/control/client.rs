@@ -28,8 +28,8 @@ pub(super) struct Client {
     waits: Option<(Ticket, Instant)>,
     /// The client sends nothing more.
     ended: bool,
-    /// Whatever it sends is not looked at any more.
-    refused: bool,
+    /// The rest of a line that is too long is skipped.
+    skipping: bool,
     /// It takes no answers any more. What it has sent is still done.
     deaf: bool,
 }
@@ -38,8 +38,8 @@ impl Client {
     /// A connection whose descriptor does not block.
     pub(super) fn new(stream: UnixStream) -> Self {
         let (input, output) = Default::default();
-        let (ended, refused, deaf) = (false, false, false);
-        Self { stream, input, output, waits: None, ended, refused, deaf }
+        let (ended, skipping, deaf) = (false, false, false);
+        Self { stream, input, output, waits: None, ended, skipping, deaf }
     }
 
     /// The other side is closed.
@@ -93,7 +93,7 @@ impl Client {
                 self.take(&line, operator);
                 continue;
             }
-            if self.ended || self.refused {
+            if self.ended {
                 if self.output.is_empty() {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
@@ -112,16 +112,20 @@ impl Client {
         Ok(EventSet::OUT)
     }
 
-    /// The next line, without its end. At the end of input, what has no end is one, too.
+    /// The next line, without its end. At the end of input, what has no end is one, too. A line that is too long is
+    /// answered with an error and skipped.
     fn next_line(&mut self) -> Option<Vec<u8>> {
-        if self.refused {
-            return None;
+        let mut end = self.input.iter().position(|byte| *byte == b'\n');
+        if self.skipping {
+            let skipped = end.map_or(self.input.len(), |end| end + 1);
+            self.input.drain(..skipped);
+            self.skipping = end.is_none();
+            end = self.input.iter().position(|byte| *byte == b'\n');
         }
-        let end = self.input.iter().position(|byte| *byte == b'\n');
         if end.unwrap_or(self.input.len()) > LINE_MAX {
-            self.refused = true;
-            self.input = Vec::new();
-            self.say(&Err(format!("a message has at most {LINE_MAX} bytes; the connection ends")));
+            self.skipping = true;
+            self.input.drain(..LINE_MAX);
+            self.say(&Err(format!("a message has at most {LINE_MAX} bytes; this one is ignored")));
             return None;
         }
         match end {

@@ -2,84 +2,59 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use serde::Deserialize;
+use cafevm_devices::block::Disk;
 use serde_json::{Value, json};
 
-use crate::machine::devices::{Devices, VirtioDisk};
+use super::message::Message;
+use crate::exit::Verdict;
+use crate::machine::devices::Devices;
 use crate::runtime::messages::{Answer, Job, Ticket};
 use crate::runtime::pausing::Pausing;
-use crate::size;
+use crate::threads::ending::Ending;
 use crate::threads::mailbox::Outbox;
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-enum Message {
-    Resize { id: String, size: Size },
-    Pause {},
-    Resume {},
-    Status {},
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Size {
-    Bytes(u64),
-    Text(String),
-}
-
-impl Size {
-    fn bytes(&self) -> Result<u64, String> {
-        match self {
-            Self::Bytes(bytes) => Ok(*bytes),
-            Self::Text(text) => {
-                size::parse(text).map_err(|error| format!("size {text:?}: {error}"))
-            }
-        }
-    }
-}
 
 /// Does what clients ask for, without ever waiting.
 pub(crate) struct Operator<'a> {
     pub(crate) devices: Devices,
     pub(crate) jobs: Outbox<Job>,
     pub(crate) pausing: Rc<RefCell<Pausing<'a>>>,
+    pub(crate) ending: Arc<Ending>,
     next: u64,
 }
 
 impl<'a> Operator<'a> {
-    /// For a machine with these disks.
+    /// For a machine with these devices.
     pub(crate) const fn new(
         devices: Devices,
         jobs: Outbox<Job>,
         pausing: Rc<RefCell<Pausing<'a>>>,
+        ending: Arc<Ending>,
     ) -> Self {
-        Self { devices, jobs, pausing, next: 0 }
+        Self { devices, jobs, pausing, ending, next: 0 }
     }
 
     /// Does what one line says. The answer, or the ticket by which it comes later.
     pub(super) fn perform(&mut self, line: &[u8]) -> Result<Answer, Ticket> {
-        let message = match serde_json::from_slice(line) {
+        let message = match Message::parse(line) {
             Ok(message) => message,
-            Err(error) => {
-                return Ok(Err(format!(
-                    "not a message ({error}); the messages are resize, pause, resume and status, as in \
-                     {{\"resize\":{{\"id\":\"virtio0\",\"size\":\"64M\"}}}}"
-                )));
-            }
+            Err(why) => return Ok(Err(why)),
         };
         self.next += 1;
         let ticket = Ticket(self.next);
         match message {
-            Message::Status {} => return Ok(Ok(self.status())),
-            Message::Pause {} => self.pausing.borrow_mut().pause(ticket),
-            Message::Resume {} => self.pausing.borrow_mut().resume(ticket),
-            Message::Resize { id, size } => {
-                match self.find(&id).and_then(|n| Ok((n, size.bytes()?))) {
-                    Ok((disk, bytes)) => self.jobs.send(Job::Resize { ticket, disk, id, bytes }),
-                    Err(why) => return Ok(Err(why)),
-                }
+            Message::Status => return Ok(Ok(self.status())),
+            Message::Quit => {
+                self.ending.end(Verdict::Quit);
+                return Ok(Ok(json!({})));
             }
+            Message::Pause => self.pausing.borrow_mut().pause(ticket),
+            Message::Resume => self.pausing.borrow_mut().resume(ticket),
+            Message::Resize { id, bytes } => match self.find(&id) {
+                Ok(disk) => self.jobs.send(Job::Resize { ticket, disk, id, bytes }),
+                Err(why) => return Ok(Err(why)),
+            },
         }
         Err(ticket)
     }
@@ -92,8 +67,15 @@ impl<'a> Operator<'a> {
     }
 
     fn status(&self) -> Value {
-        let disk = |d: &VirtioDisk| json!({ "name": d.blk.name(), "id": d.blk.id() });
-        let disks: Vec<_> = self.devices.disks.iter().map(disk).collect();
+        let virtio = self.devices.disks.iter().map(|disk| {
+            let (name, id) = (disk.blk.name(), disk.blk.id());
+            described(disk.blk.disk(), json!({ "name": name, "id": id, "bus": "virtio" }))
+        });
+        let svirtb =
+            self.devices.svirtb.iter().map(|svirtb| {
+                described(&svirtb.disk, json!({ "name": "svirtb", "bus": "svirtb" }))
+            });
+        let disks: Vec<_> = virtio.chain(svirtb).collect();
         let (state, reason) = self.pausing.borrow().status();
         let mut status = json!({ "state": state, "paused": state == "paused", "disks": disks });
         if let (Some(reason), Some(status)) = (reason, status.as_object_mut()) {
@@ -111,4 +93,14 @@ impl<'a> Operator<'a> {
             format!("no virtio disk has the id {id:?}; there are: {}", known.join(", "))
         })
     }
+}
+
+/// What `status` tells of a disk: `known`, and what every disk has.
+fn described(disk: &Disk, mut known: Value) -> Value {
+    if let Some(known) = known.as_object_mut() {
+        known.insert("path".to_owned(), disk.name().into());
+        known.insert("size".to_owned(), disk.size().into());
+        known.insert("read-only".to_owned(), disk.read_only().into());
+    }
+    known
 }

@@ -16,7 +16,7 @@ use tracing::info;
 use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig, ids};
 use crate::error::{ConfigError, Error, HostError};
 use crate::layout::{COM1, COM1_IRQ};
-use crate::machine::devices::{Devices, VirtioDisk};
+use crate::machine::devices::{Devices, SvirtbDisk, VirtioDisk};
 use crate::machine::irq;
 use crate::machine::register_pages::RegisterPages;
 use crate::size::Human;
@@ -92,7 +92,8 @@ impl Attaching<'_> {
         let device = svirtb::Device::new(disk, ram, entry_size, tracer)
             .map_err(HostError::os("give the disk on svirtb an engine"))?;
         let device = Arc::new(device);
-        self.attached.devices.svirtb = Some(device.clone());
+        self.attached.devices.svirtb =
+            Some(SvirtbDisk { device: device.clone(), disk: disk.clone() });
         let inserted = self.buses.mmio.insert(svirtb::BASE, svirtb::LEN, "svirtb", device);
         Ok(inserted.map_err(ConfigError::Bus)?)
     }

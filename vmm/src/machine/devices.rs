@@ -28,6 +28,15 @@ impl VirtioDisk {
     }
 }
 
+/// The disk on svirtb.
+#[derive(Clone)]
+pub(crate) struct SvirtbDisk {
+    /// Its registers.
+    pub(crate) device: Arc<svirtb::Device>,
+    /// The disk behind them.
+    pub(crate) disk: Disk,
+}
+
 /// All devices that serve requests. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Devices {
@@ -35,7 +44,7 @@ pub(crate) struct Devices {
     pub(crate) disks: Vec<VirtioDisk>,
     /// All virtio devices, the disks among them, lowest slot first.
     pub(crate) virtio: Vec<Arc<Mmio>>,
-    pub(crate) svirtb: Option<Arc<svirtb::Device>>,
+    pub(crate) svirtb: Option<SvirtbDisk>,
     /// What is behind the disks, on either bus.
     pub(crate) images: Vec<Disk>,
 }

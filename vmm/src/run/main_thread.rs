@@ -67,7 +67,7 @@ impl MainThread<'_> {
         let input = InputConcern::new(feeder, serial.clone(), look, ending.clone())?;
         events.add(Box::new(input))?;
         if let Some(listener) = control {
-            let operator = Operator::new(devices.clone(), jobs, pausing.clone());
+            let operator = Operator::new(devices.clone(), jobs, pausing.clone(), ending.clone());
             events.add(Box::new(ControlSocket::new(listener, operator, answers)?))?;
         }
         let (gate, ending) = (gate.clone(), ending.clone());

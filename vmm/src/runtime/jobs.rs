@@ -106,7 +106,7 @@ impl Jobs {
             device.release();
         }
         if let Some(svirtb) = &self.devices.svirtb {
-            svirtb.go_on();
+            svirtb.device.go_on();
         }
         self.gate.full_disk().map_or(Ok(()), Err)
     }

@@ -68,7 +68,7 @@ impl<'a> Pausing<'a> {
         Self { gate, kick, jobs, answers, state, wanted, full: None, waiting: Vec::new() }
     }
 
-    /// The state, for a client; and why it is paused, where a full disk did it.
+    /// The state, for a client; and why the machine is paused, or about to be.
     pub(crate) fn status(&self) -> (&'static str, Option<String>) {
         let state = match self.state {
             State::Running => "running",
@@ -76,7 +76,12 @@ impl<'a> Pausing<'a> {
             State::Paused => "paused",
             State::Resuming => "resuming",
         };
-        (state, self.full.as_ref().map(|Full { disk, error }| format!("{disk}: {error}")))
+        let reason = match (&self.full, self.state) {
+            (Some(Full { disk, error }), _) => Some(format!("{disk}: {error}")),
+            (None, State::Running | State::Resuming) => None,
+            (None, _) => Some("a client of the control socket asked for it".to_owned()),
+        };
+        (state, reason)
     }
 
     /// A client asks for a pause.

@@ -130,6 +130,11 @@ impl Blk {
         self.shared.complaints.device()
     }
 
+    /// The disk behind the device.
+    pub fn disk(&self) -> &Disk {
+        &self.shared.disk
+    }
+
     /// The id that GET_ID returns.
     pub fn id(&self) -> &str {
         &self.shared.options.id

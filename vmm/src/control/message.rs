@@ -1,0 +1,90 @@
+//! The messages of the control socket: JSON, one object with one key, the message's name.
+
+use serde_json::{Map, Value};
+
+use crate::size;
+
+/// Each message as an example.
+const EXAMPLES: &str = concat!(
+    r#"{"status":{}}, {"pause":{}}, {"resume":{}}, {"quit":{}}, "#,
+    r#"{"resize":{"id":"virtio0","size":"64M"}}"#
+);
+
+/// A message of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Message {
+    /// Make a virtio disk larger.
+    Resize {
+        /// The disk's id or name.
+        id: String,
+        /// Its new size.
+        bytes: u64,
+    },
+    Pause,
+    Resume,
+    Status,
+    Quit,
+}
+
+impl Message {
+    /// Reads a line.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, and what is possible.
+    pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(line).map_err(|error| {
+            format!("this is not JSON (the mistake is at byte {}); {}", error.column(), messages())
+        })?;
+        let Value::Object(object) = value else {
+            return Err(format!("a message is a JSON object; {}", messages()));
+        };
+        let mut entries = object.into_iter();
+        let (Some((name, body)), None) = (entries.next(), entries.next()) else {
+            return Err(format!("a message is a JSON object with one key; {}", messages()));
+        };
+        let Value::Object(mut body) = body else {
+            return Err(format!("the value of \"{name}\" is a JSON object; {}", messages()));
+        };
+        let message = match name.as_str() {
+            "status" => Self::Status,
+            "pause" => Self::Pause,
+            "resume" => Self::Resume,
+            "quit" => Self::Quit,
+            "resize" => Self::Resize { id: id(&mut body)?, bytes: bytes(&mut body)? },
+            _ => return Err(format!("there is no message \"{name}\"; {}", messages())),
+        };
+        match body.keys().next() {
+            Some(key) => Err(format!("\"{name}\" has no \"{key}\"; leave it out")),
+            None => Ok(message),
+        }
+    }
+}
+
+fn messages() -> String {
+    format!("the messages are {EXAMPLES}")
+}
+
+fn id(body: &mut Map<String, Value>) -> Result<String, String> {
+    match body.remove("id") {
+        Some(Value::String(id)) => Ok(id),
+        Some(other) => Err(format!("the id {other} is not a text; give a disk's id or name")),
+        None => {
+            Err("\"resize\" needs an \"id\": a disk's id or name, such as \"virtio0\"".to_owned())
+        }
+    }
+}
+
+fn bytes(body: &mut Map<String, Value>) -> Result<u64, String> {
+    match body.remove("size") {
+        Some(Value::String(text)) => {
+            size::parse(&text).map_err(|error| format!("size {text:?}: {error}"))
+        }
+        Some(other) => other.as_u64().ok_or_else(|| {
+            format!(
+                "the size {other} is neither a whole number of bytes nor a text such as \"64M\""
+            )
+        }),
+        None => Err("\"resize\" needs a \"size\": bytes, or a text such as \"64M\"".to_owned()),
+    }
+}
