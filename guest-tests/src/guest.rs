@@ -151,6 +151,16 @@ impl Run {
         Ok(())
     }
 
+    /// Fails unless the guest powered the machine off.
+    ///
+    /// # Errors
+    ///
+    /// How it ended instead, and all it said.
+    pub fn powered_off(&self) -> Outcome {
+        ensure!(self.verdict == Verdict::PowerOff, "it did not power off: {self}");
+        Ok(())
+    }
+
     /// Fails unless the guest printed this line.
     ///
     /// # Errors

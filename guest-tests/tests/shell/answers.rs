@@ -17,9 +17,11 @@ const HELP: &str = "\
 \x20 sum SECTOR COUNT             CRC-32 of sectors, as in zlib and gzip
 \x20 flush                        put what was written on stable storage
 \x20 reset                        reset the disk and show the handshake
-\x20 exit [CODE]                  end the machine with CODE, or 0
+\x20 exit [CODE]                  power off; CODE: status 2 * CODE + 1
+\x20 poweroff                     power off, by ACPI
 \x20 reboot                       reset the machine, as a PC does: port 0x64
-Numbers are decimal, or hexadecimal after 0x; a sector has 512 bytes. Ctrl-C stops a long answer.
+Numbers are decimal, or hexadecimal after 0x; a sector has 512 bytes.
+Ctrl-C stops a long answer. Ctrl-D, exit and poweroff end cafevm with status 0.
 ";
 
 const VIRTIO: &str =
@@ -90,7 +92,7 @@ pub(crate) fn every_command_on_virtio() -> Outcome {
 
     // Registers in words, and the handshake: what is in them is the device's to say, which lines there are is not.
     let run = Guest::shell("status; reset; status; read 63; exit").virtio(&image).run()?;
-    run.ended(0)?;
+    run.powered_off()?;
     let status = run.between("cafevm> status", "cafevm> reset")?;
     for says in [
         "virtio 0: virtio-mmio registers at 0xfeb00000, interrupt line 5\n",
@@ -206,7 +208,7 @@ pub(crate) fn three_disks() -> Outcome {
     ];
     let guest = shell().cmdline(&format!("sh=\"{}\"", script(exchanges)));
     let run = guest.virtio(&first).svirtb(&svirtb).virtio(&second).run()?;
-    run.ended(0)?;
+    run.powered_off()?;
     let disks = "  virtio 0 at 0xfeb00000, interrupt line 5: 64 sectors (32 KiB)
   virtio 1 at 0xfeb00200, interrupt line 6: 3 sectors (1.5 KiB)
   svirtb at 0xcafe0000: a disk that does not tell its size
@@ -272,7 +274,7 @@ pub(crate) fn read_only_disks() -> Outcome {
     ];
     let guest = shell().cmdline(&format!("sh=\"{}\"", script(exchanges)));
     let run = guest.disk(&virtio, "ro").disk(&svirtb, "bus=svirtb,readonly=on").run()?;
-    run.ended(0)?;
+    run.powered_off()?;
     let disks = "  virtio 0 at 0xfeb00000, interrupt line 5: 64 sectors (32 KiB), read-only
   svirtb at 0xcafe0000: a disk that does not tell its size
 in use: virtio 0
@@ -290,7 +292,7 @@ pub(crate) fn a_doorbell_a_request() -> Outcome {
     for (bus, reads) in [("bus=virtio", 0), ("bus=svirtb", 2)] {
         let exits = |commands| {
             let run = Guest::shell(commands).cmdline("poll=1").disk(&image, bus).run()?;
-            run.ended(0)?;
+            run.powered_off()?;
             Ok::<_, Failed>((run.exits.mmio_read, run.exits.mmio_write))
         };
         let (without, with) = (exits("exit")?, exits("sum 0 64; exit")?);

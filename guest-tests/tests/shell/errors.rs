@@ -95,7 +95,7 @@ pub(crate) fn wrong_on_virtio() -> Outcome {
         ("exit", ""),
     ];
     let run = shell(exchanges).virtio(&image).run()?;
-    run.ended(0)?;
+    run.powered_off()?;
     transcript(&run, &format!("{VIRTIO}in use: virtio 0\n"), exchanges)?;
     image.is_untouched()
 }

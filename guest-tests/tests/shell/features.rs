@@ -43,7 +43,7 @@ pub(crate) fn what_the_device_offers() -> Outcome {
         ("cache=writethrough", WRITTEN_THROUGH),
     ] {
         let run = Guest::shell("status; exit").disk(&image, keys).run()?;
-        run.ended(0)?;
+        run.powered_off()?;
         for line in says {
             ensure!(run.text.contains(&format!("{line}\n")), "{keys}: it must say '{line}': {run}");
         }

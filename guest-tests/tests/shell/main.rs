@@ -15,7 +15,7 @@ use errors::{
     wrong_on_virtio,
 };
 use features::what_the_device_offers;
-use typed::{ctrl_c, long_lines, mended, not_text, typed_ahead};
+use typed::{ctrl_c, edited, end_of_input, long_lines, mended, not_text, typed_ahead};
 
 cafevm_guest_tests::tests! {
     every_command_on_virtio,
@@ -34,6 +34,8 @@ cafevm_guest_tests::tests! {
     a_virtio_disk_only,
     an_svirtb_disk_only,
     mended,
+    edited,
+    end_of_input,
     long_lines,
     not_text,
     ctrl_c,

@@ -27,7 +27,7 @@ fn typed(lines: &[Typed<'_>], change: impl FnOnce(&mut [u8])) -> Outcome {
         wanted += &format!("{PROMPT}{echo}\n{answer}");
     }
     let run = Guest::new(cafevm_resources::SHELL).virtio(&image).input(input).run()?;
-    run.ended(0)?;
+    run.powered_off()?;
     same_text(&run, &wanted)?;
     image.holds(change)
 }
@@ -38,7 +38,8 @@ const RUBBED_OUT: &str = "\x08 \x08";
 pub(crate) fn mended() -> Outcome {
     let rubbed_out = |times: usize| RUBBED_OUT.repeat(times);
     let wrote = |sector, bytes| {
-        format!("wrote sector {sector} of virtio 0: {bytes} bytes of text, then zeros\n")
+        let s = if bytes == 1 { "" } else { "s" };
+        format!("wrote sector {sector} of virtio 0: {bytes} byte{s} of text, then zeros\n")
     };
     let lines: &[Typed<'_>] = &[
         (b"\r", "", ""),
@@ -57,9 +58,9 @@ pub(crate) fn mended() -> Outcome {
             &wrote(3, 1),
         ),
         (b"fill 0 0 64\x03", "fill 0 0 64^C", ""),
-        (b"write\t4\td d\r", "write 4 d d", &wrote(4, 3)),
-        // Arrow keys, the keys above them, and a control character that means nothing.
-        (b"wri\x1b[Ate 5\x1b[3~ e\x1bOP\x01\r", "write 5 e", &wrote(5, 1)),
+        (b"write 4\td d\r", "write 4 d d", &wrote(4, 3)),
+        // Keys that mean nothing, or nothing here.
+        (b"wri\x1b[15~te 5\x1b[3~ e\x1bOP\x1b[B\x0c\r", "write 5 e", &wrote(5, 1)),
         // One column, two bytes and four.
         (
             "write 6 \u{e9}\u{1f980}\x7f\u{fc}\x7f!\r".as_bytes(),
@@ -76,6 +77,68 @@ pub(crate) fn mended() -> Outcome {
             bytes[..text.len()].copy_from_slice(text.as_bytes());
         }
     })
+}
+
+/// Keys that move, delete, recall and complete. What is echoed depends on each step, so that the results are compared.
+pub(crate) fn edited() -> Outcome {
+    let left = |n: usize| "\x1b[D".repeat(n);
+    let input = [
+        // In the middle of a line: deleted, inserted, at both ends.
+        format!("wrte 1 middle{}i\r", left(11)),
+        format!("rite 2 ends\x1b[Hw\x1b[F!{}\x1b[3~s\r", left(2)),
+        "\x02\x06nothing write 3 word\x01\x1b[C\x1b[C\x0b\x15write 3 wrong right\x17\x17kill\r"
+            .into(),
+        // A character of two bytes is one step.
+        format!("write 4 \u{e9}\u{e8}{}x{}\x7f\r", left(1), "\x1b[C"),
+        // The last line again, then the one before that, then back to what was typed.
+        "\x1b[A\x1b[A\x10\x1b[B\x0e\x0e\x15write 5 typed\r".into(),
+        "write 6 kept\x1b[A\x1b[B!\r".into(),
+        "\x1b[A\x7f?\r".into(),
+        // One command begins with wr, none with xy; re, read, reset and reboot do.
+        "wr\t7 tab\rxy\t\x15re\t\x15he\t\r".into(),
+    ];
+    let scratch = Scratch::new()?;
+    let image = scratch.image("d.img", 64 * SECTOR)?;
+    let run = Guest::new(cafevm_resources::SHELL).virtio(&image).input(input.concat()).run()?;
+    run.powered_off()?;
+    ensure!(run.text.contains("\nread reset reboot \n"), "{run}");
+    ensure!(run.text.contains("  help                         this list"), "{run}");
+    image.holds(|wanted| {
+        for (sector, text) in
+            (1..).zip(["middle", "ends!", "kill", "\u{e9}x", "typed", "kept?", "tab"])
+        {
+            let bytes = &mut wanted[sectors(sector..sector + 1)];
+            bytes.fill(0);
+            bytes[..text.len()].copy_from_slice(text.as_bytes());
+        }
+    })
+}
+
+/// The end of the input ends the shell, with status 0, also where the last line has no end, and where there is no input.
+pub(crate) fn end_of_input() -> Outcome {
+    let scratch = Scratch::new()?;
+    let image = scratch.image("d.img", 64 * SECTOR)?;
+    let program = Path::new(env!("CARGO_BIN_EXE_cafevm-under-test"));
+    let disk = image.path().display().to_string();
+    for (input, arguments) in [
+        ("write 1 last", &[][..]),
+        ("write 1 last\n", &[]),
+        ("write 1 last\n\x04read 0\n", &[]),
+        ("", &["--cmdline", "sh=\"write 1 last\""]),
+        ("", &["--cmdline", "sh=\"write 1 last\"", "--serial", "null"]),
+    ] {
+        let all = ["run", "--timeout", "60", "--disk", &disk];
+        let mut shell = Process::start(program, all.into_iter().chain(arguments.iter().copied()))?;
+        shell.send(input.as_bytes())?;
+        let ended = shell.finish()?;
+        ensure!(ended.status.code() == Some(0), "{input:?}: {:?}", ended.status);
+        ensure!(!ended.text().contains("> read 0"), "{input:?}: {}", ended.text());
+        image.holds(|wanted| {
+            wanted[sectors(1..2)].fill(0);
+            wanted[SECTOR..SECTOR + 4].copy_from_slice(b"last");
+        })?;
+    }
+    Ok(())
 }
 
 pub(crate) fn long_lines() -> Outcome {
@@ -99,7 +162,7 @@ pub(crate) fn long_lines() -> Outcome {
         (
             &[over.as_bytes(), b"\x15write 9 i\r"].concat(),
             &format!("{most}{}write 9 i", RUBBED_OUT.repeat(640)),
-            "wrote sector 9 of virtio 0: 1 bytes of text, then zeros\n",
+            "wrote sector 9 of virtio 0: 1 byte of text, then zeros\n",
         ),
         (b"exit\r", "exit", ""),
     ];
@@ -148,7 +211,7 @@ pub(crate) fn ctrl_c() -> Outcome {
     image.is_untouched()
 }
 
-/// What is typed while a command runs waits for its turn; the end of the input is no end of the guest.
+/// What is typed while a command runs waits for its turn.
 pub(crate) fn typed_ahead() -> Outcome {
     let scratch = Scratch::new()?;
     let image = scratch.image("d.img", 64 * SECTOR)?;

@@ -38,6 +38,8 @@ const BACKGROUND: Duration = Duration::from_millis(500);
 pub(crate) struct Feeder {
     source: Source,
     pending: VecDeque<u8>,
+    /// What the guest gets at the end of the input.
+    end: &'static [u8],
     /// The guest has not read what it has: the serial port tells when there is room.
     full: bool,
     lost: bool,
@@ -51,9 +53,10 @@ enum Source {
 }
 
 impl Feeder {
-    /// Begins; a terminal in the foreground is raw from here on, until the feeder is dropped.
-    pub(crate) fn new(input: Input) -> Self {
-        let (source, pending) = match input {
+    /// Begins; a terminal in the foreground is raw from here on, until the feeder is dropped. `end` is what the guest gets
+    /// behind an input that has ended.
+    pub(crate) fn new(input: Input, end: &'static [u8]) -> Self {
+        let (source, mut pending) = match input {
             Input::None => (Source::Ended, VecDeque::new()),
             Input::Bytes(bytes) => (Source::Ended, bytes.into()),
             Input::Stdin => match Terminal::on_stdin() {
@@ -64,7 +67,15 @@ impl Feeder {
                 None => (Source::Stream, VecDeque::new()),
             },
         };
-        Self { source, pending, full: false, lost: false }
+        if matches!(source, Source::Ended) {
+            pending.extend(end);
+        }
+        Self { source, pending, end, full: false, lost: false }
+    }
+
+    fn end(&mut self) {
+        self.source = Source::Ended;
+        self.pending.extend(self.end);
     }
 
     /// The terminal, if there is one.
@@ -89,7 +100,7 @@ impl Feeder {
         let mut bytes = [0; CHUNK];
         let count = match rustix::io::read(stdin(), &mut bytes) {
             Ok(0) => {
-                self.source = Source::Ended;
+                self.end();
                 return None;
             }
             Ok(count) => count,
@@ -101,7 +112,7 @@ impl Feeder {
                     if error != Errno::IO {
                         warn!("standard input cannot be read and is taken as ended: {error}");
                     }
-                    self.source = Source::Ended;
+                    self.end();
                 }
                 return None;
             }

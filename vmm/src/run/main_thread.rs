@@ -29,6 +29,8 @@ use crate::threads::wake::WakeFd;
 pub(crate) struct MainThread<'a> {
     pub(crate) running: &'a Running,
     pub(crate) input: Input,
+    /// What the guest gets behind the last byte of the input.
+    pub(crate) end_of_input: &'static [u8],
     pub(crate) signals: Option<&'a Signals>,
     pub(crate) control: Option<Listener>,
     pub(crate) timeout: Option<Duration>,
@@ -44,13 +46,13 @@ impl MainThread<'_> {
     ///
     /// What the host does not give.
     pub(crate) fn until_the_end(self) -> Result<(), HostError> {
-        let Self { running, input, signals, control, timeout, jobs, results } = self;
+        let Self { running, input, end_of_input, signals, control, timeout, jobs, results } = self;
         let Running { ending, gate, devices, serial, drained, .. } = running;
         let (to_client, answers) = mailbox()?;
         let kick = Box::new(|| running.kick());
         let pausing = Pausing::new(gate.clone(), kick, jobs.clone(), to_client.clone());
         let pausing = Rc::new(RefCell::new(pausing));
-        let feeder = Feeder::new(input);
+        let feeder = Feeder::new(input, end_of_input);
         let terminal = feeder.terminal();
 
         let mut events: EventLoop<dyn Concern + '_> = EventLoop::new()?;

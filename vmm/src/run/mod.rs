@@ -31,6 +31,10 @@ use crate::run::signals::Signals;
 use crate::run::start::Running;
 use crate::vcpu::dispatch::Exits;
 
+/// How the built-in shell learns that its input has ended, as a serial port cannot tell: EOT (Ctrl-D) ends a line that has
+/// begun, and on an empty line it ends the shell. Other guests get their input alone.
+const END_OF_INPUT: &[u8] = b"\x04\x04";
+
 /// What a machine's serial port and its end are connected to on the host.
 pub struct Console {
     /// Where the guest's output goes.
@@ -89,6 +93,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let watched = MainThread {
         running: &running,
         input: console.input,
+        end_of_input: if config.kernel.is_built_in() { END_OF_INPUT } else { &[] },
         signals: console.signals.as_ref(),
         control,
         timeout: config.timeout,

@@ -13,6 +13,10 @@ pub const EXCEPTION: u32 = 0x3e;
 const DEBUG_EXIT: u16 = 0xf4;
 const KEYBOARD_CONTROLLER: u16 = 0x64;
 const PULSE_RESET_LINE: u8 = 0xfe;
+/// ACPI 6.5, 4.8.3.7: where cafevm's FADT has the register.
+const SLEEP_CONTROL: u16 = 0x600;
+const SOFT_OFF: u8 = 5;
+const SLEEP_ENABLE: u8 = 1 << 5;
 
 /// Ends the machine with `code` as the guest's verdict, by the debug-exit port: the monitor's own exit status is
 /// `(code << 1) | 1`. Where there is no such port the processor stops.
@@ -30,6 +34,12 @@ pub fn exit8(code: u8) -> ! {
 /// Resets the machine by the keyboard controller, as a PC's reboot does. cafevm ends then, with status 0.
 pub fn reset() -> ! {
     port::write8(KEYBOARD_CONTROLLER, PULSE_RESET_LINE);
+    stop()
+}
+
+/// Powers the machine off by ACPI's sleep control register, as a PC's shutdown does. cafevm ends then, with status 0.
+pub fn power_off() -> ! {
+    port::write8(SLEEP_CONTROL, SOFT_OFF << 2 | SLEEP_ENABLE);
     stop()
 }
 

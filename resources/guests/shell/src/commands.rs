@@ -21,7 +21,7 @@ struct Command {
     run: fn(&mut Disks, Arguments<'_>) -> Outcome,
 }
 
-const COMMANDS: [Command; 11] = [
+const COMMANDS: [Command; 12] = [
     Command { name: "help", usage: "help", about: "this list", run: help },
     Command {
         name: "dev",
@@ -74,9 +74,10 @@ const COMMANDS: [Command; 11] = [
     Command {
         name: "exit",
         usage: "exit [CODE]",
-        about: "end the machine with CODE, or 0",
+        about: "power off; CODE: status 2 * CODE + 1",
         run: exit,
     },
+    Command { name: "poweroff", usage: "poweroff", about: "power off, by ACPI", run: poweroff },
     Command {
         name: "reboot",
         usage: "reboot",
@@ -104,6 +105,16 @@ pub(crate) fn run(disks: &mut Disks, line: &str) -> ControlFlow<u32> {
     }
 }
 
+/// Their names, for completion.
+pub(crate) static NAMES: [&str; COMMANDS.len()] = {
+    let (mut names, mut n) = ([""; COMMANDS.len()], 0);
+    while n < names.len() {
+        names[n] = COMMANDS[n].name;
+        n += 1;
+    }
+    names
+};
+
 const GO_ON: Outcome = Ok(ControlFlow::Continue(()));
 
 fn help(_: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
@@ -111,9 +122,8 @@ fn help(_: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
     for command in &COMMANDS {
         println!("  {:<28} {}", command.usage, command.about);
     }
-    println!(
-        "Numbers are decimal, or hexadecimal after 0x; a sector has {SECTOR} bytes. Ctrl-C stops a long answer."
-    );
+    println!("Numbers are decimal, or hexadecimal after 0x; a sector has {SECTOR} bytes.");
+    println!("Ctrl-C stops a long answer. Ctrl-D, exit and poweroff end cafevm with status 0.");
     GO_ON
 }
 
@@ -281,7 +291,8 @@ fn write(disks: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
     part.fill(0);
     part.put(0, text.as_bytes());
     store(name, disk, sector, part)?;
-    println!("wrote sector {sector} of {name}: {} bytes of text, then zeros", text.len());
+    let bytes = if text.len() == 1 { "byte" } else { "bytes" };
+    println!("wrote sector {sector} of {name}: {} {bytes} of text, then zeros", text.len());
     GO_ON
 }
 
@@ -353,12 +364,17 @@ fn reset(disks: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
 fn exit(_: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
     let code = arguments.optional_number("CODE")?.unwrap_or(0);
     arguments.end()?;
-    // Twice the code and one more is the monitor's exit status, which has eight bits.
+    // 0 powers off. Otherwise twice the code and one more is the monitor's exit status, which has eight bits.
     const MOST: u32 = 127;
     match u32::try_from(code) {
         Ok(code) if code <= MOST => Ok(ControlFlow::Break(code)),
         _ => complain!("CODE is {code}, and {MOST} is the most"),
     }
+}
+
+fn poweroff(_: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
+    arguments.end()?;
+    Ok(ControlFlow::Break(0))
 }
 
 fn reboot(_: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {

@@ -9,9 +9,11 @@
 //! | `entry=28`, `entry=32` | bytes from one svirtb ring entry to the next: as the text has it (the default), or as a C compiler pads it |
 //! | `virtio_mmio.device=SIZE@BASE:LINE` | a virtio disk; the loader adds these |
 //!
+//! The end of the input (Ctrl-D on an empty line; cafevm sends it where its own input ends) powers the machine off.
+//!
 //! | file | what |
 //! |---|---|
-//! | `line.rs` | the line editor |
+//! | `line.rs`, `keys.rs`, `history.rs` | the line editor |
 //! | `arguments.rs` | a command's words |
 //! | `commands.rs` | the commands, and the table that `help` prints |
 //! | `disks.rs` | the disks of the machine, and the one in use |
@@ -25,6 +27,8 @@ mod commands;
 mod crc32;
 mod disks;
 mod dump;
+mod history;
+mod keys;
 mod line;
 mod status;
 
@@ -32,7 +36,7 @@ use core::ops::ControlFlow;
 
 use disks::Disks;
 use line::{Editor, Line};
-use rt::{command_line, console, interrupts, print, println};
+use rt::{command_line, console, exit, interrupts, print, println};
 
 const PROMPT: &str = "cafevm> ";
 
@@ -45,12 +49,12 @@ fn main() -> u32 {
     let mut disks = Disks::find();
     disks.introduce();
     match run(&mut disks) {
+        ControlFlow::Break(0) | ControlFlow::Continue(()) => exit::power_off(),
         ControlFlow::Break(code) => code,
-        ControlFlow::Continue(()) => 0,
     }
 }
 
-/// The script, then the prompt. Ends with an exit code only.
+/// The script, then the prompt: until a command ends the machine, with its code, or the input ends.
 fn run(disks: &mut Disks) -> ControlFlow<u32> {
     for command in command_line::value("sh").unwrap_or_default().split(';') {
         let command = command.trim_ascii();
@@ -59,7 +63,7 @@ fn run(disks: &mut Disks) -> ControlFlow<u32> {
             commands::run(disks, command)?;
         }
     }
-    let mut editor = Editor::new();
+    let mut editor = Editor::new(PROMPT, &commands::NAMES);
     loop {
         print!("{PROMPT}");
         match editor.read_line() {
@@ -67,6 +71,7 @@ fn run(disks: &mut Disks) -> ControlFlow<u32> {
             Line::TooLong(max) => {
                 println!("that line has more than {max} characters: cut, and not run");
             }
+            Line::End => return ControlFlow::Continue(()),
             Line::NotText => println!("that line is not UTF-8: not run"),
         }
     }
