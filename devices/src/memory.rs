@@ -246,6 +246,26 @@ impl Buffers {
         }
     }
 
+    /// The `len` bytes behind the first `skip`; fewer where there are no more.
+    #[must_use]
+    pub fn part(&self, skip: u64, len: u64) -> Self {
+        let mut part = Self::new(self.ram.clone());
+        let (mut skip, mut left) = (skip, len);
+        for &Segment { addr, len } in &self.segments {
+            let past = len.min(skip);
+            let here = (len - past).min(left);
+            (skip, left) = (skip - past, left - here);
+            if here > 0 {
+                part.segments.push(Segment { addr: addr + past, len: here });
+                part.len += here;
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        part
+    }
+
     /// Takes off all bytes from `at` on.
     pub fn split_off(&mut self, at: u64) -> Self {
         let mut left = at;

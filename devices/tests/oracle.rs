@@ -1,7 +1,7 @@
 //! Random scripts of a guest against the oracle of a whole virtqueue: in memory, on a file, and with requests that
 //! the host holds back.
 
-use cafevm_devices::testing::oracle::{Tally, play, play_on};
+use cafevm_devices::testing::oracle::{Tally, play, play_on, play_on_a_snapshot_of};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -22,6 +22,12 @@ proptest! {
     fn and_so_it_does_on_a_file(script in prop::collection::vec(any::<u8>(), 0..1000)) {
         let dir = tempfile::tempdir().unwrap();
         play_on(&dir.path().join("d.img"), &script);
+    }
+
+    #[test]
+    fn and_so_it_does_on_a_snapshot_of_a_file(script in prop::collection::vec(any::<u8>(), 0..1000)) {
+        let dir = tempfile::tempdir().unwrap();
+        play_on_a_snapshot_of(&dir.path().join("d.img"), &script);
     }
 }
 

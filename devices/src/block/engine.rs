@@ -27,6 +27,12 @@ pub trait Engine: Send + fmt::Debug {
     /// What becomes readable when completions may be there; none for an engine that finishes inside `push`. The reader
     /// reads it, then calls [`Engine::reap`].
     fn wake(&self) -> Option<Arc<EventFd>>;
+    /// Signals `wake` from now on, in the place of its own descriptor: several engines behind one lane share one.
+    /// Called before the first request. An engine whose [`Engine::wake`] is none has nothing to do; another one that
+    /// does nothing cannot serve such a lane.
+    fn wake_by(&mut self, wake: &Arc<EventFd>) {
+        let _ = wake;
+    }
 }
 
 /// What the lanes of a disk share: usually an image.

@@ -100,7 +100,7 @@ pub enum ImageError {
         path: PathBuf,
     },
     /// Somebody else has it.
-    #[error("{}: in use by another cafevm (or another program that locks it); stop that one first{}", path.display(), if *shared { "" } else { ", or attach it with readonly=on in both" })]
+    #[error("{}: in use by another cafevm (or another program that locks it); stop that one first{}", path.display(), if *shared { "" } else { ", or attach it with readonly=on or snapshot=on in both" })]
     InUse {
         /// The image.
         path: PathBuf,
@@ -118,6 +118,16 @@ pub enum ImageError {
     NoProc {
         /// The image.
         path: PathBuf,
+    },
+    /// There is no place for what the guest changes.
+    #[error("{}: cannot make the layer of snapshot=on here, of {size} bytes: {source}; set TMPDIR to a directory where files can be made, on a file system with room", dir.display())]
+    Layer {
+        /// The directory.
+        dir: PathBuf,
+        /// The bytes of the disk.
+        size: u64,
+        /// The host's error.
+        source: io::Error,
     },
     /// The host's error for anything else.
     #[error("{}: cannot {what} the image: {source}", path.display())]
@@ -182,6 +192,27 @@ impl Image {
         }
         let direct = if opening.direct { Some(open_direct(&file, &path, !shared)?) } else { None };
         Ok(Self { file, path, size, opening, direct, is_device })
+    }
+
+    /// A sparse file of `size` bytes without a name in the directory `dir`, which is gone when it is closed, also by
+    /// SIGKILL: it takes what a guest writes that is to be thrown away. Where the file system has no files without a
+    /// name (O_TMPFILE), the name is removed at once. Nothing in it has to reach stable storage. With `direct` it goes
+    /// past the page cache where its file system can do that, as `/tmp` in memory cannot.
+    ///
+    /// # Errors
+    ///
+    /// Where there can be no such file.
+    pub fn layer(dir: &Path, size: u64, direct: bool) -> Result<Self, ImageError> {
+        let made = tempfile::tempfile_in(dir).and_then(|file| file.set_len(size).map(|()| file));
+        let file =
+            made.map_err(|source| ImageError::Layer { dir: dir.to_owned(), size, source })?;
+        let direct = match direct.then(|| open_direct(&file, dir, true)) {
+            Some(Ok(direct)) => Some(direct),
+            None | Some(Err(ImageError::NoDirect { .. })) => None,
+            Some(Err(error)) => return Err(error),
+        };
+        let opening = Opening { access: Access::ReadWrite, direct: direct.is_some(), sync: false };
+        Ok(Self { file, path: dir.to_owned(), size, opening, direct, is_device: false })
     }
 
     /// The opened file.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use super::format::Snapshot;
 use super::*;
 use crate::memory::GuestRam;
 use crate::testing::{Fault, FaultStorage, Faults, HeldStorage, LateStorage, WatchedImage};
@@ -11,28 +12,65 @@ fn ram() -> GuestRam {
     GuestRam::anonymous(&[(0, 64 << 10)]).unwrap()
 }
 
-/// A lane to a disk of `bytes` on each engine, and the directory of its image.
-fn disks(bytes: &[u8], access: Access) -> Vec<(tempfile::TempDir, Lane)> {
+/// Where the image of a test's disk is, and what it holds for good where the disk is a snapshot of it.
+struct Place {
+    dir: tempfile::TempDir,
+    snapshot_of: Option<Vec<u8>>,
+}
+
+impl Place {
+    fn image(&self) -> std::path::PathBuf {
+        self.dir.path().join("d.img")
+    }
+
+    /// What the disk holds.
+    fn bytes(&self, lane: &mut Lane) -> Vec<u8> {
+        let Some(image) = &self.snapshot_of else { return fs::read(self.image()).unwrap() };
+        assert!(fs::read(self.image()).unwrap() == *image, "the image of a snapshot changed");
+        let len = lane.disk().size();
+        let ram = GuestRam::anonymous(&[(0, 64 << 10)]).unwrap();
+        let mut bytes = vec![0; len as usize];
+        lane.run(Operation::Read(Buffers::single(ram.clone(), 0, len).unwrap()), 0).unwrap();
+        ram.read_into(0, &mut bytes).unwrap();
+        bytes
+    }
+}
+
+/// A lane to a disk of `bytes` on each engine, and on a snapshot by each engine; and where its image is.
+fn disks(bytes: &[u8], access: Access) -> Vec<(Place, Lane)> {
     let cached = Opening::cached(access);
     let direct = Opening { direct: true, ..cached };
-    type Make = fn(ImageStorage) -> Box<dyn Storage>;
+    type Make = fn(Box<dyn Storage>) -> Box<dyn Storage>;
     let kinds: [(Opening, Make); 5] = [
-        (cached, |storage| Box::new(storage)),
-        (direct, |storage| Box::new(storage)),
-        (cached, |storage| Box::new(FaultStorage::new(Box::new(storage)))),
-        (cached, |storage| Box::new(HeldStorage::new(Box::new(storage)))),
-        (cached, |storage| Box::new(LateStorage::new(Box::new(storage), Duration::ZERO))),
+        (cached, |storage| storage),
+        (direct, |storage| storage),
+        (cached, |storage| Box::new(FaultStorage::new(storage))),
+        (cached, |storage| Box::new(HeldStorage::new(storage))),
+        (cached, |storage| Box::new(LateStorage::new(storage, Duration::ZERO))),
     ];
-    let disk = |(opening, make): (Opening, Make)| {
+    let disk = |(opening, make): (Opening, Make), snapshot| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("d.img");
         fs::write(&path, bytes).unwrap();
-        let storage = make(ImageStorage::new(Image::open(&path, opening).unwrap()));
         let size = bytes.len() as u64;
+        let storage = if snapshot {
+            // The engine in question moves the bytes of both stores.
+            let opening = Opening { access: Access::ReadOnly, ..opening };
+            let base = make(Box::new(ImageStorage::new(Image::open(&path, opening).unwrap())));
+            let layer = Image::layer(dir.path(), size, opening.direct).unwrap();
+            let layer = make(Box::new(ImageStorage::new(layer)));
+            Box::new(Snapshot::over(base, size, layer, "the layer".into()))
+        } else {
+            make(Box::new(ImageStorage::new(Image::open(&path, opening).unwrap())))
+        };
         let disk = Disk::new(storage, "a test's disk".into(), size, access == Access::ReadOnly);
-        (dir, disk.lane().unwrap())
+        let snapshot_of = snapshot.then(|| bytes.to_vec());
+        (Place { dir, snapshot_of }, disk.lane().unwrap())
     };
-    kinds.into_iter().map(disk).collect()
+    // A snapshot is there to be written.
+    let snapshots = kinds.into_iter().filter(|_| access == Access::ReadWrite);
+    let raw = kinds.into_iter().map(|kind| disk(kind, false));
+    raw.chain(snapshots.map(|kind| disk(kind, true))).collect()
 }
 
 fn write(data: Buffers) -> Operation {
@@ -56,7 +94,7 @@ fn every_engine_reads_writes_and_flushes_scattered_buffers() {
         disk.run(Operation::Flush, 0).unwrap();
         let sector = [[0xaa; 300].as_slice(), &[0xbb; 212]].concat();
         let expected = [&[0x11; 512], &sector[..], &[0x11; 512], &sector[..]].concat();
-        assert_eq!(fs::read(dir.path().join("d.img")).unwrap(), expected);
+        assert_eq!(dir.bytes(&mut disk), expected);
 
         ram.write(0x1000, &[0; 300]).unwrap();
         disk.run(Operation::Read(scattered()), 500).unwrap();
@@ -113,7 +151,7 @@ fn no_byte_past_the_end_is_ever_touched() {
         }
         disk.run(write(Buffers::single(ram(), 0, 1).unwrap()), 999).unwrap();
         let expected = [[0x11; 999].as_slice(), &[0]].concat();
-        assert_eq!(fs::read(dir.path().join("d.img")).unwrap(), expected);
+        assert_eq!(dir.bytes(&mut disk), expected);
     }
 }
 
@@ -131,14 +169,14 @@ fn a_read_only_disk_reads_and_flushes_but_never_writes() {
         assert!(matches!(disk.disk().grow(1024), Err(GrowError::ReadOnly)));
         disk.run(Operation::Read(buffers()), 0).unwrap();
         disk.run(Operation::Flush, 0).unwrap();
-        assert_eq!(fs::read(dir.path().join("d.img")).unwrap(), [0x11; 512]);
+        assert_eq!(dir.bytes(&mut disk), [0x11; 512]);
     }
 }
 
 #[test]
 fn an_image_cut_off_while_in_use_is_an_error_with_its_place() {
     let (dir, mut disk) = disks(&[0x11; 2048], Access::ReadWrite).remove(0);
-    let path = dir.path().join("d.img");
+    let path = dir.image();
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(700).unwrap();
     let error = disk.run(Operation::Read(Buffers::single(ram(), 0, 1024).unwrap()), 512);
     assert!(matches!(error, Err(BlockError::Host { offset: 700, .. })), "{error:?}");
@@ -154,7 +192,7 @@ fn every_engine_makes_zeros_and_only_where_it_was_told() {
                 disk.run(Operation::WriteZeroes { len, unmap, durable }, offset).unwrap();
                 let mut expected = vec![0x11; 20_000];
                 expected[offset as usize..][..len as usize].fill(0);
-                let found = fs::read(dir.path().join("d.img")).unwrap();
+                let found = dir.bytes(&mut disk);
                 assert!(found == expected, "{offset} {len} {unmap} {durable}");
             }
         }
@@ -166,7 +204,7 @@ fn every_engine_leaves_old_bytes_or_zeros_where_it_discards_and_the_rest_alone()
     for (offset, len) in [(0, 512), (512, 8192), (4096, 4096), (100, 1), (0, 20_000), (0, 0)] {
         for (dir, mut disk) in disks(&[0x11; 20_000], Access::ReadWrite) {
             disk.run(Operation::Discard { len }, offset).unwrap();
-            let found = fs::read(dir.path().join("d.img")).unwrap();
+            let found = dir.bytes(&mut disk);
             assert_eq!(found.len(), 20_000);
             for (at, byte) in (0..).zip(found) {
                 let told = (offset..offset + len).contains(&at);
@@ -187,7 +225,7 @@ fn every_engine_grows_its_image_by_zeros() {
         disk.run(write(Buffers::single(ram(), 0, 10).unwrap()), 2990).unwrap();
         assert!(disk.run(write(Buffers::single(ram(), 0, 10).unwrap()), 2991).is_err());
         let expected = [&[0x11; 1000][..], &[0; 2000]].concat();
-        assert_eq!(fs::read(dir.path().join("d.img")).unwrap(), expected);
+        assert_eq!(dir.bytes(&mut disk), expected);
     }
 }
 
@@ -217,8 +255,7 @@ fn buffers_and_places_of_any_alignment_reach_the_image() {
                 disk.run(write(buffers.clone()), offset).unwrap();
                 let mut expected = vec![0x11; 40_001];
                 expected[offset as usize..][..sent.len()].copy_from_slice(&sent);
-                let path = dir.path().join("d.img");
-                assert!(fs::read(path).unwrap() == expected, "{layout:x?} at {offset}");
+                assert!(dir.bytes(&mut disk) == expected, "{layout:x?} at {offset}");
                 for &(addr, len) in layout {
                     ram.write(addr, &vec![0; len as usize]).unwrap();
                 }
@@ -234,7 +271,7 @@ fn buffers_and_places_of_any_alignment_reach_the_image() {
 #[test]
 fn a_write_at_a_ragged_end_never_makes_the_image_longer() {
     for (dir, mut disk) in disks(&[0x11; 4096 + 700], Access::ReadWrite) {
-        let path = dir.path().join("d.img");
+        let path = dir.image();
         for (offset, len) in [(4096, 700), (4608, 188), (0, 4796), (4795, 1)] {
             disk.run(write(Buffers::single(ram(), 0, len).unwrap()), offset).unwrap();
             let zeroes = Operation::WriteZeroes { len, unmap: true, durable: true };
@@ -272,7 +309,7 @@ fn what_an_image_holds_is_never_looked_at() {
             // And not when the image is opened again, after the guest wrote it.
             disk.run(write(Buffers::single(ram.clone(), 0, 512).unwrap()), 0).unwrap();
             drop(disk);
-            let path = dir.path().join("d.img");
+            let path = dir.image();
             let again = Image::open(&path, Opening::cached(Access::ReadWrite)).unwrap();
             assert_eq!(again.size(), 4096);
             assert!(fs::read(path).unwrap() == bytes, "{magic:?}");

@@ -124,6 +124,10 @@ impl Engine for FaultEngine {
     fn wake(&self) -> Option<Arc<EventFd>> {
         self.inner.wake()
     }
+
+    fn wake_by(&mut self, wake: &Arc<EventFd>) {
+        self.inner.wake_by(wake);
+    }
 }
 
 /// Cuts an operation down to its first bytes, as far as it has so many; its length then.

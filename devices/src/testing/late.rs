@@ -34,12 +34,13 @@ impl Storage for LateStorage {
         let inner = self.inner.engine(stop)?;
         let (sender, receiver) = mpsc::channel();
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK)?);
-        let shared = Arc::new(Shared { done: Mutex::default(), finished: Condvar::new() });
-        let lane = Lane { inner, shared: shared.clone(), wake: wake.clone(), delay: self.delay };
+        let (done, finished) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { done, finished, wake: Mutex::new(wake) });
+        let lane = Lane { inner, shared: shared.clone(), delay: self.delay };
         let thread =
             thread::Builder::new().name("late".to_owned()).spawn(move || lane.work(&receiver))?;
         let (sender, thread) = (Some(sender), Some(thread));
-        Ok(Box::new(LateEngine { sender, thread, shared, wake, pushed: Vec::new(), in_flight: 0 }))
+        Ok(Box::new(LateEngine { sender, thread, shared, pushed: Vec::new(), in_flight: 0 }))
     }
 
     fn grow(&self, size: u64) -> io::Result<()> {
@@ -55,11 +56,16 @@ impl Storage for LateStorage {
 struct Shared {
     done: Mutex<Vec<Completion>>,
     finished: Condvar,
+    wake: Mutex<Arc<EventFd>>,
 }
 
 impl Shared {
     fn done(&self) -> MutexGuard<'_, Vec<Completion>> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) -> MutexGuard<'_, Arc<EventFd>> {
+        self.wake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,7 +73,6 @@ impl Shared {
 struct Lane {
     inner: Box<dyn Engine>,
     shared: Arc<Shared>,
-    wake: Arc<EventFd>,
     delay: Duration,
 }
 
@@ -94,7 +99,7 @@ impl Lane {
                 self.shared.done().append(&mut done);
                 self.shared.finished.notify_all();
                 // It fails only where the counter is full, and then the descriptor is readable.
-                let _written = self.wake.write(1);
+                let _written = self.shared.wake().write(1);
             }
         }
     }
@@ -107,7 +112,6 @@ struct LateEngine {
     sender: Option<Sender<Request>>,
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
-    wake: Arc<EventFd>,
     /// What waits for [`Engine::commit`].
     pushed: Vec<Request>,
     in_flight: usize,
@@ -154,6 +158,10 @@ impl Engine for LateEngine {
     }
 
     fn wake(&self) -> Option<Arc<EventFd>> {
-        Some(self.wake.clone())
+        Some(self.shared.wake().clone())
+    }
+
+    fn wake_by(&mut self, wake: &Arc<EventFd>) {
+        *self.shared.wake() = wake.clone();
     }
 }

@@ -28,4 +28,4 @@ mod request;
 mod script;
 
 pub use model::Tally;
-pub use script::{play, play_on};
+pub use script::{play, play_on, play_on_a_snapshot_of};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::machine::{DATA_END, Machine, RAM, RINGS};
 use super::model::{Model, Queue, Tally};
+use crate::block::format::Snapshot;
 use crate::block::{Access, Disk, Image, ImageStorage, Opening, Operation, Storage};
 use crate::bus::BusDevice;
-use crate::memory::GuestRam;
+use crate::memory::{Buffers, GuestRam};
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::reg;
 use crate::testing::{CountingLine, Held, HeldStorage, WatchedImage};
@@ -28,6 +29,29 @@ pub(super) struct Ring {
 enum Backing {
     Memory(WatchedImage),
     File(std::path::PathBuf),
+    /// The disk is a snapshot of the file, which goes on to hold this.
+    Snapshot(std::path::PathBuf, Vec<u8>, Snapshot),
+}
+
+impl Backing {
+    /// Whether the disk holds what it does in the model.
+    fn holds(&self, model: &Model) -> bool {
+        match self {
+            Self::Memory(image) => image.holds(&model.image, &model.stable),
+            Self::File(path) => std::fs::read(path).unwrap() == model.image,
+            Self::Snapshot(path, image, storage) => {
+                // Seen by a lane of its own, while the guest's requests are held back.
+                let len = model.image.len();
+                let ram = GuestRam::anonymous(&[(0, len.next_multiple_of(4096))]).unwrap();
+                let data = Buffers::single(ram.clone(), 0, len as u64).unwrap();
+                let disk = Disk::new(Box::new(storage.clone()), String::new(), len as u64, true);
+                disk.lane().unwrap().run(Operation::Read(data), 0).unwrap();
+                let mut found = vec![0; len];
+                ram.read_into(0, &mut found).unwrap();
+                found == model.image && std::fs::read(path).unwrap() == *image
+            }
+        }
+    }
 }
 
 /// The device and its model, and the guest of both.
@@ -67,20 +91,40 @@ pub fn play(bytes: &[u8]) -> Tally {
 /// Where the device does not do as the model, or the file cannot be used.
 pub fn play_on(path: &Path, bytes: &[u8]) -> Tally {
     let mut input = Input::new(bytes);
-    let mut machine = Machine::choose(&mut input);
-    let contents = contents(&mut input);
-    let open = |access| {
-        std::fs::write(path, &contents).unwrap();
-        Image::open(path, Opening { direct: input.clone().one_in(2), ..Opening::cached(access) })
-    };
+    let (machine, contents, direct) = on_file(path, &mut input);
+    let access = if machine.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let image = Image::open(path, Opening { direct, ..Opening::cached(access) }).unwrap();
+    let storage = Box::new(ImageStorage::new(image));
+    World::new(machine, &contents, storage, Backing::File(path.to_owned())).run(&mut input)
+}
+
+/// The same on a snapshot of an image file, which is made at `path`.
+///
+/// # Panics
+///
+/// Where the device does not do as the model, the file changes, or cannot be used.
+pub fn play_on_a_snapshot_of(path: &Path, bytes: &[u8]) -> Tally {
+    let mut input = Input::new(bytes);
+    let (machine, contents, direct) = on_file(path, &mut input);
+    let opening = Opening { direct, ..Opening::cached(Access::ReadOnly) };
+    let dir = path.parent().unwrap();
+    let storage = Snapshot::new(Image::open(path, opening).unwrap(), dir).unwrap();
+    let backing = Backing::Snapshot(path.to_owned(), contents.clone(), storage.clone());
+    World::new(machine, &contents, Box::new(storage), backing).run(&mut input)
+}
+
+/// Chooses a machine and makes its image; with them, whether it goes past the page cache.
+fn on_file(path: &Path, input: &mut Input<'_>) -> (Machine, Vec<u8>, bool) {
+    let mut machine = Machine::choose(input);
+    let contents = contents(input);
+    let direct = input.clone().one_in(2);
+    std::fs::write(path, &contents).unwrap();
     // Some hosts cannot free what is discarded, and leave it as it is.
-    let disk = Disk::from_image(open(Access::ReadWrite).unwrap());
+    let disk = Disk::from_image(Image::open(path, Opening::cached(Access::ReadWrite)).unwrap());
     disk.lane().unwrap().run(Operation::Discard { len: contents.len() as u64 }, 0).unwrap();
     machine.punches = std::fs::read(path).unwrap().iter().all(|byte| *byte == 0);
-    drop(disk);
-    let access = if machine.read_only { Access::ReadOnly } else { Access::ReadWrite };
-    let storage = Box::new(ImageStorage::new(open(access).unwrap()));
-    World::new(machine, &contents, storage, Backing::File(path.to_owned())).run(&mut input)
+    std::fs::write(path, &contents).unwrap();
+    (machine, contents, direct)
 }
 
 /// An image of 40 to 71 sectors, and now and then a ragged end.
@@ -278,11 +322,7 @@ impl World {
                 panic!("RAM at {base:#x}+{at:#x} is {found:#x}, not {expected:#x}: {}", told());
             }
         }
-        let same = match &self.backing {
-            Backing::Memory(image) => image.holds(&self.model.image, &self.model.stable),
-            Backing::File(path) => std::fs::read(path).unwrap() == self.model.image,
-        };
-        assert!(same, "the images differ: {}", told());
+        assert!(self.backing.holds(&self.model), "the images differ: {}", told());
         let raised = std::mem::take(&mut self.model.raised);
         assert_eq!([self.line.take(), self.helper.take()], raised, "interrupts: {}", told());
         let waiting = self.held.as_ref().map_or(0, Held::waiting);

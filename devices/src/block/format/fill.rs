@@ -1,0 +1,95 @@
+//! Brings a sector to the layer that is about to be written in part.
+//!
+//! No driver that keeps to its protocol asks for it: both count in sectors. It is done at once, in a lane of its own, one
+//! sector at a time for the whole disk: only those who write to a part of a sector wait for each other. A write to a
+//! part of a sector and another one to the whole of it, at the same time, have no order: either may be lost.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::{Map, Store};
+use crate::block::{BlockError, Engine, Operation, Request, SECTOR_SIZE, Stop, Storage};
+use crate::memory::{Buffers, GuestRam};
+
+/// How long it waits before it looks whether the machine is being stopped.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Copies sectors from the base to the layer.
+#[derive(Debug, Default)]
+pub(super) struct Fill(Mutex<Option<Copier>>);
+
+#[derive(Debug)]
+struct Copier {
+    base: Box<dyn Engine>,
+    layer: Box<dyn Engine>,
+    /// What a sector passes through.
+    ram: GuestRam,
+}
+
+impl Fill {
+    /// Makes sure that the layer has the sector that begins at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// The host's, and the store that it is about.
+    pub(super) fn sector(
+        &self,
+        map: &dyn Map,
+        stores: [&dyn Storage; 2],
+        stop: &Stop,
+        offset: u64,
+    ) -> Result<(), (Store, BlockError)> {
+        if map.find(offset, SECTOR_SIZE).store == Store::Layer {
+            return Ok(());
+        }
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one may have done it meanwhile. What is behind the base's end is in the layer already.
+        let extent = map.find(offset, SECTOR_SIZE);
+        if extent.store == Store::Layer {
+            return Ok(());
+        }
+        let host = |source| (Store::Layer, BlockError::Host { offset, source });
+        let mut copier = match place.take() {
+            Some(copier) => copier,
+            None => Copier::new(stores, stop).map_err(host)?,
+        };
+        let buffer = Buffers::single(copier.ram.clone(), 0, extent.len);
+        let data = buffer.map_err(|error| host(io::Error::other(error)))?;
+        run(&mut copier.base, Operation::Read(data.clone()), extent.offset, stop)
+            .map_err(|error| (Store::Base, error))?;
+        let write = Operation::Write { data, durable: false };
+        run(&mut copier.layer, write, offset, stop).map_err(|error| (Store::Layer, error))?;
+        map.moved(offset, SECTOR_SIZE);
+        // After a failure another one is made, which has nothing in flight.
+        *place = Some(copier);
+        Ok(())
+    }
+}
+
+impl Copier {
+    fn new([base, layer]: [&dyn Storage; 2], stop: &Stop) -> io::Result<Self> {
+        let ram = GuestRam::anonymous(&[(0, 4096)]).map_err(io::Error::other)?;
+        Ok(Self { base: base.engine(stop)?, layer: layer.engine(stop)?, ram })
+    }
+}
+
+/// Does one request and waits for it.
+fn run(
+    engine: &mut Box<dyn Engine>,
+    operation: Operation,
+    offset: u64,
+    stop: &Stop,
+) -> Result<(), BlockError> {
+    let mut done = Vec::with_capacity(1);
+    engine.push(Request { tag: 0, operation, offset });
+    engine.commit();
+    loop {
+        engine.reap(&mut done);
+        match done.pop() {
+            Some(completion) => return completion.result,
+            None if stop.is_stopped() => return Err(BlockError::Stopped),
+            None => engine.wait(LOOK),
+        }
+    }
+}

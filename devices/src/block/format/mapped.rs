@@ -1,0 +1,358 @@
+//! Storage behind a map: each request goes to the store that has its bytes, or to both.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::fill::Fill;
+use super::split::{Part, Slots, Split};
+use super::{Map, Store};
+use crate::block::{
+    BlockError, Completion, Engine, Operation, Request, SECTOR_SIZE, Stop, Storage,
+};
+
+/// How long one of two stores is waited for before the other one is looked at.
+const SLICE: Duration = Duration::from_millis(5);
+
+/// A base that is never changed and a layer that takes all changes, behind a map. Clones share them.
+#[derive(Debug)]
+pub struct MappedStorage<M>(Arc<Shared<M>>);
+
+#[derive(Debug)]
+struct Shared<M> {
+    map: M,
+    base: Box<dyn Storage>,
+    layer: Box<dyn Storage>,
+    /// What messages call the layer.
+    place: String,
+    fill: Fill,
+}
+
+impl<M> Clone for MappedStorage<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M: Map + 'static> MappedStorage<M> {
+    /// The storage whose bytes are in `base` and `layer` as `map` says. Messages call the layer `place`.
+    pub fn new(map: M, base: Box<dyn Storage>, layer: Box<dyn Storage>, place: String) -> Self {
+        Self(Arc::new(Shared { map, base, layer, place, fill: Fill::default() }))
+    }
+}
+
+impl<M: Map + 'static> Storage for MappedStorage<M> {
+    fn engine(&self, stop: &Stop) -> io::Result<Box<dyn Engine>> {
+        let base = self.0.base.engine(stop)?;
+        let mut layer = self.0.layer.engine(stop)?;
+        let wake = match (base.wake(), layer.wake()) {
+            (Some(wake), Some(_)) => {
+                // The lane has one descriptor.
+                layer.wake_by(&wake);
+                if !layer.wake().is_some_and(|now| Arc::ptr_eq(&now, &wake)) {
+                    let why = "the layer's engine cannot signal the base's wake descriptor";
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+                }
+                Some(wake)
+            }
+            (one, other) => one.or(other),
+        };
+        Ok(Box::new(MappedEngine {
+            shared: self.0.clone(),
+            stop: stop.clone(),
+            base: Inner { engine: base, in_flight: 0 },
+            layer: Inner { engine: layer, in_flight: 0 },
+            wake,
+            parts: Slots::default(),
+            splits: Slots::default(),
+            fresh: Vec::new(),
+            done: Vec::new(),
+        }))
+    }
+
+    fn grow(&self, size: u64) -> io::Result<()> {
+        self.0.layer.grow(size).map_err(|error| self.0.of_layer(&error))
+    }
+
+    fn frees_space(&self) -> bool {
+        self.0.layer.frees_space()
+    }
+}
+
+impl<M> Shared<M> {
+    /// Adds the layer's place to an error of it.
+    fn name_place(&self, store: Store, error: &mut BlockError) {
+        if let (Store::Layer, BlockError::Host { source, .. }) = (store, error) {
+            *source = self.of_layer(source);
+        }
+    }
+
+    /// The host's error, with the place where it happened: it is not the image's.
+    fn of_layer(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{error} ({})", self.place))
+    }
+}
+
+/// The engine of a store.
+#[derive(Debug)]
+struct Inner {
+    engine: Box<dyn Engine>,
+    /// The requests that it has.
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+struct MappedEngine<M> {
+    shared: Arc<Shared<M>>,
+    stop: Stop,
+    base: Inner,
+    layer: Inner,
+    wake: Option<Arc<EventFd>>,
+    /// What each request to a store is for; its number is that request's tag.
+    parts: Slots<Part>,
+    splits: Slots<Split>,
+    /// Kept for its allocation.
+    fresh: Vec<Completion>,
+    done: Vec<Completion>,
+}
+
+impl<M: Map> MappedEngine<M> {
+    /// Hands one request to a store.
+    fn send(&mut self, store: Store, part: Part, operation: Operation, offset: u64) {
+        let tag = self.parts.insert(part) as u64;
+        let inner = match store {
+            Store::Base => &mut self.base,
+            Store::Layer => &mut self.layer,
+        };
+        inner.in_flight += 1;
+        inner.engine.push(Request { tag, operation, offset });
+    }
+
+    fn read(&mut self, request: Request) {
+        let Request { tag, offset, .. } = request;
+        let extent = self.shared.map.find(offset, request.operation.len());
+        if extent.len >= request.operation.len() {
+            let part = Part::Whole { tag, offset, durable: false };
+            return self.send(extent.store, part, request.operation, extent.offset);
+        }
+        let split = self.splits.insert(Split::new(request));
+        self.hand_over(split);
+        // Stores that finish at once have finished these: the next ones follow.
+        self.collect();
+    }
+
+    /// Hands the next parts of a read to the stores.
+    fn hand_over(&mut self, number: usize) {
+        while let Some(split) = self.splits.get_mut(number)
+            && let Some((at, offset, rest)) = split.next()
+        {
+            if at > 0 && self.stop.is_stopped() {
+                split.fail(at, BlockError::Stopped);
+                return;
+            }
+            let extent = self.shared.map.find(offset, rest);
+            let Some(data) = split.take(extent.len) else { return };
+            let part = Part::Of { split: number, at };
+            self.send(extent.store, part, Operation::Read(data), extent.offset);
+        }
+    }
+
+    /// A write, or zeros: to the layer, as a whole.
+    fn change(&mut self, mut request: Request) {
+        let Request { tag, offset, .. } = request;
+        let end = offset.saturating_add(request.operation.len());
+        for edge in [offset, end] {
+            if edge.is_multiple_of(SECTOR_SIZE) {
+                continue;
+            }
+            let Shared { map, base, layer, fill, .. } = &*self.shared;
+            let sector = edge - edge % SECTOR_SIZE;
+            let filled = fill.sector(map, [&**base, &**layer], &self.stop, sector);
+            if let Err((store, mut error)) = filled {
+                self.shared.name_place(store, &mut error);
+                self.done.push(Completion { request, transferred: 0, result: Err(error) });
+                return;
+            }
+        }
+        let mut was = false;
+        if let Operation::Write { durable, .. } | Operation::WriteZeroes { durable, .. } =
+            &mut request.operation
+        {
+            // The layer is thrown away.
+            was = std::mem::take(durable);
+        }
+        let part = Part::Whole { tag, offset, durable: was };
+        self.send(Store::Layer, part, request.operation, offset);
+    }
+
+    /// The whole sectors become holes of the layer, and read as zeros.
+    fn discard(&mut self, request: Request) {
+        let end = request.offset.saturating_add(request.operation.len());
+        let Some((from, to)) = whole_sectors(request.offset, end) else {
+            return self.succeed(request);
+        };
+        if !self.shared.layer.frees_space() {
+            return self.succeed(request);
+        }
+        let zeros = Operation::WriteZeroes { len: to - from, unmap: true, durable: false };
+        self.send(Store::Layer, Part::Discard(request), zeros, from);
+    }
+
+    fn succeed(&mut self, request: Request) {
+        let transferred = request.operation.len();
+        self.done.push(Completion { request, transferred, result: Ok(()) });
+    }
+
+    /// Takes what the stores have finished, until they have finished no more.
+    fn collect(&mut self) {
+        let mut fresh = std::mem::take(&mut self.fresh);
+        loop {
+            for (store, inner) in [(Store::Base, &mut self.base), (Store::Layer, &mut self.layer)] {
+                let before = fresh.len();
+                inner.engine.reap(&mut fresh);
+                inner.in_flight = inner.in_flight.saturating_sub(fresh.len() - before);
+                for completion in fresh.iter_mut().skip(before) {
+                    if let Err(error) = &mut completion.result {
+                        self.shared.name_place(store, error);
+                    }
+                }
+            }
+            if fresh.is_empty() {
+                break;
+            }
+            for completion in fresh.drain(..) {
+                self.arrive(completion);
+            }
+            // What followed begins now; its completions may be there already.
+            self.base.engine.commit();
+            self.layer.engine.commit();
+        }
+        self.fresh = fresh;
+    }
+
+    /// A store has finished a request.
+    fn arrive(&mut self, mut completion: Completion) {
+        let part = usize::try_from(completion.request.tag).ok();
+        match part.and_then(|part| self.parts.remove(part)) {
+            Some(Part::Whole { tag, offset, durable }) => {
+                self.enter(&mut completion);
+                completion.request.tag = tag;
+                if let Err(BlockError::Host { offset: at, .. }) = &mut completion.result {
+                    *at = offset + completion.transferred;
+                }
+                completion.request.offset = offset;
+                match &mut completion.request.operation {
+                    Operation::Write { durable: now, .. }
+                    | Operation::WriteZeroes { durable: now, .. } => *now = durable,
+                    Operation::Read(_) | Operation::Discard { .. } | Operation::Flush => {}
+                }
+                self.done.push(completion);
+            }
+            Some(Part::Discard(request)) => {
+                self.enter(&mut completion);
+                let transferred =
+                    if completion.result.is_ok() { request.operation.len() } else { 0 };
+                self.done.push(Completion { request, transferred, result: completion.result });
+            }
+            Some(Part::Of { split: number, at }) => {
+                let Some(split) = self.splits.get_mut(number) else { return };
+                split.arrive(at, completion);
+                self.hand_over(number);
+                if self.splits.get_mut(number).is_some_and(|split| split.is_over()) {
+                    let split = self.splits.remove(number);
+                    self.done.extend(split.map(Split::into_completion));
+                }
+            }
+            None => debug_assert!(false, "a completion of no request"),
+        }
+    }
+
+    /// Enters in the map what the layer has now. Of a change that failed half way the sectors count that are whole, or
+    /// were brought to the layer before.
+    fn enter(&self, completion: &mut Completion) {
+        if !completion.request.operation.changes() {
+            return;
+        }
+        let offset = completion.request.offset;
+        let mut end = offset.saturating_add(completion.transferred);
+        let last = end - end % SECTOR_SIZE;
+        if last < end && self.shared.map.find(last, SECTOR_SIZE).store == Store::Base {
+            end = last.max(offset);
+            completion.transferred = end - offset;
+        }
+        if let Some((from, to)) = whole_sectors(offset, end) {
+            self.shared.map.moved(from, to - from);
+        }
+    }
+}
+
+/// The first and the end of the whole sectors between two bytes, where there are any.
+fn whole_sectors(from: u64, to: u64) -> Option<(u64, u64)> {
+    let from = from.checked_next_multiple_of(SECTOR_SIZE)?;
+    let to = to - to % SECTOR_SIZE;
+    (from < to).then_some((from, to))
+}
+
+impl<M: Map> Engine for MappedEngine<M> {
+    fn push(&mut self, request: Request) {
+        match &request.operation {
+            // There is nothing that has to outlive the machine.
+            Operation::Flush => self.succeed(request),
+            operation if operation.is_empty() => self.succeed(request),
+            Operation::Read(_) => self.read(request),
+            Operation::Write { .. } | Operation::WriteZeroes { .. } => self.change(request),
+            Operation::Discard { .. } => self.discard(request),
+        }
+    }
+
+    fn commit(&mut self) {
+        self.base.engine.commit();
+        self.layer.engine.commit();
+        self.collect();
+        // Some are done without a store that would signal it.
+        if let (Some(wake), false) = (&self.wake, self.done.is_empty()) {
+            // It fails only where the counter is full, and then the descriptor is readable.
+            let _written = wake.write(1);
+        }
+    }
+
+    fn reap(&mut self, done: &mut Vec<Completion>) {
+        self.collect();
+        done.append(&mut self.done);
+    }
+
+    fn wait(&mut self, limit: Duration) {
+        let begin = Instant::now();
+        loop {
+            self.collect();
+            let left = limit.saturating_sub(begin.elapsed());
+            if !self.done.is_empty() || left.is_zero() {
+                return;
+            }
+            match (self.base.in_flight > 0, self.layer.in_flight > 0) {
+                (false, false) => return,
+                (true, false) => self.base.engine.wait(left),
+                (false, true) => self.layer.engine.wait(left),
+                (true, true) => {
+                    self.base.engine.wait(left.min(SLICE));
+                    self.layer.engine.wait(left.min(SLICE));
+                }
+            }
+        }
+    }
+
+    fn wake(&self) -> Option<Arc<EventFd>> {
+        self.wake.clone()
+    }
+
+    fn wake_by(&mut self, wake: &Arc<EventFd>) {
+        for inner in [&mut self.base, &mut self.layer] {
+            inner.engine.wake_by(wake);
+        }
+        if self.wake.is_some() {
+            self.wake = Some(wake.clone());
+        }
+    }
+}
