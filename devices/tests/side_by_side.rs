@@ -18,6 +18,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cafevm_devices::block::format::Snapshot;
 use cafevm_devices::block::{Disk, Storage};
 use cafevm_devices::bus::BusDevice;
 use cafevm_devices::irq::{IrqLine, Wake};
@@ -333,6 +334,24 @@ fn play(make: impl Fn(WatchedImage) -> Box<dyn Storage>) {
 #[test]
 fn with_requests_that_finish_on_the_vcpu() {
     play(|image| Box::new(image));
+}
+
+#[test]
+fn on_a_snapshot() {
+    play(|layer| Box::new(snapshot(layer)));
+}
+
+#[test]
+fn on_a_snapshot_of_which_both_stores_finish_late() {
+    play(|layer| Box::new(snapshot(LateStorage::new(Box::new(layer), Duration::ZERO))));
+}
+
+/// A snapshot of zeros: what was written, and so all that is not zero, is in the layer.
+fn snapshot(layer: impl Storage + 'static) -> Snapshot {
+    let bytes = u64::from(QUEUES) * SECTORS * 512;
+    let base = WatchedImage::new(&vec![0; bytes as usize]);
+    let base = LateStorage::new(Box::new(base), Duration::ZERO);
+    Snapshot::over(Box::new(base), bytes, Box::new(layer), "the layer".into())
 }
 
 #[test]

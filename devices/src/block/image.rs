@@ -88,7 +88,7 @@ pub enum ImageError {
         path: PathBuf,
     },
     /// It may be read but not written.
-    #[error("{}: may not be written; give readonly=on to attach it for reading, or change its permissions", path.display())]
+    #[error("{}: may not be written; give readonly=on to attach it for reading, snapshot=on to throw away what the guest writes, or change its permissions", path.display())]
     NotWritable {
         /// The image.
         path: PathBuf,

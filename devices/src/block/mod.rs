@@ -11,7 +11,7 @@
 //! trusted. It is shared by all who use it; each of them has a [`Lane`] of its own, with an [`Engine`] behind it that
 //! moves the bytes, so that the queues of a disk work side by side. An engine may finish requests later:
 //! [`Lane::push`] and [`Lane::commit`] hand over, [`Lane::reap`] collects what is finished, [`Lane::run`] waits.
-//! A [`Storage`] is what all lanes of a disk share, usually an image, or several behind a map ([`format`]). Offsets are
+//! A [`Storage`] is what all lanes of a disk share, usually an image, or several behind a map ([`mod@format`]). Offsets are
 //! bytes here; sectors are a matter of the protocols.
 //!
 //! | question | file |
@@ -20,7 +20,7 @@
 //! | What does an engine promise? | `engine.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
-//! | Which bytes of a disk are where? What is `snapshot=on`? | [`format`] |
+//! | Which bytes of a disk are where? What is `snapshot=on`? | [`mod@format`] |
 
 mod disk;
 mod engine;
