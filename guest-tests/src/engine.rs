@@ -1,13 +1,18 @@
 //! What moves the bytes of the guests' disks: cafevm's own engine, or one that makes it harder.
 //!
 //! `CAFEVM_TEST_ENGINE=late` gives every disk of every test storage that finishes its requests on another thread, later
-//! and out of order.
+//! and out of order. `CAFEVM_TEST_ENGINE=snapshot` puts the map of `snapshot=on` in front of every writable image: what
+//! was there is read from a copy, and what is written goes to the image, which so holds in the end what it must.
 
-use std::env;
+use std::path::PathBuf;
 use std::time::Duration;
+use std::{env, fs, io};
 
 use cafevm::config::{VmConfig, WrapStorage};
+use cafevm_devices::block::format::Snapshot;
+use cafevm_devices::block::{Access, Image, ImageStorage, Opening};
 use cafevm_devices::testing::LateStorage;
+use tempfile::NamedTempFile;
 
 /// The variable that names the engine.
 pub const VARIABLE: &str = "CAFEVM_TEST_ENGINE";
@@ -21,9 +26,18 @@ const DELAY: Duration = Duration::from_micros(100);
 /// Where there is no such engine: the text says which there are.
 pub fn apply(config: &mut VmConfig) -> Result<(), String> {
     let name = env::var_os(VARIABLE).unwrap_or_default();
-    let storage = named(&name.to_string_lossy())?;
+    let engine = named(&name.to_string_lossy())?;
     for disk in &mut config.disks {
-        disk.storage.clone_from(&storage);
+        disk.storage = match engine {
+            Kind::Sync => None,
+            Kind::Late => Some(WrapStorage::new(|inner| Box::new(LateStorage::new(inner, DELAY)))),
+            Kind::Snapshot if disk.access == Access::ReadOnly || disk.snapshot => None,
+            Kind::Snapshot => {
+                let path = disk.path.clone();
+                // An image that is not there is cafevm's to report.
+                fs::metadata(&path).is_ok_and(|m| m.len() > 0).then(|| mapped(path))
+            }
+        };
     }
     Ok(())
 }
@@ -34,11 +48,35 @@ pub fn is_late() -> bool {
     env::var_os(VARIABLE).is_some_and(|name| name == "late")
 }
 
-fn named(name: &str) -> Result<Option<WrapStorage>, String> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sync,
+    Late,
+    Snapshot,
+}
+
+/// A map in front of the image at `path`: a copy of it for the base, itself for the layer.
+fn mapped(path: PathBuf) -> WrapStorage {
+    WrapStorage::new(move |layer| {
+        let copy = || -> io::Result<Image> {
+            let copy = NamedTempFile::new()?;
+            fs::copy(&path, &copy)?;
+            let opening = Opening::cached(Access::ReadOnly);
+            Image::open(copy.path(), opening).map_err(io::Error::other)
+        };
+        #[expect(clippy::expect_used, reason = "a test without its disk fails")]
+        let copy = copy().expect("a copy of the image");
+        let (size, base) = (copy.size(), Box::new(ImageStorage::new(copy)));
+        Box::new(Snapshot::over(base, size, layer, "the image, as a layer".to_owned()))
+    })
+}
+
+fn named(name: &str) -> Result<Kind, String> {
     match name {
-        "" | "sync" => Ok(None),
-        "late" => Ok(Some(WrapStorage::new(|inner| Box::new(LateStorage::new(inner, DELAY))))),
-        other => Err(format!("{VARIABLE}={other}: the engines are sync and late")),
+        "" | "sync" => Ok(Kind::Sync),
+        "late" => Ok(Kind::Late),
+        "snapshot" => Ok(Kind::Snapshot),
+        other => Err(format!("{VARIABLE}={other}: the engines are sync, late and snapshot")),
     }
 }
 
@@ -48,8 +86,9 @@ mod tests {
 
     #[test]
     fn an_engine_has_a_name() {
-        assert_eq!(named("sync"), Ok(None));
-        assert!(named("late").unwrap().is_some());
+        assert_eq!(named("sync"), Ok(Kind::Sync));
+        assert_eq!(named("late"), Ok(Kind::Late));
+        assert_eq!(named("snapshot"), Ok(Kind::Snapshot));
         assert!(named("early").is_err());
     }
 }

@@ -32,7 +32,7 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// One image for two disks, one of which may write.
-    #[error("--disk {}: is attached twice; give each disk an image of its own, or readonly=on to both", .0.display())]
+    #[error("--disk {}: is attached twice; give each disk an image of its own, or readonly=on or snapshot=on to both", .0.display())]
     SameImage(PathBuf),
     /// svirtb has one address.
     #[error("only one disk can have bus=svirtb, as svirtb has one address; {} is the second: give it bus=virtio", .0.display())]
@@ -68,6 +68,9 @@ pub enum ConfigError {
     /// A machine that stops and can never go on.
     #[error("--disk {}: werror=stop needs --control PATH, by which the machine is told to go on", .0.display())]
     StopWithoutControl(PathBuf),
+    /// A guest that may not write needs no layer for what it writes.
+    #[error("--disk {}: readonly=on and snapshot=on exclude each other: with snapshot=on the guest may write, and the image does not change; give one of them", .0.display())]
+    ReadOnlySnapshot(PathBuf),
     /// No vCPU.
     #[error("--cpus 0: a machine needs at least 1")]
     NoCpus,
@@ -104,6 +107,7 @@ impl ConfigError {
                 | Self::TooManyDevices { .. }
                 | Self::NoCpus
                 | Self::StopWithoutControl(_)
+                | Self::ReadOnlySnapshot(_)
                 | Self::SameId { .. }
                 | Self::IdIsAName { .. }
         )

@@ -134,13 +134,16 @@ fn disks_that_do_not_go_together() {
     let svirtb = ["--disk", "path=d.img,bus=svirtb", "--disk", "path=empty,bus=svirtb"];
     refused(USAGE, &svirtb, &["only one disk", "bus=svirtb", "empty"]);
     let many: Vec<_> = (0..20).flat_map(|_| ["--disk", "path=d.img,ro"]).collect();
-    refused(USAGE, &many, &["20 virtio disks", "19"]);
+    refused(USAGE, &many, &["20 virtio devices", "19"]);
     refused(
         FAILED,
         &["--disk", "d.img", "--disk", "./d.img"],
         &["./d.img", "twice", "readonly=on"],
     );
     refused(FAILED, &["--disk", "d.img,ro", "--disk", "d.img,bus=svirtb"], &["twice"]);
+    refused(FAILED, &["--disk", "d.img,snapshot=on", "--disk", "d.img"], &["twice", "snapshot=on"]);
+    let contradiction = ["--disk", "d.img,snapshot=on,ro"];
+    refused(USAGE, &contradiction, &["--disk d.img", "readonly=on and snapshot=on exclude"]);
     for (id, word) in [("virtio1", "the control socket"), ("cafevm-disk1", "an id of its own")] {
         let first = format!("d.img,id={id}");
         let words = ["--disk d.img", "--disk text", id, word];

@@ -33,6 +33,8 @@ mod guests;
 mod readers;
 #[path = "process/scarce.rs"]
 mod scarce;
+#[path = "process/snapshot.rs"]
+mod snapshot;
 #[path = "process/terminal.rs"]
 mod terminal;
 
@@ -66,10 +68,12 @@ fn main() -> ExitCode {
         Trial::test(name, run).with_kind("kvm").with_ignored_flag(!runs)
     };
     let kvm = reason.is_none();
-    let tests = [TESTS, readers::TESTS, terminal::TESTS, control::TESTS, scarce::TESTS];
+    let tests =
+        [TESTS, readers::TESTS, terminal::TESTS, control::TESTS, scarce::TESTS, snapshot::TESTS];
     let tests = tests.into_iter().flatten();
     let mut trials: Vec<_> = tests.map(|test| trial(test, kvm)).collect();
-    let root_tests = [control::ROOT_TESTS, scarce::ROOT_TESTS].into_iter().flatten();
+    let root_tests =
+        [control::ROOT_TESTS, scarce::ROOT_TESTS, snapshot::ROOT_TESTS].into_iter().flatten();
     trials.extend(root_tests.map(|test| trial(test, kvm && root)));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -50,8 +50,8 @@ pub struct DemoArgs {
 
 const DISK: &str = "\
 A disk, any number of times: the path of a raw image, or
-path=FILE[,bus=virtio|svirtb][,readonly=on|off][,cache=writeback|writethrough|none|unsafe]
-[,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096],
+path=FILE[,bus=virtio|svirtb][,readonly=on|off][,snapshot=on|off]
+[,cache=writeback|writethrough|none|unsafe][,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096],
 for svirtb [,entry-size=auto|32|28]; 'ro' is short for readonly=on, and ',,' is a comma in a path";
 
 const VIRTIO_MMIO: &str = "\

@@ -9,10 +9,11 @@ use cafevm_devices::virtio::blk::{BlkError, Options};
 use crate::config::{DiskBus, DiskConfig, OnFull};
 
 /// Each key, and the bus that it is for, where it is for one only.
-const KEYS: [(&str, Option<&str>); 10] = [
+const KEYS: [(&str, Option<&str>); 11] = [
     ("path", None),
     ("bus", None),
     ("readonly", None),
+    ("snapshot", None),
     ("cache", None),
     ("werror", None),
     ("id", Some("virtio")),
@@ -184,6 +185,7 @@ impl Values {
         let on_full = [("report", OnFull::Report), ("stop", OnFull::Stop)];
         Ok(DiskConfig {
             access: self.choice("readonly", &access, Access::ReadWrite)?,
+            snapshot: self.choice("snapshot", &[("on", true), ("off", false)], false)?,
             cache: self.choice("cache", &cache, Cache::default())?,
             on_full: self.choice("werror", &on_full, OnFull::default())?,
             bus: self.bus()?,
@@ -247,6 +249,12 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
+        for bus in ["virtio", "svirtb"] {
+            let snapshot =
+                |value| parse(&format!("d,bus={bus},snapshot={value}")).unwrap().snapshot;
+            assert!(snapshot("on") && !snapshot("off"));
+        }
+        assert!(!parse("d").unwrap().snapshot);
     }
 
     #[test]
@@ -287,6 +295,7 @@ mod tests {
             ("a,b.img", "a comma in a path is written ',,'"),
             ("path=d,bus=scsi", "bad value 'scsi' for bus; it is one of virtio, svirtb"),
             ("path=d,readonly=yes", "bad value 'yes' for readonly; it is one of on, off"),
+            ("path=d,snapshot=yes", "bad value 'yes' for snapshot; it is one of on, off"),
             ("path=d,bus=svirtb,entry-size=30", "it is one of auto, 32, 28"),
             ("path=d,entry-size=32", "entry-size is for bus=svirtb"),
             ("path=d,bus=svirtb,id=x", "id is for bus=virtio"),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cafevm_devices::block::{Access, Cache, Storage};
+use cafevm_devices::block::{Access, Cache, Opening, Storage};
 use cafevm_devices::svirtb;
 use cafevm_devices::trace::Tracer;
 use cafevm_devices::virtio::blk::Options;
@@ -84,6 +84,10 @@ impl VmConfig {
         {
             return Err(ConfigError::StopWithoutControl(disk.path.clone()));
         }
+        let contradicts = |d: &&DiskConfig| d.snapshot && d.access == Access::ReadOnly;
+        if let Some(disk) = self.disks.iter().find(contradicts) {
+            return Err(ConfigError::ReadOnlySnapshot(disk.path.clone()));
+        }
         self.virtio.check_devices(self.virtio_slots().count())?;
         ids::check(&self.disks)
     }
@@ -125,6 +129,8 @@ pub struct DiskConfig {
     pub path: PathBuf,
     /// What the guest may do with it.
     pub access: Access,
+    /// Whether the image stays as it is: what the guest writes is thrown away when the machine ends.
+    pub snapshot: bool,
     /// What stands between a write and stable storage.
     pub cache: Cache,
     /// What becomes of a write when the host's disk is full.
@@ -151,11 +157,17 @@ impl DiskConfig {
         Self {
             path: path.into(),
             access: Access::ReadWrite,
+            snapshot: false,
             cache: Cache::default(),
             on_full: OnFull::default(),
             bus: DiskBus::Virtio(Options::default()),
             storage: None,
         }
+    }
+
+    /// How the image is opened: with `snapshot`, only for reading, and others may read it too.
+    pub fn opening(&self) -> Opening {
+        self.cache.opening(if self.snapshot { Access::ReadOnly } else { self.access })
     }
 }
 

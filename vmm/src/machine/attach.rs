@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use cafevm_devices::block::{Cache, Disk, Image, ImageStorage, Storage};
+use cafevm_devices::block::{Access, Cache, Disk, Image};
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::serial::{self, Serial};
 use cafevm_devices::svirtb;
@@ -13,6 +13,7 @@ use cafevm_devices::virtio::rng::Rng;
 use kvm_ioctls::VmFd;
 use tracing::info;
 
+use super::images;
 use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig, ids};
 use crate::error::{ConfigError, Error, HostError};
 use crate::layout::{COM1, COM1_IRQ};
@@ -78,16 +79,22 @@ struct Attaching<'a> {
 
 impl Attaching<'_> {
     fn disk(&mut self, wanted: &DiskConfig, image: Image) -> Result<(), Error> {
-        let disk = disk(wanted, image, self.around.gate);
+        let disk = disk(wanted, image, self.around.gate)?;
         self.attached.devices.images.push(disk.clone());
+        let what = describe(&disk, wanted.snapshot);
         match &wanted.bus {
-            DiskBus::Virtio(options) => self.virtio_disk(&disk, wanted.cache, options),
-            DiskBus::Svirtb { entry_size } => self.svirtb_disk(&disk, *entry_size),
+            DiskBus::Virtio(options) => self.virtio_disk(&disk, &what, wanted.cache, options),
+            DiskBus::Svirtb { entry_size } => self.svirtb_disk(&disk, &what, *entry_size),
         }
     }
 
-    fn svirtb_disk(&mut self, disk: &Disk, entry_size: svirtb::EntrySize) -> Result<(), Error> {
-        info!("svirtb at {:#x}: {}", svirtb::BASE, describe(disk));
+    fn svirtb_disk(
+        &mut self,
+        disk: &Disk,
+        what: &str,
+        entry_size: svirtb::EntrySize,
+    ) -> Result<(), Error> {
+        info!("svirtb at {:#x}: {what}", svirtb::BASE);
         let (ram, tracer) = (self.around.ram.clone(), self.config.tracer.clone());
         let device = svirtb::Device::new(disk, ram, entry_size, tracer)
             .map_err(HostError::os("give the disk on svirtb an engine"))?;
@@ -101,6 +108,7 @@ impl Attaching<'_> {
     fn virtio_disk(
         &mut self,
         disk: &Disk,
+        what: &str,
         cache: Cache,
         options: &blk::Options,
     ) -> Result<(), Error> {
@@ -111,7 +119,7 @@ impl Attaching<'_> {
         let tracer = self.config.tracer.clone();
         let blk = Arc::new(Blk::new(&name, disk, &options, tracer).map_err(ConfigError::Blk)?);
         let base = self.config.virtio.slot(self.used).base;
-        let device = self.virtio(&name, &describe(disk), blk.clone())?;
+        let device = self.virtio(&name, what, blk.clone())?;
         self.attached.pages.insert(base, device.clone());
         self.attached.devices.disks.push(VirtioDisk { device, blk });
         Ok(())
@@ -164,23 +172,27 @@ impl Attaching<'_> {
 }
 
 /// The disk in an image. On a full host it waits for room where that was asked for.
-fn disk(wanted: &DiskConfig, image: Image, gate: &Arc<Gate>) -> Disk {
-    let (name, size, read_only) = (image.name(), image.size(), image.read_only());
-    let storage: Box<dyn Storage> = Box::new(ImageStorage::new(image));
+fn disk(wanted: &DiskConfig, image: Image, gate: &Arc<Gate>) -> Result<Disk, Error> {
+    let (name, size) = (image.name(), image.size());
+    let storage = images::storage(wanted, image)?;
     let storage = match &wanted.storage {
         Some(wrap) => wrap.wrap(storage),
         None => storage,
     };
-    let disk = Disk::new(storage, name, size, read_only);
-    match wanted.on_full {
+    let disk = Disk::new(storage, name, size, wanted.access == Access::ReadOnly);
+    Ok(match wanted.on_full {
         OnFull::Report => disk,
         OnFull::Stop => disk.waiting_for_room(gate.clone()),
-    }
+    })
 }
 
-fn describe(disk: &Disk) -> String {
-    let read_only = if disk.read_only() { ", read-only" } else { "" };
-    format!("{}, {}{read_only}", disk.name(), Human(disk.size()))
+fn describe(disk: &Disk, snapshot: bool) -> String {
+    let how = match (disk.read_only(), snapshot) {
+        (true, _) => ", read-only",
+        (false, true) => ", snapshot: the image does not change",
+        (false, false) => "",
+    };
+    format!("{}, {}{how}", disk.name(), Human(disk.size()))
 }
 
 /// Puts the serial port on the port bus.

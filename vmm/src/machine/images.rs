@@ -1,8 +1,10 @@
 //! The images of a machine's disks: opened, locked, and each only once.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
-use cafevm_devices::block::{Access, Image};
+use cafevm_devices::block::format::Snapshot;
+use cafevm_devices::block::{Access, Image, ImageStorage, Storage};
 
 use crate::config::{DiskBus, DiskConfig};
 use crate::error::{ConfigError, Error};
@@ -16,9 +18,8 @@ pub(crate) fn open(disks: &[DiskConfig]) -> Result<Vec<Image>, Error> {
     // The lock alone would report this as an image that another program uses.
     for (n, disk) in disks.iter().enumerate() {
         let earlier = disks.get(..n).unwrap_or_default();
-        let shared = |other: &DiskConfig| {
-            disk.access == Access::ReadOnly && other.access == Access::ReadOnly
-        };
+        let reads = |disk: &DiskConfig| disk.opening().access == Access::ReadOnly;
+        let shared = |other: &DiskConfig| reads(disk) && reads(other);
         if earlier.iter().any(|other| same_file(disk, other) && !shared(other)) {
             return Err(ConfigError::SameImage(disk.path.clone()).into());
         }
@@ -27,11 +28,30 @@ pub(crate) fn open(disks: &[DiskConfig]) -> Result<Vec<Image>, Error> {
 }
 
 fn open_image(disk: &DiskConfig) -> Result<Image, Error> {
-    let image = Image::open(&disk.path, disk.cache.opening(disk.access))?;
+    let image = Image::open(&disk.path, disk.opening())?;
     if let DiskBus::Virtio(options) = &disk.bus {
         options.capacity(&image.name(), image.size()).map_err(ConfigError::Blk)?;
     }
     Ok(image)
+}
+
+/// The storage of a disk in its image.
+///
+/// # Errors
+///
+/// Where there is no place for what the guest writes, with `snapshot`.
+pub(crate) fn storage(disk: &DiskConfig, image: Image) -> Result<Box<dyn Storage>, Error> {
+    if disk.snapshot {
+        return Ok(Box::new(Snapshot::new(image, &layer_directory())?));
+    }
+    Ok(Box::new(ImageStorage::new(image)))
+}
+
+/// Where the layers of `snapshot=on` lie: in the directory that TMPDIR names, and otherwise in /var/tmp. Not beside the
+/// image, whose directory often is shared, read-only or short of room; and not in /tmp, which often is memory.
+fn layer_directory() -> PathBuf {
+    let named = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty());
+    named.map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
 fn same_file(a: &DiskConfig, b: &DiskConfig) -> bool {

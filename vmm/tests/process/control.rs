@@ -35,8 +35,12 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn start(dir: &Path, disk: &str) -> Self {
+        Self::spawn(cafevm(), dir, disk)
+    }
+
+    /// The same by a command that may have an environment of its own.
+    pub(crate) fn spawn(mut command: Command, dir: &Path, disk: &str) -> Self {
         let socket = dir.join("control");
-        let mut command = cafevm();
         command.args(["--timeout", "60", "--disk", disk, "--control"]).arg(&socket);
         let child = command.stdin(Stdio::piped()).spawn().unwrap();
         let connected = loop {
@@ -212,11 +216,11 @@ impl FullHost {
 }
 
 /// A small file system in memory, for as long as it lives.
-struct Mounted(TempDir);
+pub(crate) struct Mounted(pub(crate) TempDir);
 
 impl Mounted {
     /// None where this user cannot mount one.
-    fn new(size: &str) -> Option<Self> {
+    pub(crate) fn new(size: &str) -> Option<Self> {
         let at = tempfile::tempdir().ok()?;
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at.path());
