@@ -37,7 +37,13 @@ fn main() -> ExitCode {
     let asked = |name: &str| arguments.filter.as_ref().is_none_or(|filter| name.contains(filter));
     // Fetched before the first scene: only here can it still be passed over.
     let fetch = !arguments.list && scenes.iter().any(|(name, _)| asked(name));
-    let missing = needs::missing().or_else(|| if fetch { scene::fetch().err() } else { None });
+    let missing = needs::missing();
+    if fetch && missing.is_none() {
+        eprintln!(
+            "stock Linux in an emulator: takes minutes; downloads Debian's kernel on its first run"
+        );
+    }
+    let missing = missing.or_else(|| if fetch { scene::fetch().err() } else { None });
     let ignored = missing.is_some() && !needs::required();
     if let Some(why) = &missing {
         eprintln!("{}: {why}", if ignored { "ignored here" } else { "cannot be run" });

@@ -60,15 +60,18 @@ impl Stage {
         let dir = directory();
         fs::create_dir_all(&dir)?;
         let debian = Debian::fetch(&dir)?;
+        eprintln!("unpacking Debian's kernel {}", debian.version);
         Form::make_all(&debian.bzimage, &dir)?;
         let (outer, inner) = (dir.join("outer.cpio"), dir.join("inner.cpio"));
         fs::write(&outer, initramfs::build(&debian, include_str!("outer.sh"), &OUTER)?)?;
         fs::write(&inner, initramfs::build(&debian, include_str!("inner.sh"), &INNER)?)?;
         let cafevm = match env::var_os("CAFEVM_LINUX_BINARY") {
             Some(given) => given.into(),
-            None => build(&dir)?,
+            None => {
+                eprintln!("building a static cafevm (release): a minute or more");
+                build(&dir)?
+            }
         };
-        eprintln!("kernel {}", debian.version);
         Ok(STAGE.get_or_init(|| Self { dir, debian, cafevm, outer, inner }))
     }
 }
@@ -155,6 +158,7 @@ impl Scene {
     }
 
     fn attempt(&self, stage: &Stage) -> Result<Played, Failed> {
+        eprintln!("{}: booting in the emulator", self.name);
         let dir = stage.dir.join("scenes").join(&self.name);
         let hung = fs::read(dir.join("log.hung")).ok();
         if dir.exists() {
