@@ -91,14 +91,17 @@ fn ensure_target() -> Result<(), String> {
         return Ok(());
     }
     // Rustup takes the toolchain from RUSTUP_TOOLCHAIN, which its own cargo has set for us.
-    let added = Command::new("rustup").args(["target", "add", TARGET]).output();
+    let mut rustup = Command::new("rustup");
+    // A backtrace would stand behind its reason.
+    rustup.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
+    let added = rustup.args(["target", "add", TARGET]).output();
     if target_installed()? {
         return Ok(());
     }
     let toolchain = env::var("RUSTUP_TOOLCHAIN").ok().filter(|name| !name.is_empty());
     let option = toolchain.map(|name| format!(" --toolchain {name}")).unwrap_or_default();
     let why = match added {
-        Ok(output) => last_line(&output.stderr),
+        Ok(output) => reason(&output.stderr),
         Err(error) => format!("rustup: {error}"),
     };
     Err(format!(
@@ -140,12 +143,10 @@ fn run(command: &mut Command) -> Result<Output, String> {
     command.output().map_err(|e| format!("{}: {e}", command.get_program().display()))
 }
 
-fn last_line(text: &[u8]) -> String {
+/// Why a program failed: the line that begins with "error:", or else its last line.
+fn reason(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    text.lines()
-        .rev()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or("no reason given")
-        .trim()
-        .to_owned()
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = lines().find(|line| line.starts_with("error:"));
+    error.or_else(|| lines().last()).unwrap_or("no reason given").to_owned()
 }

@@ -45,6 +45,14 @@ pub enum ConfigError {
         /// What limits them.
         limit: String,
     },
+    /// The built-in shell would find its disks within the quotes.
+    #[error(
+        "--cmdline: a double quote is not closed, so that the built-in shell would not see where its disks are; close it, as in 'sh=\"read 0; exit\"'"
+    )]
+    OpenQuote,
+    /// A URL in the place of an image's path.
+    #[error("--disk {}: is a URL, and an image is a file; download it, and give the path of the file", .0.display())]
+    Url(PathBuf),
     /// Two disks with one id.
     #[error("--disk {}: its id {id:?} is that of --disk {} too; give each virtio disk an id of its own (id=TEXT)", path.display(), other.display())]
     SameId {
@@ -75,7 +83,7 @@ pub enum ConfigError {
     #[error("--cpus 0: a machine needs at least 1")]
     NoCpus,
     /// The virtio slots lie where something else is.
-    #[error("the virtio slots at {base:#x} do not fit: {why}")]
+    #[error("--virtio-mmio base={base:#x}: the slots do not fit there: {why}")]
     VirtioBank {
         /// Their first address.
         base: u64,
@@ -90,6 +98,9 @@ pub enum ConfigError {
         /// "disk", "kernel" or "initrd".
         used_as: &'static str,
     },
+    /// The console would overwrite a device of the host.
+    #[error("--serial {}: is a block device, which the console would overwrite; give a file", .0.display())]
+    SerialIsDevice(PathBuf),
     /// An image that cannot be a virtio disk.
     #[error("--disk {0}")]
     Blk(#[from] BlkError),
@@ -105,6 +116,8 @@ impl ConfigError {
             self,
             Self::SecondSvirtb(_)
                 | Self::TooManyDevices { .. }
+                | Self::OpenQuote
+                | Self::VirtioBank { .. }
                 | Self::NoCpus
                 | Self::StopWithoutControl(_)
                 | Self::ReadOnlySnapshot(_)
@@ -118,10 +131,13 @@ impl ConfigError {
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// There is no KVM.
-    #[error("{}: not there; load the module (modprobe kvm_intel or kvm_amd) and see that virtualization is enabled in the firmware (or, in a virtual machine, nested virtualization by its host)", .0.display())]
+    #[error("--kvm {}: not there; load the module (modprobe kvm_intel or kvm_amd) and see that virtualization is enabled in the firmware (or, in a virtual machine, nested virtualization by its host)", .0.display())]
     NoKvm(PathBuf),
+    /// There is nothing at the path that was given for KVM.
+    #[error("--kvm {}: no such file; leave --kvm out (KVM is /dev/kvm on Linux), or give the path of a KVM device", .0.display())]
+    NoSuchKvm(PathBuf),
     /// KVM may not be used.
-    #[error("{}: permission denied; {remedy}", path.display())]
+    #[error("--kvm {}: permission denied; {remedy}", path.display())]
     KvmDenied {
         /// The KVM device.
         path: PathBuf,
@@ -129,7 +145,7 @@ pub enum HostError {
         remedy: String,
     },
     /// It is not KVM, or not one that works.
-    #[error("{}: {why}", path.display())]
+    #[error("--kvm {}: {why}", path.display())]
     NotKvm {
         /// The path given.
         path: PathBuf,
@@ -187,7 +203,7 @@ pub enum HostError {
         source: std::io::Error,
     },
     /// The console's file cannot be written.
-    #[error("--serial {}: cannot be created: {source}; give a file in a directory that exists and may be written", path.display())]
+    #[error("--serial {}: cannot be opened: {source}; give a file in a directory that exists and may be written", path.display())]
     SerialFile {
         /// The file.
         path: PathBuf,

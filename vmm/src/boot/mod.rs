@@ -29,8 +29,8 @@ pub use bzimage::BzImageError;
 pub use elf::ElfError;
 pub use linux::Linux;
 pub use reach::Reach;
-pub(crate) use source::read_initrd;
 pub use source::{Bytes, KernelSource, ReadError};
+pub(crate) use source::{is_url, read_initrd};
 
 /// How a kernel wants to be entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,8 +228,11 @@ impl Boot {
         if !memory.is_multiple_of(PAGE) {
             return Err(BootError::MemoryNotPages { memory });
         }
-        for segment in &kernel.segments {
-            check_segment(&kernel.name, &segment.place, memory)?;
+        let places = || kernel.segments.iter().map(|segment| &segment.place);
+        // What memory can hold at all: the others are wrong in another way.
+        let end = places().map(|place| place.end).filter(|end| *end <= layout::LOW_RAM_END).max();
+        for place in places() {
+            check_segment(&kernel.name, place, end.unwrap_or(place.end), memory)?;
         }
         check_command_line(&command_line, kernel.linux.as_ref())?;
         let initrd =
@@ -299,7 +302,8 @@ fn low_ram_end(memory: u64) -> u64 {
     layout::ram(memory).first().map_or(0, |low| low.end)
 }
 
-fn check_segment(name: &str, place: &Range<u64>, memory: u64) -> Result<(), BootError> {
+/// `end` is where the last part of the kernel ends that can be in the RAM below 4 GiB.
+fn check_segment(name: &str, place: &Range<u64>, end: u64, memory: u64) -> Result<(), BootError> {
     let name = name.to_owned();
     if !layout::disjoint(place, &BOOT_AREA) {
         return Err(BootError::OverlapsBootArea { name, place: place.clone() });
@@ -312,7 +316,7 @@ fn check_segment(name: &str, place: &Range<u64>, memory: u64) -> Result<(), Boot
         return Ok(());
     }
     let remedy = if place.end <= layout::LOW_RAM_END {
-        format!("give at least --memory {}M", place.end.div_ceil(MIB))
+        format!("give at least --memory {}M", end.max(place.end).div_ceil(MIB))
     } else {
         "link it at a lower physical address (the load address, LMA)".to_owned()
     };

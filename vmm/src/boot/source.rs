@@ -117,6 +117,9 @@ pub struct ReadError {
 pub(super) fn read(flag: &'static str, path: &Path) -> Result<Bytes, ReadError> {
     let failed = |why: &str| ReadError { flag, path: path.to_owned(), why: why.to_owned() };
     let cannot = |error: &io::Error| match error.kind() {
+        io::ErrorKind::NotFound if is_url(path) => {
+            failed("is a URL; download it, and give the path of the file")
+        }
         io::ErrorKind::NotFound => failed("no such file; check the path"),
         io::ErrorKind::PermissionDenied => failed("permission denied; change its permissions"),
         _ => failed(&format!("cannot be read: {error}")),
@@ -129,6 +132,15 @@ pub(super) fn read(flag: &'static str, path: &Path) -> Result<Bytes, ReadError> 
         Err(error) => return Err(cannot(&error)),
     }
     std::fs::read(path).map(Bytes::from).map_err(|error| cannot(&error))
+}
+
+/// Whether it is no path but a URL, such as https://...
+pub(crate) fn is_url(path: &Path) -> bool {
+    let text = path.as_os_str().to_string_lossy();
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        !scheme.is_empty()
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
+    })
 }
 
 /// Reads an initrd: the name for messages, and its bytes.

@@ -2,14 +2,22 @@
 
 use cafevm_devices::virtio::mmio::Version;
 
+use crate::cli::nearest::do_you_mean;
 use crate::config::VirtioBank;
+
+const KEYS: [&str; 4] = ["version", "base", "stride", "slots"];
 
 /// Why a text is not about a bank.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BankError {
     /// There is no such key.
-    #[error("unknown key '{}'; the keys are version, base, stride and slots", .0.escape_debug())]
+    #[error("unknown key '{}'{}; the keys are version, base, stride and slots", .0.escape_debug(), do_you_mean(.0, KEYS))]
     UnknownKey(String),
+    /// A comma with nothing behind it, or no text at all.
+    #[error(
+        "nothing stands where a key should; give version=..., base=..., stride=... or slots=..."
+    )]
+    Empty,
     /// A key stands there without its value.
     #[error("'{}' needs a value: version=..., base=..., stride=... or slots=...", .0.escape_debug())]
     NoValue(String),
@@ -33,6 +41,9 @@ pub enum BankError {
 pub fn parse(text: &str) -> Result<VirtioBank, BankError> {
     let mut bank = VirtioBank::default();
     for item in text.split(',') {
+        if item.is_empty() {
+            return Err(BankError::Empty);
+        }
         let (key, value) =
             item.split_once('=').ok_or_else(|| BankError::NoValue(item.to_owned()))?;
         let bad = |key, known| BankError::BadValue { key, value: value.to_owned(), known };
@@ -94,7 +105,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_the_way_out() {
         for (text, says) in [
-            ("", "'' needs a value"),
+            ("", "nothing stands where a key should"),
+            ("slot=8", "unknown key 'slot' (do you mean 'slots'?); the keys"),
             ("legacy", "'legacy' needs a value"),
             ("irq=5", "unknown key 'irq'; the keys are version, base, stride and slots"),
             ("version=2", "bad value '2' for version; it is modern or legacy"),
@@ -104,7 +116,7 @@ mod tests {
             ("stride=0x201", "a multiple of 8"),
             ("slots=0", "a number from 1 to 32"),
             ("slots=33", "a number from 1 to 32"),
-            ("slots=1,", "'' needs a value"),
+            ("slots=1,", "nothing stands where a key should"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");

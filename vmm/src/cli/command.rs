@@ -1,9 +1,8 @@
 //! From the arguments to the exit status.
 
-use std::io::{self, Write};
 use std::panic;
 
-use crate::cli::{self, Command, DemoArgs, Instead, RunArgs};
+use crate::cli::{self, Command, DemoArgs, Instead, RunArgs, print};
 use crate::config::VmConfig;
 use crate::console::{milestones, terminal};
 use crate::demo::demo;
@@ -30,10 +29,10 @@ pub fn main_with(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8
 fn obey(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(Instead::Help(text)) => {
-            // A reader that has seen enough is no failure.
-            let _printed = io::stdout().write_all(text.as_bytes());
-            return exit::DONE;
+        Err(Instead::Help(text)) => return print(text.as_bytes()),
+        Err(Instead::NoCommand(help)) => {
+            log::say_block(help.trim_end());
+            return exit::USAGE;
         }
         Err(Instead::Usage(line)) => {
             log::say(line);
@@ -44,7 +43,24 @@ fn obey(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
     match cli.command {
         Command::Run(args) => run_command(*args, change),
         Command::Demo(args) => demo_command(args),
+        Command::Completions { shell } => print(&print::completions(shell)),
+        Command::Man { command } => match print::man(command.as_deref()) {
+            Ok(page) => print(&page),
+            Err(error) => failed(error),
+        },
     }
+}
+
+fn print(text: &[u8]) -> u8 {
+    match print::print(text) {
+        Ok(()) => exit::DONE,
+        Err(error) => failed(error),
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> u8 {
+    log::say(error);
+    exit::FAILED
 }
 
 /// A panic is a bug of ours. Whichever thread has it, the terminal is restored, and the status is none of the
@@ -64,10 +80,7 @@ fn demo_command(args: DemoArgs) -> u8 {
     log::start(0);
     match demo(args.kvm) {
         Ok(()) => exit::DONE,
-        Err(error) => {
-            log::say(error);
-            exit::FAILED
-        }
+        Err(error) => failed(error),
     }
 }
 
@@ -105,9 +118,6 @@ fn run_command(args: RunArgs, change: impl FnOnce(&mut VmConfig) -> Result<(), S
             log::say(error);
             exit::USAGE
         }
-        Err(error) => {
-            log::say(error);
-            exit::FAILED
-        }
+        Err(error) => failed(error),
     }
 }

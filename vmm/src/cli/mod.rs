@@ -5,26 +5,37 @@
 //! | From the arguments to the exit status | `command.rs` |
 //! | What stands behind `--disk`? | `spec.rs` |
 //! | What stands behind `--virtio-mmio`? | `bank.rs` |
+//! | What is said of wrong usage? | `usage.rs`, `nearest.rs` |
+//! | Help, completions and the man page on standard output | `print.rs` |
 
 pub mod bank;
 pub mod command;
+mod nearest;
+mod print;
 pub mod spec;
+mod usage;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cafevm_devices::virtio::mmio::Policy;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::boot::KernelSource;
 use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
 use crate::console::{Input, Output};
 use crate::size;
 
+/// The version, and the commit where the build knows it.
+const VERSION: &str = env!("CAFEVM_VERSION");
+
 /// A small KVM virtual machine monitor whose heart is a disk.
 #[derive(Debug, Parser)]
-#[command(name = "cafevm", version, max_term_width = 100)]
+#[command(name = "cafevm", version = VERSION, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -38,6 +49,17 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Show the whole on two scratch images: both handshakes, requests, and what the images hold afterwards.
     Demo(DemoArgs),
+    /// Write completions for a shell to standard output.
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man page to standard output.
+    Man {
+        /// The command to describe [default: cafevm itself]
+        #[arg(value_parser = ["run", "demo", "completions", "man"])]
+        command: Option<String>,
+    },
 }
 
 /// The flags of `cafevm demo`.
@@ -78,6 +100,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
 
+    /// The kernel, as with --kernel
+    #[arg(value_name = "KERNEL", conflicts_with = "kernel")]
+    pub positional_kernel: Option<PathBuf>,
+
     /// An initial RAM disk for the kernel
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
@@ -89,12 +115,13 @@ pub struct RunArgs {
         value_name = "TEXT",
         default_value = "",
         hide_default_value = true,
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        value_parser = OsStringValueParser::new().try_map(command_line)
     )]
     pub cmdline: String,
 
     /// The disks.
-    #[arg(long = "disk", value_name = "SPEC", value_parser = spec::parse, help = DISK)]
+    #[arg(long = "disk", value_name = "SPEC", value_parser = OsStringValueParser::new().try_map(spec::parse), help = DISK)]
     pub disks: Vec<DiskConfig>,
 
     /// Give the guest random bytes: a virtio-rng device, in the slot behind the disks
@@ -121,7 +148,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = cpus, allow_hyphen_values = true)]
     pub cpus: u32,
 
-    /// Where the serial console goes: stdio, null or a file, which is made anew
+    /// Where the serial console goes: stdio, null, or a file, to whose end it is appended; './null' is a file
     #[arg(long, value_name = "stdio|null|FILE", default_value = "stdio")]
     pub serial: PathBuf,
 
@@ -141,7 +168,10 @@ pub struct RunArgs {
 impl RunArgs {
     /// The machine, and the ends of its console, that the flags ask for.
     pub fn into_config(self) -> (VmConfig, Output, Input) {
-        let kernel = self.kernel.map_or_else(KernelSource::built_in, KernelSource::File);
+        let kernel = self
+            .kernel
+            .or(self.positional_kernel)
+            .map_or_else(KernelSource::built_in, KernelSource::File);
         let policy = if self.strict { Policy::Strict } else { Policy::Lenient };
         let config = VmConfig {
             virtio: VirtioBank { policy, ..self.virtio_mmio.unwrap_or_default() },
@@ -156,13 +186,20 @@ impl RunArgs {
             kvm: self.kvm,
             ..VmConfig::new(kernel)
         };
-        let (output, input) = match self.serial.to_str() {
-            Some("stdio") => (Output::Stdout, Input::Stdin),
-            Some("null") => (Output::Null, Input::None),
-            _ => (Output::File(self.serial), Input::None),
+        let serial_is = |word| self.serial.as_os_str().eq_ignore_ascii_case(word);
+        let (output, input) = if serial_is("stdio") {
+            (Output::Stdout, Input::Stdin)
+        } else if serial_is("null") {
+            (Output::Null, Input::None)
+        } else {
+            (Output::File(self.serial), Input::None)
         };
         (config, output, input)
     }
+}
+
+fn command_line(text: OsString) -> Result<String, &'static str> {
+    text.into_string().map_err(|_| "it is not UTF-8; give UTF-8")
 }
 
 fn cpus(text: &str) -> Result<u32, String> {
@@ -185,6 +222,8 @@ fn timeout(text: &str) -> Result<Duration, String> {
 pub enum Instead {
     /// The help or the version that was asked for: on standard output, and all is well.
     Help(String),
+    /// The help that was not asked for, as there is no command: on standard error.
+    NoCommand(String),
     /// What is wrong with the usage, in one line: on standard error.
     Usage(String),
 }
@@ -194,26 +233,15 @@ pub enum Instead {
 /// # Errors
 ///
 /// What to print where there is nothing to do.
-pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, Instead> {
-    Cli::try_parse_from(args).map_err(|error| match error.kind() {
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Instead> {
+    let args: Vec<_> = args.into_iter().collect();
+    Cli::try_parse_from(&args).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Instead::Help(error.to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Instead::Usage("nothing to do; see 'cafevm --help'".to_owned())
+            Instead::NoCommand(error.to_string())
         }
-        _ => Instead::Usage(one_line(&error.to_string())),
+        _ => Instead::Usage(usage::line(&error, &args)),
     })
-}
-
-/// Puts what clap says of an error, over several paragraphs, on one line.
-fn one_line(text: &str) -> String {
-    let lines = text.lines().map(str::trim);
-    let said: Vec<_> = lines
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .filter(|line| !line.is_empty())
-        .collect();
-    let said = said.join(" ");
-    let said = said.strip_prefix("error: ").unwrap_or(&said);
-    format!("{said}; see 'cafevm run --help'")
 }
 
 #[cfg(test)]
@@ -224,7 +252,7 @@ mod tests {
         let words = ["cafevm", "run"].into_iter().chain(line.split_whitespace());
         match super::parse(words.map(Into::into))?.command {
             Command::Run(args) => Ok(*args),
-            Command::Demo(args) => panic!("{args:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -245,6 +273,23 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_may_stand_alone() {
+        let kernel = |line| parse(line).unwrap().into_config().0.kernel;
+        for line in ["a.elf --cpus 2", "--cpus 2 a.elf", "--kernel a.elf"] {
+            let KernelSource::File(path) = kernel(line) else { panic!("{line}") };
+            assert_eq!(path.as_os_str(), "a.elf");
+        }
+    }
+
+    #[test]
+    fn stdio_and_null_are_words_in_any_case() {
+        let output = |line| parse(line).unwrap().into_config().1;
+        assert!(matches!(output("--serial STDIO"), Output::Stdout));
+        assert!(matches!(output("--serial Null"), Output::Null));
+        assert!(matches!(output("--serial ./null"), Output::File(_)));
+    }
+
+    #[test]
     fn wrong_usage_is_one_line() {
         for line in [
             "--cpus 0",
@@ -260,7 +305,8 @@ mod tests {
             "--disk path=a,foo=1",
             "--kernle x",
             "--kernel",
-            "extra",
+            "a.elf extra",
+            "a.elf --kernel b.elf",
             "--memory 1M --memory 2M",
         ] {
             match parse(line) {
@@ -277,6 +323,6 @@ mod tests {
             super::parse(["cafevm", "--version"].map(Into::into)),
             Err(Instead::Help(_))
         ));
-        assert!(matches!(super::parse(["cafevm"].map(Into::into)), Err(Instead::Usage(_))));
+        assert!(matches!(super::parse(["cafevm"].map(Into::into)), Err(Instead::NoCommand(_))));
     }
 }

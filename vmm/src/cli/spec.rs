@@ -1,11 +1,14 @@
 //! What stands behind `--disk`: a path, or `path=FILE,key=value,...`.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use cafevm_devices::block::{Access, Cache};
 use cafevm_devices::svirtb::EntrySize;
 use cafevm_devices::virtio::blk::{BlkError, Options};
 
+use crate::cli::nearest::do_you_mean;
 use crate::config::{DiskBus, DiskConfig, OnFull};
 
 /// Each key, and the bus that it is for, where it is for one only.
@@ -28,13 +31,21 @@ const KEYS: [(&str, Option<&str>); 11] = [
 pub enum SpecError {
     /// There is no such key.
     #[error(
-        "unknown key '{}'{}; the keys are {}; a comma in a path is written ',,'",
-        key.escape_debug(), hint(key), KEYS.map(|(known, _)| known).join(", ")
+        "unknown key '{}'{}; the keys are {}; a comma in a path is written ',,'{}",
+        key.escape_debug(), do_you_mean(key, known_keys()), KEYS.map(|(known, _)| known).join(", "),
+        path_hint(path.as_deref())
     )]
     UnknownKey {
         /// The key.
         key: String,
+        /// The whole item, where it is the first and may be a path.
+        path: Option<String>,
     },
+    /// A comma with nothing behind it.
+    #[error(
+        "nothing stands behind a comma; leave the comma out, or write ',,' for a comma in a path"
+    )]
+    Empty,
     /// A key stands there without its value.
     #[error("'{0}' needs a value: {0}=...")]
     NoValue(String),
@@ -67,87 +78,89 @@ pub enum SpecError {
     },
 }
 
-fn hint(key: &str) -> String {
-    let nearest = KEYS.iter().map(|(known, _)| (distance(key, known), known)).min();
-    match nearest {
-        // More than half of it wrong is another word.
-        Some((distance, known)) if distance * 2 <= key.len() => {
-            format!(" (do you mean '{known}'?)")
-        }
-        _ => String::new(),
-    }
+fn known_keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|(known, _)| *known)
 }
 
-/// How many letters must be changed, added or left out to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut last = i + 1;
-        let mut next = vec![last];
-        for ((y, &above_left), &above) in b.chars().zip(&row).zip(row.iter().skip(1)) {
-            last = (above_left + usize::from(x != y)).min(above + 1).min(last + 1);
-            next.push(last);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
+fn path_hint(path: Option<&str>) -> String {
+    path.map(|path| {
+        let path = path.replace(',', ",,");
+        format!("; if it is a path, write path={}", path.escape_debug())
+    })
+    .unwrap_or_default()
 }
 
-/// Reads a SPEC.
+/// Reads a SPEC. A path may hold any bytes.
 ///
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn parse(text: &str) -> Result<DiskConfig, SpecError> {
+pub fn parse(text: impl AsRef<OsStr>) -> Result<DiskConfig, SpecError> {
     let mut values = Values::default();
-    for (n, item) in split(text).into_iter().enumerate() {
-        match item.split_once('=') {
-            Some((key, value)) => values.set(key, value)?,
-            None if n == 0 => values.set("path", &item)?,
-            None if item == "ro" => values.set("readonly", "on")?,
-            None if known(&item).is_ok() => return Err(SpecError::NoValue(item)),
-            None => return Err(SpecError::UnknownKey { key: item }),
+    for (n, item) in split(text.as_ref().as_bytes()).into_iter().enumerate() {
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match item.iter().position(|&byte| byte == b'=') {
+            Some(at) => {
+                let (key, value) = (lossy(&item[..at]), item[at + 1..].to_vec());
+                let path = (n == 0).then(|| lossy(&item));
+                values.set(known(&key, path)?, value)?;
+            }
+            None if n == 0 => values.set("path", item)?,
+            None if item.is_empty() => return Err(SpecError::Empty),
+            None if item == b"ro" => values.set("readonly", b"on".to_vec())?,
+            None => {
+                known(&lossy(&item), None)?;
+                return Err(SpecError::NoValue(lossy(&item)));
+            }
         }
     }
     values.into_disk()
 }
 
 /// Splits at commas; two of them are one that is meant.
-fn split(text: &str) -> Vec<String> {
-    let mut items = vec![String::new()];
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let meant = c != ',' || chars.next_if_eq(&',').is_some();
+fn split(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut items = vec![Vec::new()];
+    let mut bytes = text.iter().peekable();
+    while let Some(&byte) = bytes.next() {
+        let meant = byte != b',' || bytes.next_if(|next| **next == b',').is_some();
         match items.last_mut() {
-            Some(item) if meant => item.push(c),
-            _ => items.push(String::new()),
+            Some(item) if meant => item.push(byte),
+            _ => items.push(Vec::new()),
         }
     }
     items
 }
 
-/// The key that `key` is, as a text that lasts.
-fn known(key: &str) -> Result<&'static str, SpecError> {
-    let key = if key == "ro" { "readonly" } else { key };
-    let found = KEYS.iter().find(|(known, _)| *known == key);
-    found.map(|(known, _)| *known).ok_or_else(|| SpecError::UnknownKey { key: key.to_owned() })
+/// The key that `key` is, as a text that lasts; `path` is the item that it stands in, where that may be a path.
+fn known(key: &str, path: Option<String>) -> Result<&'static str, SpecError> {
+    let found = known_keys().find(|known| *known == if key == "ro" { "readonly" } else { key });
+    found.ok_or_else(|| SpecError::UnknownKey { key: key.to_owned(), path })
 }
 
 /// The values as they stand there, by key; those read are gone.
 #[derive(Default)]
-struct Values(BTreeMap<&'static str, String>);
+struct Values(BTreeMap<&'static str, OsString>);
 
 impl Values {
-    fn set(&mut self, key: &str, value: &str) -> Result<(), SpecError> {
-        let key = known(key)?;
-        match self.0.insert(key, value.to_owned()) {
+    fn set(&mut self, key: &'static str, value: Vec<u8>) -> Result<(), SpecError> {
+        match self.0.insert(key, OsString::from_vec(value)) {
             Some(_) => Err(SpecError::Twice(key)),
             None => Ok(()),
         }
     }
 
+    /// The value as text. A value that is none has no meaning in it, and is shown as well as it can be.
     fn text(&mut self, key: &'static str) -> Option<String> {
-        self.0.remove(key)
+        self.0.remove(key).map(|value| value.to_string_lossy().into_owned())
+    }
+
+    fn id(&mut self) -> Result<String, SpecError> {
+        let id = self.0.remove("id").unwrap_or_default().into_string();
+        id.map_err(|value| SpecError::BadValue {
+            key: "id",
+            value: value.to_string_lossy().into_owned(),
+            known: "texts in UTF-8".to_owned(),
+        })
     }
 
     /// What the value stands for; the first one where there is none.
@@ -174,7 +187,8 @@ impl Values {
     }
 
     fn into_disk(mut self) -> Result<DiskConfig, SpecError> {
-        let path = self.text("path").filter(|path| !path.is_empty()).ok_or(SpecError::NoPath)?;
+        let path =
+            self.0.remove("path").filter(|path| !path.is_empty()).ok_or(SpecError::NoPath)?;
         let access = [("on", Access::ReadOnly), ("off", Access::ReadWrite)];
         let cache = [
             ("writeback", Cache::WriteBack),
@@ -210,7 +224,7 @@ impl Values {
         }
         let usual = Options::default();
         let options = Options {
-            id: self.text("id").unwrap_or_default(),
+            id: self.id()?,
             queues: self.number("queues", usual.queues)?,
             queue_size: self.number("queue-size", usual.queue_size)?,
             block_size: self.choice("block-size", &[("512", 512), ("4096", 4096)], 512)?,
@@ -222,95 +236,5 @@ impl Values {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn disk(path: &str, access: Access, bus: DiskBus) -> DiskConfig {
-        DiskConfig { access, bus, ..DiskConfig::new(path) }
-    }
-
-    fn virtio(id: &str) -> DiskBus {
-        DiskBus::Virtio(Options { id: id.to_owned(), ..Options::default() })
-    }
-
-    #[test]
-    fn a_spec_is_a_path_or_keys() {
-        let rw = Access::ReadWrite;
-        let svirtb = |entry_size| DiskBus::Svirtb { entry_size };
-        for (text, expected) in [
-            ("d.img", disk("d.img", rw, virtio(""))),
-            ("path=d.img", disk("d.img", rw, virtio(""))),
-            ("d.img,ro", disk("d.img", Access::ReadOnly, virtio(""))),
-            ("path=d.img,readonly=on,id=root", disk("d.img", Access::ReadOnly, virtio("root"))),
-            ("path=d.img,bus=svirtb", disk("d.img", rw, svirtb(EntrySize::Auto))),
-            ("bus=svirtb,entry-size=28,path=a=b", disk("a=b", rw, svirtb(EntrySize::Packed))),
-            ("path=a,,b.img,bus=virtio", disk("a,b.img", rw, virtio(""))),
-            ("/tmp/a,,,,b", disk("/tmp/a,,b", rw, virtio(""))),
-        ] {
-            assert_eq!(parse(text), Ok(expected), "{text}");
-        }
-        for bus in ["virtio", "svirtb"] {
-            let snapshot =
-                |value| parse(&format!("d,bus={bus},snapshot={value}")).unwrap().snapshot;
-            assert!(snapshot("on") && !snapshot("off"));
-        }
-        assert!(!parse("d").unwrap().snapshot);
-    }
-
-    #[test]
-    fn a_virtio_disk_has_its_own_keys() {
-        let text = "d,cache=none,werror=stop,queues=4,queue-size=1024,block-size=4096,id=x";
-        let options = Options {
-            id: "x".to_owned(),
-            queues: 4,
-            queue_size: 1024,
-            block_size: 4096,
-            ..Options::default()
-        };
-        let expected = DiskConfig {
-            cache: Cache::None,
-            on_full: OnFull::Stop,
-            bus: DiskBus::Virtio(options),
-            ..DiskConfig::new("d")
-        };
-        assert_eq!(parse(text), Ok(expected));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_with_the_way_out() {
-        for (text, says) in [
-            ("path=d,reodonly=on", "unknown key 'reodonly' (do you mean 'readonly'?)"),
-            ("path=d,format=raw", "unknown key 'format'; the keys are path, bus"),
-            (
-                "path=d,cache=",
-                "bad value '' for cache; it is one of writeback, writethrough, none, unsafe",
-            ),
-            ("path=d,queues=0", "0 queues: a disk has 1 to 16"),
-            ("path=d,queues=many", "bad value 'many' for queues"),
-            ("path=d,queue-size=100", "power of two from 4 to 1024"),
-            ("path=d,queue-size=2", "a queue of 2 entries: the size is a power of two from 4"),
-            ("path=d,queue-size=65544", "bad value '65544' for queue-size"),
-            ("path=d,block-size=1024", "it is one of 512, 4096"),
-            ("path=d,bus=svirtb,queues=2", "queues is for bus=virtio"),
-            ("a,b.img", "a comma in a path is written ',,'"),
-            ("path=d,bus=scsi", "bad value 'scsi' for bus; it is one of virtio, svirtb"),
-            ("path=d,readonly=yes", "bad value 'yes' for readonly; it is one of on, off"),
-            ("path=d,snapshot=yes", "bad value 'yes' for snapshot; it is one of on, off"),
-            ("path=d,bus=svirtb,entry-size=30", "it is one of auto, 32, 28"),
-            ("path=d,entry-size=32", "entry-size is for bus=svirtb"),
-            ("path=d,bus=svirtb,id=x", "id is for bus=virtio"),
-            ("path=d,id=123456789012345678901", "has 21 bytes; a disk's id has at most 20"),
-            ("path=d,bus", "'bus' needs a value"),
-            ("path=d,path=e", "'path' is given twice"),
-            ("ro,path=e", "'path' is given twice"),
-            ("bus=virtio", "no path; give path=FILE"),
-            ("path=", "no path"),
-            ("", "no path"),
-            ("d.img,", "unknown key ''"),
-        ] {
-            let error = parse(text).unwrap_err().to_string();
-            assert!(error.contains(says), "{text}: {error}");
-            assert_eq!(error.lines().count(), 1);
-        }
-    }
-}
+#[path = "spec_tests.rs"]
+mod tests;

@@ -89,6 +89,9 @@ impl VmConfig {
             return Err(ConfigError::ReadOnlySnapshot(disk.path.clone()));
         }
         self.virtio.check_devices(self.virtio_slots().count())?;
+        if self.kernel.is_built_in() && self.command_line.matches('"').count() % 2 == 1 {
+            return Err(ConfigError::OpenQuote);
+        }
         ids::check(&self.disks)
     }
 
@@ -295,7 +298,9 @@ impl VirtioBank {
         };
         let place = self.base..end;
         if layout::ram(memory).iter().any(|ram| !layout::disjoint(ram, &place)) {
-            return Err(wrong("RAM is there; give less memory or another base"));
+            // RAM begins at 0, and no machine has less than 1 MiB.
+            let less = if place.start < MIB { "" } else { "less memory (--memory), or " };
+            return Err(wrong(&format!("RAM is there; give {less}another base")));
         }
         // The other devices are found by the bus; these are KVM's.
         for kvm in [layout::IOAPIC, layout::LOCAL_APIC, layout::KVM_PAGES] {

@@ -32,7 +32,7 @@ pub enum Output {
     Stdout,
     /// Nowhere.
     Null,
-    /// Into this file, which is made anew.
+    /// To the end of this file, which is made where it is not there.
     File(PathBuf),
     /// To this writer. It should not block for long: a vCPU waits for it.
     Writer(Box<dyn Write + Send>),
@@ -59,9 +59,9 @@ impl Output {
                 File::from(copy)
             }
             Self::File(path) => OpenOptions::new()
-                .write(true)
+                // What it holds is not lost, whatever it is.
+                .append(true)
                 .create(true)
-                .truncate(true)
                 // To open a pipe would wait for somebody who reads it.
                 .custom_flags(libc::O_NONBLOCK)
                 .open(&path)
@@ -227,12 +227,16 @@ mod tests {
     fn a_file_has_all_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
+        std::fs::write(&path, "before").unwrap();
         let (mut port, drain) = Output::File(path.clone()).open().unwrap();
         let draining = drain.unwrap().start(|| ()).unwrap();
         for byte in (0..=255).cycle().take(100_000) {
             port.write(byte);
         }
         drop(draining);
-        assert!(std::fs::read(path).unwrap().into_iter().eq((0..=255).cycle().take(100_000)));
+        let bytes = std::fs::read(path).unwrap();
+        let (before, after) = bytes.split_at(6);
+        assert_eq!(before, b"before");
+        assert!(after.iter().copied().eq((0..=255).cycle().take(100_000)));
     }
 }

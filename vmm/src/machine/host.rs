@@ -10,6 +10,7 @@ use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm};
 use tracing::debug;
 
+use crate::config::KVM;
 use crate::error::HostError;
 use crate::layout::{HIGH_RAM_START, LOW_RAM_END};
 use crate::x86::cpuid;
@@ -44,7 +45,10 @@ impl Host {
         let kvm = Kvm::new_with_path(&name).map_err(|error| {
             let error = io::Error::from_raw_os_error(error.errno());
             match error.kind() {
-                io::ErrorKind::NotFound => HostError::NoKvm(path.to_owned()),
+                io::ErrorKind::NotFound if path == Path::new(KVM) => {
+                    HostError::NoKvm(path.to_owned())
+                }
+                io::ErrorKind::NotFound => HostError::NoSuchKvm(path.to_owned()),
                 io::ErrorKind::PermissionDenied => {
                     HostError::KvmDenied { path: path.to_owned(), remedy: remedy(path) }
                 }
@@ -144,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_not_kvm_is_told_from_what_is_not_there() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(Host::open(&dir.path().join("kvm")), Err(HostError::NoKvm(_))));
+        assert!(matches!(Host::open(&dir.path().join("kvm")), Err(HostError::NoSuchKvm(_))));
         assert!(matches!(Host::open(Path::new("/dev/null")), Err(HostError::NotKvm { .. })));
         assert!(matches!(Host::open(dir.path()), Err(HostError::NotKvm { .. })));
     }

@@ -4,10 +4,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use cafevm_devices::block::format::Snapshot;
-use cafevm_devices::block::{Access, Image, ImageStorage, Storage};
+use cafevm_devices::block::{Access, Image, ImageError, ImageStorage, Storage};
+use tracing::warn;
 
+use crate::boot::is_url;
 use crate::config::{DiskBus, DiskConfig};
 use crate::error::{ConfigError, Error};
+use crate::machine::looks;
 
 /// Opens and locks the images of all disks, in their order.
 ///
@@ -28,7 +31,19 @@ pub(crate) fn open(disks: &[DiskConfig]) -> Result<Vec<Image>, Error> {
 }
 
 fn open_image(disk: &DiskConfig) -> Result<Image, Error> {
-    let image = Image::open(&disk.path, disk.opening())?;
+    let image = match Image::open(&disk.path, disk.opening()) {
+        Err(ImageError::Missing { path }) if is_url(&path) => {
+            return Err(ConfigError::Url(path).into());
+        }
+        opened => opened?,
+    };
+    if let Some(kind) = looks::like(image.file()) {
+        warn!(
+            "--disk {name}: its first bytes are those of {kind}; it is used as a raw image all the same, so that the guest \
+             sees those bytes; if that is not meant, convert it: qemu-img convert -O raw {name} raw.img",
+            name = image.name()
+        );
+    }
     if let DiskBus::Virtio(options) = &disk.bus {
         options.capacity(&image.name(), image.size()).map_err(ConfigError::Blk)?;
     }

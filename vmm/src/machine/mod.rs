@@ -8,6 +8,7 @@
 //! | How are images opened and locked? | `images.rs` |
 //! | How do devices get onto their buses? | `attach.rs` |
 //! | How does a device's interrupt reach the guest? | `irq.rs` |
+//! | Does an image look like another format than raw? | `looks.rs` |
 //! | Which reads of registers are no exits? | `register_pages.rs` |
 //! | Which devices do the threads serve? | `devices.rs` |
 
@@ -17,5 +18,6 @@ pub(crate) mod devices;
 pub(crate) mod host;
 pub(crate) mod images;
 pub(crate) mod irq;
+mod looks;
 mod memory;
 pub(crate) mod register_pages;

@@ -12,7 +12,7 @@ pub mod signals;
 pub(crate) mod start;
 mod stop;
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use tracing::info;
@@ -111,8 +111,11 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     }
 }
 
-/// The console must not be written over a file that the machine uses.
+/// The console must not be written to a file that the machine uses, nor over a device of the host.
 fn check_serial_file(path: &Path, config: &VmConfig) -> Result<(), ConfigError> {
+    if std::fs::metadata(path).is_ok_and(|file| file.file_type().is_block_device()) {
+        return Err(ConfigError::SerialIsDevice(path.to_owned()));
+    }
     let same = |other: &Path| match (std::fs::metadata(path), std::fs::metadata(other)) {
         (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,

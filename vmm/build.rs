@@ -1,0 +1,34 @@
+//! Puts the commit into `cafevm --version`. Where there is no git, or the sources are not in it (an unpacked
+//! crate), it is the version alone.
+
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    let version = match commit() {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version,
+    };
+    println!("cargo::rustc-env=CAFEVM_VERSION={version}");
+}
+
+/// The commit that is checked out, if this file is one of its.
+fn commit() -> Option<String> {
+    git(&["ls-files", "--error-unmatch", "build.rs"])?;
+    let commit = git(&["rev-parse", "--short=10", "HEAD"])?;
+    // It grows with each commit and each checkout. A missing file would have this run at each build.
+    let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
+    if Path::new(&log).exists() {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    Some(commit)
+}
+
+/// What git answers, without the line's end.
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
