@@ -148,5 +148,5 @@ fn reason(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let error = lines().find(|line| line.starts_with("error:"));
-    error.or_else(|| lines().last()).unwrap_or("no reason given").to_owned()
+    error.or_else(|| lines().next_back()).unwrap_or("no reason given").to_owned()
 }

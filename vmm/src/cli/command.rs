@@ -35,7 +35,7 @@ fn obey(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
             return exit::USAGE;
         }
         Err(Instead::Usage(line)) => {
-            log::say(line);
+            log::say_error(line);
             return exit::USAGE;
         }
     };
@@ -59,7 +59,7 @@ fn print(text: &[u8]) -> u8 {
 }
 
 fn failed(error: impl std::fmt::Display) -> u8 {
-    log::say(error);
+    log::say_error(error);
     exit::FAILED
 }
 
@@ -88,7 +88,7 @@ fn run_command(args: RunArgs, change: impl FnOnce(&mut VmConfig) -> Result<(), S
     log::start(args.verbose);
     let (mut config, output, input) = args.into_config();
     if let Err(line) = change(&mut config) {
-        log::say(line);
+        log::say_error(line);
         return exit::USAGE;
     }
     let timeout = config.timeout;
@@ -99,7 +99,7 @@ fn run_command(args: RunArgs, change: impl FnOnce(&mut VmConfig) -> Result<(), S
         Ok(report) => {
             match &report.verdict {
                 Verdict::Crash(crash) => {
-                    log::say(format_args!(
+                    log::say_error(format_args!(
                         "the guest crashed (vCPU {}): {}",
                         crash.cpu, crash.cause
                     ));
@@ -115,7 +115,7 @@ fn run_command(args: RunArgs, change: impl FnOnce(&mut VmConfig) -> Result<(), S
             report.status()
         }
         Err(Error::Config(error)) if error.is_usage() => {
-            log::say(error);
+            log::say_error(error);
             exit::USAGE
         }
         Err(error) => failed(error),

@@ -14,8 +14,8 @@ use rustix::stdio::stdin;
 use tracing::warn;
 
 use crate::console::Input;
-use crate::console::keys::{HELP, Keys, Wish};
-use crate::console::terminal::Terminal;
+use crate::console::keys::{HELP, Keys, WAY_OUT, Wish};
+use crate::console::terminal::{Terminal, say_way_out};
 use crate::error::HostError;
 use crate::exit::Verdict;
 use crate::runtime::event_loop::{Concern, failed, unwatch, watch};
@@ -183,6 +183,7 @@ impl InputConcern {
         match self.feeder.read() {
             Some(Wish::Quit) => self.ending.end(Verdict::Quit),
             Some(Wish::Help) => crate::log::say(HELP),
+            Some(Wish::WayOut) => crate::log::say(WAY_OUT),
             None => {}
         }
         self.feeder.feed(&self.serial);
@@ -193,6 +194,11 @@ impl InputConcern {
         self.feeder.feed(&self.serial);
         let listens = self.feeder.listens();
         if listens && self.waitable && !self.watched {
+            // A shell's `fg` gives it to a job that runs, and sends no signal.
+            if let Some(terminal) = self.feeder.terminal() {
+                terminal.enter();
+                say_way_out();
+            }
             match ops.add(Events::new(&stdin(), EventSet::IN)) {
                 Ok(()) => self.watched = true,
                 // Reading it does not wait; and where it is no open file, tells so.

@@ -9,6 +9,13 @@ const PREFIX: u8 = 0x01;
 pub const HELP: &str =
     "keys: Ctrl-A X ends cafevm, Ctrl-A H shows this line, Ctrl-A Ctrl-A sends Ctrl-A to the guest";
 
+/// How to end cafevm, for a user who may not know.
+pub const WAY_OUT: &str = "Ctrl-A X ends cafevm";
+
+/// Ctrl-C, and how many of them in a row show that the user wants to end something.
+const INTERRUPT: u8 = 0x03;
+const PATIENCE: u8 = 3;
+
 /// What the user asked cafevm for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -16,12 +23,16 @@ pub enum Wish {
     Quit,
     /// To see the keys.
     Help,
+    /// To end, it seems: so many Ctrl-C in a row, which are the guest's.
+    WayOut,
 }
 
 /// Tells the user's wishes from the guest's input.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Keys {
     prefixed: bool,
+    /// How many Ctrl-C came in a row.
+    interrupts: u8,
 }
 
 impl Keys {
@@ -30,6 +41,12 @@ impl Keys {
     pub fn filter(&mut self, bytes: &[u8], input: &mut VecDeque<u8>) -> Option<Wish> {
         let mut wish = None;
         for &byte in bytes {
+            let interrupts = std::mem::take(&mut self.interrupts) + 1;
+            if byte == INTERRUPT && interrupts == PATIENCE {
+                wish = Some(Wish::WayOut);
+            } else if byte == INTERRUPT {
+                self.interrupts = interrupts;
+            }
             match (std::mem::take(&mut self.prefixed), byte) {
                 (false, PREFIX) => self.prefixed = true,
                 (false, other) => input.push_back(other),
@@ -60,6 +77,15 @@ mod tests {
         assert_eq!(filter(&mut keys, b"a\x01hb"), (b"ab".to_vec(), Some(Wish::Help)));
         assert_eq!(filter(&mut keys, b"\x01\x01x"), (b"\x01x".to_vec(), None));
         assert_eq!(filter(&mut keys, b"a\x01xlost"), (b"a".to_vec(), Some(Wish::Quit)));
+    }
+
+    #[test]
+    fn three_ctrl_c_in_a_row_are_the_guests_and_a_wish() {
+        let mut keys = Keys::default();
+        assert_eq!(filter(&mut keys, b"\x03\x03a\x03\x03"), (b"\x03\x03a\x03\x03".to_vec(), None));
+        assert_eq!(filter(&mut keys, b"\x03"), (b"\x03".to_vec(), Some(Wish::WayOut)));
+        assert_eq!(filter(&mut keys, b"\x03\x03"), (b"\x03\x03".to_vec(), None));
+        assert_eq!(filter(&mut keys, b"\x03"), (b"\x03".to_vec(), Some(Wish::WayOut)));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::console::milestones;
 use crate::error::HostError;
 use crate::log::backlog::{Backlog, CHUNK};
 use crate::log::patient::write_patiently;
+use crate::log::screen;
 
 /// How many bytes of the guest's output wait for the file's reader.
 const CAPACITY: usize = 256 << 10;
@@ -49,6 +50,8 @@ impl Output {
             let direct: Box<dyn serial::Output> = Box::new(Direct(Some(milestones::watch(writer))));
             (direct, None)
         };
+        // Log lines begin on a line of their own there.
+        let shares_screen = matches!(self, Self::Stdout) && screen::is_shared();
         let file = match self {
             Self::Null => return Ok(direct(Box::new(io::sink()))),
             Self::Writer(writer) => return Ok(direct(writer)),
@@ -69,7 +72,7 @@ impl Output {
         };
         let count = |bytes: &[u8]| bytes.len() as u64;
         let backlog = Arc::new(Backlog::new(CAPACITY, serial::FIFO_SIZE, CHUNK, count));
-        let writer = milestones::watch(Box::new(Patient { file, open_line: false }));
+        let writer = milestones::watch(Box::new(Patient { file, open_line: false, shares_screen }));
         Ok((Box::new(Queued(backlog.clone())), Some(Drain { backlog, writer })))
     }
 }
@@ -166,13 +169,19 @@ struct Patient {
     file: File,
     /// Whether the last line has no end yet.
     open_line: bool,
+    /// Whether it is the log's terminal, too.
+    shares_screen: bool,
 }
 
 impl Write for Patient {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let screen = self.shares_screen.then(screen::lock);
         let count = write_patiently(self.file.as_fd(), bytes)?;
-        let last = bytes.get(..count).and_then(<[u8]>::last);
-        self.open_line = last.map_or(self.open_line, |&byte| byte != b'\n');
+        let written = bytes.get(..count).unwrap_or(bytes);
+        self.open_line = written.last().map_or(self.open_line, |&byte| byte != b'\n');
+        if let Some(mut line) = screen {
+            line.guest_wrote(written);
+        }
         Ok(count)
     }
 
@@ -185,7 +194,7 @@ impl Write for Patient {
 impl Drop for Patient {
     fn drop(&mut self) {
         if self.open_line && self.file.is_terminal() {
-            let _written = self.file.write(b"\n");
+            let _written = self.write(b"\n");
         }
     }
 }

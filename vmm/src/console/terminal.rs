@@ -4,11 +4,31 @@
 //! the log begin at the left. In the background the terminal belongs to somebody else (usually the shell): it
 //! is neither read nor changed there, as the kernel would stop us for it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::process::getpgrp;
-use rustix::stdio::stdin;
+use rustix::stdio::{stderr, stdin};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcsetattr};
+
+use crate::console::keys::WAY_OUT;
+
+/// Whether our process group is the terminal's foreground.
+fn is_in_foreground() -> bool {
+    // A terminal that does not control this session has no foreground.
+    tcgetpgrp(stdin()).map_or(true, |group| group == getpgrp())
+}
+
+/// Whether [`say_way_out`] has said it.
+static SAID: AtomicBool = AtomicBool::new(false);
+
+/// Says once how to end cafevm, if the terminal is ours and standard error is one, too.
+pub(crate) fn say_way_out() {
+    let ours = isatty(stdin()) && is_in_foreground();
+    if ours && isatty(stderr()) && !SAID.swap(true, Ordering::Relaxed) {
+        crate::log::say(WAY_OUT);
+    }
+}
 
 /// The terminal's settings from before; none while it has them.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
@@ -25,8 +45,7 @@ impl Terminal {
 
     /// Whether the terminal is ours to read and change.
     pub(crate) fn in_foreground(&self) -> bool {
-        // A terminal that does not control this session has no foreground.
-        tcgetpgrp(stdin()).map_or(true, |group| group == getpgrp())
+        is_in_foreground()
     }
 
     /// Makes it raw, if it is in the foreground; without effect where it is raw.
@@ -66,7 +85,7 @@ pub(crate) fn restore() {
     let Ok(mut before) = BEFORE.try_lock() else { return };
     let Some(saved) = before.take() else { return };
     // In the background the kernel would stop us, and the shell has settings of its own by now.
-    if tcgetpgrp(stdin()).map_or(true, |group| group == getpgrp())
+    if is_in_foreground()
         && let Err(error) = tcsetattr(stdin(), OptionalActions::Now, &saved)
     {
         tracing::warn!("the terminal cannot be restored: {error}; 'stty sane' helps");

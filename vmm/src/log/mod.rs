@@ -2,9 +2,17 @@
 //!
 //! No thread waits for the reader of standard error: lines go into a queue of 64 KiB, which a thread of its own
 //! writes. Lines that do not fit are dropped; their number is said when there is room again.
+//!
+//! | question | file |
+//! |---|---|
+//! | How do bytes wait for a reader, and threads not? | `backlog.rs`, `patient.rs` |
+//! | How do log lines and the guest's output share a terminal? | `screen.rs` |
+//! | When are lines coloured? | `colour.rs` |
 
 pub(crate) mod backlog;
+pub(crate) mod colour;
 pub(crate) mod patient;
+pub(crate) mod screen;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -19,7 +27,8 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::log::backlog::Backlog;
-use crate::log::patient::write_patiently;
+use crate::log::colour::{DEBUG, ERROR, NAME, WARNING, on_stderr, paint};
+use crate::log::patient::{write_all_patiently, write_patiently};
 
 /// How many bytes of lines wait for the reader of standard error.
 const CAPACITY: usize = 64 << 10;
@@ -34,7 +43,17 @@ fn count_lines(text: &[u8]) -> u64 {
 
 /// Says a line to the user.
 pub(crate) fn say(line: impl fmt::Display) {
-    say_block(format_args!("cafevm: {line}"));
+    say_block(format_args!("{} {line}", paint(on_stderr(), NAME, "cafevm:")));
+}
+
+/// Says why cafevm ends without success.
+pub(crate) fn say_error(line: impl fmt::Display) {
+    say_block(error(line));
+}
+
+fn error(line: impl fmt::Display) -> impl fmt::Display {
+    let name = paint(on_stderr(), ERROR, "cafevm:");
+    fmt::from_fn(move |f| write!(f, "{name} {line}"))
 }
 
 /// Says something of several lines, the last without its end. They stay together.
@@ -47,7 +66,7 @@ pub(crate) fn say_block(text: impl fmt::Display) {
 /// it holds the log's own, the line is lost.
 pub(crate) fn say_last(line: impl fmt::Display) {
     start_writer();
-    if LINES.try_push(format!("cafevm: {line}\n").as_bytes()) {
+    if LINES.try_push(format!("{}\n", error(line)).as_bytes()) {
         flush();
     }
 }
@@ -78,9 +97,22 @@ fn start_writer() {
 }
 
 fn write_lines() {
-    // Where standard error is closed, or its file system full, there is no place to say so.
-    let write = |bytes: &[u8]| Ok(write_patiently(stderr(), bytes).unwrap_or(bytes.len()));
-    let _never_fails = LINES.serve(write, say_dropped);
+    let _never_fails = LINES.serve(|bytes| Ok(write_some(bytes)), say_dropped);
+}
+
+/// Writes some of the bytes; how many. Where standard error is closed, or its file system full, there is no place to
+/// say so.
+fn write_some(bytes: &[u8]) -> usize {
+    if !screen::is_shared() {
+        return write_patiently(stderr(), bytes).unwrap_or(bytes.len());
+    }
+    // Whole lines, so that the guest's output does not come between.
+    let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
+    let lines = bytes.get(..end).unwrap_or(bytes);
+    let line = screen::lock();
+    let text = [line.before_log(colour::is_ansi()), lines, &line.after_log()].concat();
+    let _closed = write_all_patiently(stderr(), &text);
+    lines.len()
 }
 
 fn say_dropped() {
@@ -138,13 +170,17 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let kind = match *event.metadata().level() {
-            Level::ERROR => "error: ",
-            Level::WARN => "warning: ",
-            Level::INFO => "",
-            Level::DEBUG | Level::TRACE => "debug: ",
+        let (style, kind) = match *event.metadata().level() {
+            Level::ERROR => (ERROR, "error:"),
+            Level::WARN => (WARNING, "warning:"),
+            Level::INFO => (NAME, ""),
+            Level::DEBUG | Level::TRACE => (DEBUG, "debug:"),
         };
-        write!(writer, "cafevm: {kind}")?;
+        let coloured = on_stderr();
+        write!(writer, "{} ", paint(coloured, NAME, "cafevm:"))?;
+        if !kind.is_empty() {
+            write!(writer, "{} ", paint(coloured, style, kind))?;
+        }
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }

@@ -22,6 +22,22 @@ pub(crate) fn write_patiently(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<
     }
 }
 
+/// Writes all of `bytes`, as [`write_patiently`] does.
+///
+/// # Errors
+///
+/// The host's.
+pub(crate) fn write_all_patiently(file: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = write_patiently(file, bytes)?;
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = bytes.get(count..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Waits until something can be written.
 fn wait_for_room(file: BorrowedFd<'_>) -> io::Result<()> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;

@@ -19,7 +19,7 @@ use tracing::info;
 
 use crate::boot::{Boot, KernelSource, read_initrd};
 use crate::config::VmConfig;
-use crate::console::{Input, Output};
+use crate::console::{Input, Output, terminal};
 use crate::control::Listener;
 use crate::error::{ConfigError, Error, HostError};
 use crate::exit::Verdict;
@@ -89,6 +89,9 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let vm = Vm::build(config, boot, images, &host)?;
 
     let control = config.control.as_deref().map(Listener::at).transpose()?;
+    if matches!(console.input, Input::Stdin) {
+        terminal::say_way_out();
+    }
     let (running, jobs, results) = Running::start(vm, console.output)?;
     let watched = MainThread {
         running: &running,

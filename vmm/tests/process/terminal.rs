@@ -12,7 +12,9 @@ use rustix::process::{Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, OutputModes, Termios, tcgetattr};
 
-use super::{Test, cafevm, guest, guests, paste, pid, wait_within};
+use tempfile::TempDir;
+
+use super::{Test, cafevm, finish, guest, guests, paste, pid, wait_within};
 
 pub(crate) const TESTS: &[Test] = &[
     ("it_is_raw_while_the_guest_runs_and_restored", it_is_raw_while_the_guest_runs_and_restored),
@@ -22,6 +24,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("ctrl_c_is_the_guests", ctrl_c_is_the_guests),
     ("a_signal_restores_it", a_signal_restores_it),
     ("a_pause_restores_it_and_going_on_takes_it", a_pause_restores_it_and_going_on_takes_it),
+    ("fg_makes_it_raw_for_a_job_that_runs", fg_makes_it_raw_for_a_job_that_runs),
+    ("the_way_out_is_said_at_the_start_and_after_three_ctrl_c", the_way_out_is_said),
+    ("log_lines_begin_on_a_fresh_line", log_lines_begin_on_a_fresh_line),
+    ("log_lines_are_coloured_unless_no_color_is_set", log_lines_are_coloured),
+    ("a_terminal_that_nobody_reads_does_not_keep_it", a_terminal_that_nobody_reads),
     ("a_paste_of_10_kib_is_whole", a_paste_of_10_kib_is_whole),
     ("in_the_background_it_is_left_alone", in_the_background_it_is_left_alone),
 ];
@@ -44,12 +51,25 @@ impl Pty {
         Self { user: user.into(), program, before }
     }
 
-    /// Starts cafevm with this guest on the terminal.
-    fn start(&self, elf: &Path) -> Child {
+    /// Starts cafevm with this guest on the terminal, and waits until it has said how it is ended.
+    fn start(&mut self, elf: &Path) -> Child {
+        let child = self.on_it(cafevm().env_remove("TERM").arg("--kernel").arg(elf));
+        assert_eq!(self.shows("\r\n"), WAY_OUT);
+        child
+    }
+
+    fn on_it(&self, command: &mut Command) -> Child {
         let end = || Stdio::from(self.program.try_clone().unwrap());
-        let mut command = cafevm();
-        command.arg("--kernel").arg(elf).stdin(end()).stdout(end()).stderr(end());
-        command.spawn().unwrap()
+        command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
+    }
+
+    /// Starts a shell script with job control, whose terminal it is; $1 is cafevm and $2 this guest.
+    fn script(&self, dir: &TempDir, elf: &Path, text: &str) -> Child {
+        let script = dir.path().join("job.sh");
+        fs::write(&script, text).unwrap();
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait", "bash"]).arg(script);
+        self.on_it(command.arg(env!("CARGO_BIN_EXE_cafevm")).arg(elf).env_remove("TERM"))
     }
 
     fn types(&mut self, keys: &[u8]) {
@@ -92,6 +112,9 @@ impl Pty {
         assert_eq!(now.control_modes, then.control_modes);
     }
 }
+
+/// What is said at the start.
+const WAY_OUT: &str = "cafevm: Ctrl-A X ends cafevm\r\n";
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -205,20 +228,113 @@ fn a_paste_of_10_kib_is_whole() {
 /// to its end all the same, and not be stopped for looking at the terminal.
 fn in_the_background_it_is_left_alone() {
     let (dir, elf) = guest(&guests::pvh(guests::PRINT_PVH));
-    let script = dir.path().join("job.sh");
     let text = "set -m; \"$1\" run --kernel \"$2\" --cmdline done & wait $!; echo \"status $?\"";
-    fs::write(&script, text).unwrap();
     let mut pty = Pty::new();
-    let end = || Stdio::from(pty.program.try_clone().unwrap());
-    let mut command = Command::new("setsid");
-    command
-        .args(["--ctty", "--wait", "bash"])
-        .arg(script)
-        .arg(env!("CARGO_BIN_EXE_cafevm"))
-        .arg(elf);
-    let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    let mut child = pty.script(&dir, &elf, text);
     assert_eq!(wait_within(&mut child, SOON), 0);
     pty.is_as_before();
     let seen = pty.shows("status 1\r\n");
     assert!(seen.contains("done"), "{seen}");
+    assert!(!seen.contains("Ctrl-A X"), "it cannot be typed: {seen}");
+}
+
+/// A shell's `fg` sends no signal to a job that runs.
+fn fg_makes_it_raw_for_a_job_that_runs() {
+    let (dir, elf) = guest(&guests::pvh(guests::ECHO));
+    let text =
+        "set -m; \"$1\" run --kernel \"$2\" & echo started; read line; fg; echo \"status $?\"";
+    let mut pty = Pty::new();
+    let mut child = pty.script(&dir, &elf, text);
+    pty.shows("started\r\n");
+    // Long enough that it has looked at the terminal, which is not its own.
+    thread::sleep(Duration::from_secs(1));
+    assert!(!pty.is_raw());
+    pty.types(b"\n");
+    pty.becomes_raw(true);
+    pty.shows(WAY_OUT);
+    pty.types(b"\x03on");
+    pty.shows("\x03on");
+    pty.types(b"q");
+    pty.shows("status 1\r\n");
+    assert_eq!(wait_within(&mut child, SOON), 0);
+    pty.is_as_before();
+}
+
+fn the_way_out_is_said() {
+    let (_dir, elf) = guest(&guests::pvh(guests::READY_AND_SPIN));
+    let mut pty = Pty::new();
+    let mut child = pty.start(&elf);
+    pty.shows("R");
+    pty.becomes_raw(true);
+    pty.types(b"\x03\x03");
+    thread::sleep(Duration::from_millis(200));
+    pty.types(b"\x03");
+    // Behind the guest's open line, which is then repeated.
+    assert_eq!(pty.shows("R"), format!("\r\n{WAY_OUT}R"));
+    pty.types(b"\x01x");
+    assert_eq!(wait_within(&mut child, SOON), 0);
+}
+
+/// The guest's output stands at "> wri" when a log line comes.
+fn log_lines_begin_on_a_fresh_line() {
+    let (_dir, elf) = guest(&guests::pvh(guests::ECHO));
+    let help = "cafevm: keys: Ctrl-A X ends cafevm, Ctrl-A H shows this line, Ctrl-A Ctrl-A sends Ctrl-A to the guest\r\n";
+    for (term, fresh) in [("dumb", "\r\n"), ("xterm", "\r\x1b[K")] {
+        let mut pty = Pty::new();
+        let mut command = cafevm();
+        let mut child =
+            pty.on_it(command.env("TERM", term).env("NO_COLOR", "1").arg("--kernel").arg(&elf));
+        assert_eq!(pty.shows("\r\n"), WAY_OUT);
+        pty.becomes_raw(true);
+        for (typed, before, again) in [
+            ("", "", ""),
+            ("> wri", fresh, "> wri"),
+            ("te\n", "", ""),
+            // Not to be repeated: it is continued below.
+            ("\u{e4}", "\r\n", ""),
+        ] {
+            pty.types(typed.as_bytes());
+            pty.shows(&typed.replace('\n', "\r\n"));
+            pty.types(b"\x01h");
+            let seen = pty.shows(&format!("{help}{again}"));
+            assert_eq!(seen, format!("{before}{help}{again}"), "{term}, {typed:?}");
+            pty.types(b"\n");
+            pty.shows("\r\n");
+        }
+        pty.types(b"q");
+        assert_eq!(wait_within(&mut child, SOON), 1);
+    }
+}
+
+/// The thread that writes the guest's output waits for the terminal, and the log's waits for that thread.
+fn a_terminal_that_nobody_reads() {
+    for code in [guests::FLOOD, guests::PANIC_FOR_EVER] {
+        let (_dir, elf) = guest(&guests::pvh(code));
+        let pty = Pty::new();
+        let mut command = cafevm();
+        command.args(["-v", "--timeout", "1", "--kernel"]).arg(&elf);
+        let mut child = pty.on_it(&mut command);
+        assert_eq!(wait_within(&mut child, SOON), 124);
+        pty.is_as_before();
+    }
+}
+
+fn log_lines_are_coloured() {
+    let (_dir, elf) = guest(&guests::pvh(b"\xb0\x00\xe6\xf4"));
+    let plain = "cafevm: memory: 128 MiB; vCPUs: 1\r\n";
+    for (no_color, shows) in
+        [("", "\x1b[1mcafevm:\x1b[0m memory: 128 MiB; vCPUs: 1\r\n"), ("1", plain)]
+    {
+        let mut pty = Pty::new();
+        let mut command = cafevm();
+        command.env("TERM", "xterm").env("NO_COLOR", no_color).arg("-v").arg("--kernel").arg(&elf);
+        let mut child = pty.on_it(&mut command);
+        assert_eq!(pty.shows("vCPUs: 1\r\n"), shows);
+        assert_eq!(wait_within(&mut child, SOON), 1);
+    }
+    // A pipe is no terminal.
+    let mut command = cafevm();
+    command.env("TERM", "xterm").env_remove("NO_COLOR").arg("-v").arg("--kernel").arg(&elf);
+    let ended = finish(command.spawn().unwrap());
+    assert!(ended.stderr.starts_with("cafevm: memory: "), "{}", ended.stderr);
 }
