@@ -99,8 +99,7 @@ fn reasons_are_the_right_ones() {
     says(
         USAGE,
         &args,
-        "--virtio-mmio slots=2: there are 3 virtio disks, and each needs a slot; give more slots (at most 19 disks have \
-         an interrupt), or attach fewer disks",
+        "3 virtio devices (disks and --rng) are too many: --virtio-mmio has slots=2; attach fewer",
     );
 }
 
