@@ -144,7 +144,7 @@ fn run(command: &mut Command) -> Result<Output, String> {
 }
 
 /// Why a program failed: the line that begins with "error:", or else its last line.
-fn reason(text: &[u8]) -> String {
+pub(crate) fn reason(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let error = lines().find(|line| line.starts_with("error:"));

@@ -27,7 +27,6 @@ fn what(error: &Error) -> String {
         Some(ContextValue::Strings(texts)) => Some(texts.join(", ").escape_debug().to_string()),
         _ => None,
     };
-    // As "--memory <SIZE>".
     let flag = text(ContextKind::InvalidArg).unwrap_or_default();
     let flag = name(&flag);
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
@@ -75,7 +74,7 @@ fn what(error: &Error) -> String {
     }
 }
 
-/// The bare name of what clap shows as "--memory <SIZE>", "--verbose..." or "[KERNEL]".
+/// The bare name of what clap shows as `--memory <SIZE>`, `--verbose...` or `[KERNEL]`.
 fn name(shown: &str) -> &str {
     let word = shown.split(' ').next().unwrap_or_default();
     word.trim_end_matches("...").trim_matches(['<', '>', '[', ']'])
