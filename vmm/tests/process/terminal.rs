@@ -54,7 +54,8 @@ impl Pty {
     /// Starts cafevm with this guest on the terminal, and waits until it has said how it is ended.
     fn start(&mut self, elf: &Path) -> Child {
         let child = self.on_it(cafevm().env_remove("TERM").arg("--kernel").arg(elf));
-        assert_eq!(self.shows("\r\n"), WAY_OUT);
+        // The guest may be faster than the thread that writes the log.
+        self.shows(WAY_OUT);
         child
     }
 
