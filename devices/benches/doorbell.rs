@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cafevm_devices::block::{Completion, Disk, Engine, Request, Stop, Storage};
+use cafevm_devices::observe::Tracer;
 use cafevm_devices::testing::VirtioDriver;
-use cafevm_devices::trace::Tracer;
 use cafevm_devices::virtio::blk::{Blk, Options};
 use cafevm_devices::virtio::spec::{blk, feature};
 use vmm_sys_util::eventfd::EventFd;

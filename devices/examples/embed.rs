@@ -8,7 +8,7 @@ use cafevm_devices::block::{Access, Cache, Disk, Image};
 use cafevm_devices::bus::Bus;
 use cafevm_devices::irq::IrqLine;
 use cafevm_devices::memory::GuestRam;
-use cafevm_devices::trace::Tracer;
+use cafevm_devices::observe::Tracer;
 use cafevm_devices::virtio::blk::{self, Blk};
 use cafevm_devices::virtio::mmio::{self, Mmio, SLOT_SIZE};
 

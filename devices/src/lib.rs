@@ -20,7 +20,7 @@
 //! use cafevm_devices::block::{Access, Cache, Disk, Image};
 //! use cafevm_devices::irq::IrqLine;
 //! use cafevm_devices::memory::GuestRam;
-//! use cafevm_devices::trace::Tracer;
+//! use cafevm_devices::observe::Tracer;
 //! use cafevm_devices::virtio::blk::{self, Blk};
 //! use cafevm_devices::virtio::mmio::{self, Mmio};
 //!
@@ -55,7 +55,7 @@
 //! | [`virtio`] | the registers, rings and chains; [`virtio::blk`] and [`virtio::rng`] behind them |
 //! | [`svirtb`] | the teaching protocol at 0xcafe0000 |
 //! | [`serial`] | the serial console |
-//! | [`complaints`], [`trace`] | the mistakes of a driver, and everything that it does |
+//! | [`observe`] | the mistakes of a driver, and everything that it does |
 //! | [`stuck`] | a device that does not become quiet in time |
 //!
 //! # Threads and locks
@@ -73,7 +73,7 @@
 //!
 //! The guest is hostile, and a guest's mistake is not an error of ours: it is answered in the protocol's own
 //! words (a status byte, DEVICE_NEEDS_RESET, the RESET state) and told once to the host's log through
-//! [`complaints::Complaints`]. `Result`s are for the host's side: an image that cannot be opened, RAM that
+//! [`observe::Complaints`]. `Result`s are for the host's side: an image that cannot be opened, RAM that
 //! cannot be had.
 
 #![cfg_attr(
@@ -87,15 +87,14 @@
 
 pub mod block;
 pub mod bus;
-pub mod complaints;
 pub mod irq;
 pub mod memory;
+pub mod observe;
 pub mod serial;
 pub mod stuck;
 pub mod svirtb;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod trace;
 mod turn;
 pub mod virtio;
 

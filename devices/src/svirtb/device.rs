@@ -11,9 +11,9 @@ use super::server::Server;
 use super::words::{Breach, Effect, meaning_of_value};
 use crate::block::Disk;
 use crate::bus::{BusDevice, first_bytes};
-use crate::complaints::Complaints;
 use crate::memory::GuestRam;
-use crate::trace::{Direction, Event, Tracer};
+use crate::observe::Complaints;
+use crate::observe::{Direction, Event, Tracer};
 
 /// What the log and traces call the device.
 const NAME: &str = "svirtb";

@@ -1,8 +1,8 @@
 //! One entry of the ring: what it asks for, and everything that can be wrong with it.
 
 use crate::block::{BlockError, SECTOR_SIZE};
-use crate::complaints::Rule;
 use crate::memory::{GuestRam, OutOfRam};
+use crate::observe::Rule;
 
 /// The bytes of an entry that carry meaning; a C compiler adds 4 more (section 2.2.1).
 pub(super) const ENTRY_BYTES: usize = 28;

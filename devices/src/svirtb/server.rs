@@ -20,9 +20,9 @@ use std::sync::Arc;
 use super::entry::{Command, Entry, EntryError, Plan};
 use super::ring::{Ring, Settled};
 use crate::block::{BlockError, Disk, Lane, Operation};
-use crate::complaints::{Complaints, Rule};
 use crate::memory::{Buffers, GuestRam};
-use crate::trace::{Event, Tracer};
+use crate::observe::{Complaints, Rule};
+use crate::observe::{Event, Tracer};
 
 /// The most bytes in one request to the disk. Larger entries are served in pieces of this size.
 const PIECE: u64 = 1 << 20;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::registers::{AccessError, Register, Status};
 use super::ring::RingError;
-use crate::complaints::Rule;
+use crate::observe::Rule;
 
 /// What an accepted write did. Displayed, it is the meaning of the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::notifier::Notifier;
 use super::queue::SplitQueue;
-use crate::complaints::Complaints;
+use crate::observe::Complaints;
 use crate::stuck::Stuck;
 
 /// The features of a live device, and its way to signal the driver. Each live queue has them.

@@ -1,6 +1,6 @@
 //! The rules of the specification that drivers break, as they stand behind a complaint.
 
-use crate::complaints::Rule;
+use crate::observe::Rule;
 
 pub(super) const WIDTH: Rule = "virtio 1.2, 4.2.2.2: access widths";
 pub(super) const NO_REGISTER: Rule = "virtio 1.2, 4.2.2: table of registers";

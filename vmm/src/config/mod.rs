@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cafevm_devices::block::{Access, Cache, Opening, Storage};
+use cafevm_devices::observe::Tracer;
 use cafevm_devices::svirtb;
-use cafevm_devices::trace::Tracer;
 use cafevm_devices::virtio::blk::Options;
 use cafevm_devices::virtio::mmio::{Policy, SLOT_SIZE, Version};
 

@@ -9,7 +9,7 @@ use std::thread;
 use cafevm_devices::block::{Access, Cache, Disk, Image};
 use cafevm_devices::irq::IrqLine;
 use cafevm_devices::memory::GuestRam;
-use cafevm_devices::trace::Tracer;
+use cafevm_devices::observe::Tracer;
 use cafevm_devices::virtio::blk::{Blk, Options};
 use cafevm_devices::virtio::mmio::{self, Mmio};
 use serde_json::Value;

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cafevm_devices::observe::Tracer;
 use cafevm_devices::svirtb;
-use cafevm_devices::trace::Tracer;
 
 use crate::boot::KernelSource;
 use crate::config::{DiskBus, DiskConfig, VmConfig};

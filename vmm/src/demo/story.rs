@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cafevm_devices::trace::{Direction, Event, Observer};
+use cafevm_devices::observe::{Direction, Event, Observer};
 
 use crate::run::RunReport;
 

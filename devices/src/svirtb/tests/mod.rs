@@ -13,10 +13,10 @@ use super::{Device, EntrySize, Register, Status};
 use crate::block::Disk;
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
+use crate::observe::{Event, Observer, Tracer};
 use crate::testing::{
     Fault, FaultStorage, Faults, SvirtbDriver, SvirtbEntry, SvirtbRing, WatchedImage,
 };
-use crate::trace::{Event, Observer, Tracer};
 
 /// RAM in all tests: 64 KiB at 0 and 64 KiB at 1 MiB, nothing in between.
 const RAM: [(u64, usize); 2] = [(0, 64 << 10), (1 << 20, 64 << 10)];

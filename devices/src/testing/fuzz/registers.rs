@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::block::{Disk, Storage};
 use crate::bus::BusDevice;
+use crate::observe::Tracer;
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::{DATA, HEADER, VirtioDriver, reg};
 use crate::testing::{CountingLine, Held, HeldStorage, LogLines, Ring, WatchedImage};
-use crate::trace::Tracer;
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::mmio::{Options, Policy, Version};
 

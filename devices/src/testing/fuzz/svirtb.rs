@@ -3,11 +3,11 @@
 use crate::block::Disk;
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
+use crate::observe::Tracer;
 use crate::svirtb::{Device, EntrySize};
 use crate::testing::input::Input;
 use crate::testing::svirtb_model::{DRIVER_OK, MAGIC, Model, READY, RESET};
 use crate::testing::{LogLines, SvirtbEntry, SvirtbRing, WatchedImage};
-use crate::trace::Tracer;
 
 const RAM: [(u64, usize); 2] = [(0, 64 << 10), (1 << 20, 64 << 10)];
 const RAM_END: u64 = (1 << 20) + (64 << 10);

@@ -9,10 +9,10 @@ use crate::block::format::Snapshot;
 use crate::block::{Access, Disk, Image, ImageStorage, Opening, Operation, Storage};
 use crate::bus::BusDevice;
 use crate::memory::{Buffers, GuestRam};
+use crate::observe::Tracer;
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::reg;
 use crate::testing::{CountingLine, Held, HeldStorage, WatchedImage};
-use crate::trace::Tracer;
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::mmio::{Mmio, Options, Version};
 

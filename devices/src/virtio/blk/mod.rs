@@ -25,9 +25,9 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::block::{Disk, GrowError, SECTOR_SIZE};
-use crate::complaints::Complaints;
+use crate::observe::Complaints;
+use crate::observe::Tracer;
 use crate::stuck::Stuck;
-use crate::trace::Tracer;
 use crate::turn::Turn;
 use crate::virtio::device::{Activation, Live, Served, VirtioDevice};
 use crate::virtio::queue::SplitQueue;

@@ -5,8 +5,8 @@ use super::config::{
     DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX, ZEROES_RANGES_MAX, ZEROES_SECTORS_MAX,
 };
 use crate::block::SECTOR_SIZE;
-use crate::complaints::Rule;
 use crate::memory::{Buffers, GuestRam, OutOfRam};
+use crate::observe::Rule;
 use crate::virtio::chain::{Chain, Flaw};
 use crate::virtio::rules;
 use crate::virtio::spec::blk;

@@ -6,9 +6,9 @@ use super::QUIET_WITHIN;
 use super::options::{Options, whole_blocks};
 use crate::block::Disk;
 use crate::bus::first_bytes;
-use crate::complaints::Complaints;
+use crate::observe::Complaints;
+use crate::observe::Tracer;
 use crate::stuck::Stuck;
-use crate::trace::Tracer;
 use crate::virtio::spec::blk;
 
 /// Why a device takes no new requests off its queues: bits of [`Shared::hold`].

@@ -2,7 +2,7 @@
 
 use super::registers::{Half, Register};
 use super::state::Registers;
-use crate::trace::Direction;
+use crate::observe::Direction;
 use crate::virtio::queue::Area;
 use crate::virtio::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_USED};
 use crate::virtio::spec::{bit_names, status};

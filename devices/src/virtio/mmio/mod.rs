@@ -42,8 +42,8 @@ pub use super::transport::{Policy, Version};
 use crate::bus::{BusDevice, first_bytes};
 use crate::irq::IrqLine;
 use crate::memory::GuestRam;
+use crate::observe::{self, Event, Tracer};
 use crate::stuck::Stuck;
-use crate::trace::{self, Event, Tracer};
 pub use empty_slot::EmptySlot;
 pub use options::Options;
 pub use page::{PAGE_SIZE, RegisterPage, Window};
@@ -317,7 +317,7 @@ impl Mmio {
         }
     }
 
-    fn trace(&self, register: Register, direction: trace::Direction, value: u32) {
+    fn trace(&self, register: Register, direction: observe::Direction, value: u32) {
         self.tracer.emit(|| Event::Register {
             device: self.core.complaints().device().clone(),
             register: register.name(),
@@ -327,7 +327,7 @@ impl Mmio {
         });
     }
 
-    fn trace_config(&self, offset: u64, direction: trace::Direction, data: &[u8]) {
+    fn trace_config(&self, offset: u64, direction: observe::Direction, data: &[u8]) {
         self.tracer.emit(|| Event::Register {
             device: self.core.complaints().device().clone(),
             register: "Config",
@@ -356,11 +356,11 @@ impl BusDevice for Mmio {
                     );
                 }
                 self.window.read(offset, data);
-                self.trace(register, trace::Direction::Read, number(data));
+                self.trace(register, observe::Direction::Read, number(data));
             }
             Target::Config(at) => {
                 self.window.read(offset, data);
-                self.trace_config(at, trace::Direction::Read, data);
+                self.trace_config(at, observe::Direction::Read, data);
             }
             Target::Nothing | Target::Misaccess => {}
         }
@@ -373,16 +373,16 @@ impl BusDevice for Mmio {
                 // A doorbell is seen before what it sets off, all else with what became of it.
                 let doorbell = register == Register::QueueNotify;
                 if doorbell {
-                    self.trace(register, trace::Direction::Write, value);
+                    self.trace(register, observe::Direction::Write, value);
                 }
                 self.write_register(register, value);
                 if !doorbell {
-                    self.trace(register, trace::Direction::Write, value);
+                    self.trace(register, observe::Direction::Write, value);
                 }
             }
             Target::Config(at) => {
                 self.write_config(at, data);
-                self.trace_config(at, trace::Direction::Write, data);
+                self.trace_config(at, observe::Direction::Write, data);
             }
             Target::Nothing | Target::Misaccess => {}
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::page::Window;
 use crate::irq::Wake;
-use crate::trace::Tracer;
+use crate::observe::Tracer;
 use crate::virtio::spec::mmio::{LEGACY_VERSION, VERSION};
 use crate::virtio::transport::{Policy, Version};
 

@@ -17,7 +17,7 @@ use super::device::{Activation, Live, Served, VirtioDevice};
 use super::queue::SplitQueue;
 use super::rules;
 use super::spec::feature;
-use crate::complaints::{Complaints, Rule};
+use crate::observe::{Complaints, Rule};
 use crate::stuck::Stuck;
 use crate::turn::Turn;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Core, Policy};
-use crate::complaints::Rule;
+use crate::observe::Rule;
 
 /// Why the device needs a reset. The first doorbell that is ignored for that is logged.
 #[derive(Debug, Default)]

@@ -27,8 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::device::VirtioDevice;
 use super::notifier::Signals;
-use crate::complaints::Complaints;
 use crate::memory::GuestRam;
+use crate::observe::Complaints;
 use breach::Stopped;
 pub(super) use options::CoreOptions;
 pub use options::{Policy, Version};

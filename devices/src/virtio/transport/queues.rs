@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Core, QueueSetup, Setup, Version};
-use crate::complaints::Rule;
+use crate::observe::Rule;
 use crate::stuck::Stuck;
 use crate::virtio::device::Served;
 use crate::virtio::queue::{QueueError, RingRules, SplitQueue};

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
+use crate::observe::Tracer;
 use crate::testing::{Ring, WatchedImage};
-use crate::trace::Tracer;
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::notifier::Notifier;
 use crate::virtio::queue::QueueLayout;

@@ -3,7 +3,7 @@
 
 use super::legacy::request;
 use super::*;
-use crate::complaints::Rule;
+use crate::observe::Rule;
 use crate::testing::{CountingLine, Ring, WatchedImage};
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::spec::blk::{T_IN, T_OUT};

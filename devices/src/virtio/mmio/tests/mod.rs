@@ -9,11 +9,11 @@ mod strict;
 use std::sync::Mutex;
 
 use super::*;
-use crate::complaints::Complaints;
 use crate::irq::Wake;
+use crate::observe::Complaints;
+use crate::observe::Tracer;
 use crate::testing::VirtioDriver;
 use crate::testing::virtio_driver::{AVAIL, DESC, USED, reg};
-use crate::trace::Tracer;
 use crate::virtio::device::{Activation, Live, Served};
 use crate::virtio::notifier::Notifier;
 use crate::virtio::queue::SplitQueue;
@@ -386,7 +386,7 @@ fn a_reset_forgets_all_but_the_generation() {
 #[test]
 fn an_observer_sees_each_access_by_name() {
     struct Seen(Log);
-    impl trace::Observer for Seen {
+    impl observe::Observer for Seen {
         fn event(&self, event: &Event) {
             if let Event::Register { register, direction, meaning, .. } = event {
                 self.0.lock().unwrap().push(format!("{direction:?} {register}: {meaning}"));

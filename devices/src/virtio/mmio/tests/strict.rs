@@ -1,7 +1,7 @@
 //! One breach after the other, on a lenient device and on a strict one.
 
 use super::*;
-use crate::complaints::Rule;
+use crate::observe::Rule;
 use crate::virtio::spec::status::{ACKNOWLEDGE, DRIVER, FEATURES_OK};
 
 fn driver(policy: Policy) -> (VirtioDriver, Log) {
