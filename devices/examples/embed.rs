@@ -8,7 +8,7 @@ use cafevm_devices::block::{Access, Cache, Disk, Image};
 use cafevm_devices::bus::Bus;
 use cafevm_devices::irq::IrqLine;
 use cafevm_devices::memory::GuestRam;
-use cafevm_devices::observe::Tracer;
+use cafevm_devices::observe::Tap;
 use cafevm_devices::virtio::blk::{self, Blk};
 use cafevm_devices::virtio::mmio::{self, Mmio, SLOT_SIZE};
 
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ram = GuestRam::anonymous(&[(0, 1 << 20)])?;
     let line = Arc::new(Line::default());
     let blk =
-        Blk::new("disk0", &Disk::from_image(image), &blk::Options::default(), Tracer::none())?;
+        Blk::new("disk0", &Disk::from_image(image), &blk::Options::default(), Tap::default())?;
     let device = Mmio::new(Arc::new(blk), ram.clone(), line.clone(), mmio::Options::default());
     let mut bus = Bus::new();
     bus.insert(BASE, SLOT_SIZE, "disk0", Arc::new(device))?;

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::observe::{Direction, Event, Tap};
+
 /// A device behind a range of guest-physical addresses or ports.
 ///
 /// `offset` counts bytes from the start of the range, and the access lies wholly within the range: the bus
@@ -84,12 +86,19 @@ pub struct Bus {
     /// Sorted by base, never overlapping.
     entries: Vec<Entry>,
     unclaimed: AtomicU64,
+    /// What observers call the bus, and the tap, where accesses can be observed.
+    tap: Option<(Arc<str>, Tap)>,
 }
 
 impl Bus {
     /// An address space where nobody answers.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An address space whose accesses can be observed at `tap`, under a name such as "memory".
+    pub fn observed(name: &str, tap: Tap) -> Self {
+        Self { tap: Some((name.into(), tap)), ..Self::default() }
     }
 
     /// Puts `device` at `base`, `len` bytes long.
@@ -123,21 +132,23 @@ impl Bus {
 
     /// Reads for the guest. True where a device answered; ones where none did.
     pub fn read(&self, addr: u64, data: &mut [u8]) -> bool {
-        if let Some((device, offset)) = self.find(addr, data.len()) {
-            device.read(offset, data);
-            return true;
+        let found = self.find(addr, data.len());
+        match found {
+            Some((device, offset)) => device.read(offset, data),
+            None => data.fill(0xff),
         }
-        data.fill(0xff);
-        false
+        self.seen(addr, Direction::Read, data, found.is_some());
+        found.is_some()
     }
 
     /// Writes for the guest. True where a device took it; without effect where none did.
     pub fn write(&self, addr: u64, data: &[u8]) -> bool {
-        if let Some((device, offset)) = self.find(addr, data.len()) {
+        let found = self.find(addr, data.len());
+        self.seen(addr, Direction::Write, data, found.is_some());
+        if let Some((device, offset)) = found {
             device.write(offset, data);
-            return true;
         }
-        false
+        found.is_some()
     }
 
     /// How many accesses no device owned.
@@ -152,6 +163,15 @@ impl Bus {
         let distance = |e: &Entry| e.base.saturating_sub(addr).max(addr.saturating_sub(e.last));
         let entry = self.entries.iter().min_by_key(|e| distance(e))?;
         Some(Neighbour { name: &entry.name, range: entry.base..=entry.last })
+    }
+
+    fn seen(&self, address: u64, direction: Direction, data: &[u8], claimed: bool) {
+        if let Some((name, tap)) = &self.tap {
+            tap.emit(name, || {
+                let (width, value) = (data.len(), u64::from_le_bytes(first_bytes(data)));
+                Event::Access { address, width, direction, value, claimed }
+            });
+        }
     }
 
     fn find(&self, addr: u64, len: usize) -> Option<(&dyn BusDevice, u64)> {
@@ -184,6 +204,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::testing::{Recorded, Recorder};
 
     /// Remembers the last write, reads as its offset.
     struct Probe(Seen);
@@ -233,6 +254,27 @@ mod tests {
         }
         assert_eq!(*seen.lock().unwrap(), None);
         assert_eq!(bus.unclaimed(), 12);
+    }
+
+    #[test]
+    fn an_observer_sees_each_access_claimed_or_not() {
+        let recorder = Arc::new(Recorder::default());
+        let mut bus = Bus::observed("memory", Tap::to(recorder.clone()));
+        bus.insert(0x1000, 0x10, "a", probe().0).unwrap();
+        bus.write(0x1004, &[1, 2, 3, 4]);
+        bus.read(0x1008, &mut [0; 2]);
+        bus.read(0x2000, &mut [0; 8]);
+        let seen = recorder.take();
+        let seen: Vec<_> = seen.iter().filter_map(Recorded::other).collect();
+        assert_eq!(
+            seen,
+            [
+                "Access { address: 4100, width: 4, direction: Write, value: 67305985, claimed: true }",
+                "Access { address: 4104, width: 2, direction: Read, value: 2056, claimed: true }",
+                "Access { address: 8192, width: 8, direction: Read, value: 18446744073709551615, \
+                 claimed: false }",
+            ]
+        );
     }
 
     #[test]

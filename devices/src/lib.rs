@@ -20,13 +20,13 @@
 //! use cafevm_devices::block::{Access, Cache, Disk, Image};
 //! use cafevm_devices::irq::IrqLine;
 //! use cafevm_devices::memory::GuestRam;
-//! use cafevm_devices::observe::Tracer;
+//! use cafevm_devices::observe::Tap;
 //! use cafevm_devices::virtio::blk::{self, Blk};
 //! use cafevm_devices::virtio::mmio::{self, Mmio};
 //!
 //! fn disk(path: &str, ram: &GuestRam, line: Arc<dyn IrqLine>) -> Result<Mmio, Box<dyn std::error::Error>> {
 //!     let image = Image::open(path.as_ref(), Cache::WriteBack.opening(Access::ReadWrite))?;
-//!     let blk = Blk::new("disk0", &Disk::from_image(image), &blk::Options::default(), Tracer::none())?;
+//!     let blk = Blk::new("disk0", &Disk::from_image(image), &blk::Options::default(), Tap::default())?;
 //!     Ok(Mmio::new(Arc::new(blk), ram.clone(), line, mmio::Options::default()))
 //! }
 //! ```
@@ -72,8 +72,8 @@
 //! # Errors
 //!
 //! The guest is hostile, and a guest's mistake is not an error of ours: it is answered in the protocol's own
-//! words (a status byte, DEVICE_NEEDS_RESET, the RESET state) and told once to the host's log through
-//! [`observe::Complaints`]. `Result`s are for the host's side: an image that cannot be opened, RAM that
+//! words (a status byte, DEVICE_NEEDS_RESET, the RESET state) and reported to the host's log, at a bounded rate, through
+//! [`observe::RuleLog`]. `Result`s are for the host's side: an image that cannot be opened, RAM that
 //! cannot be had.
 
 #![cfg_attr(

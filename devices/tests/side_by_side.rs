@@ -23,7 +23,7 @@ use cafevm_devices::block::{Disk, Storage};
 use cafevm_devices::bus::BusDevice;
 use cafevm_devices::irq::{IrqLine, Wake};
 use cafevm_devices::memory::GuestRam;
-use cafevm_devices::observe::Tracer;
+use cafevm_devices::observe::Tap;
 use cafevm_devices::testing::virtio_driver::reg;
 use cafevm_devices::testing::{LateStorage, Ring, WatchedImage};
 use cafevm_devices::virtio::blk::{Blk, Options};
@@ -83,7 +83,7 @@ impl Machine {
     fn new(storage: Box<dyn Storage>, bytes: u64) -> Self {
         let disk = Disk::new(storage, "the disk".into(), bytes, false);
         let options = Options { queues: QUEUES, queue_size: 64, ..Options::default() };
-        let blk = Arc::new(Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap());
+        let blk = Arc::new(Blk::new("virtio0", &disk, &options, Tap::default()).unwrap());
         let ram = GuestRam::anonymous(&[(0, 1 << 20)]).unwrap();
         let bell = Arc::new(Bell::default());
         let options = MmioOptions { leftover: Some(bell.clone()), ..MmioOptions::default() };

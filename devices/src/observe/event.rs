@@ -1,12 +1,15 @@
-//! What a curious person can watch: each register access by name, each request decoded.
-//!
-//! A device holds a [`Tracer`]. With no [`Observer`] behind it, which is the usual case, nothing is built and
-//! nothing is called.
+//! What can be observed of a device.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
-/// The direction of a register access, as the guest sees it.
+/// A rule of a specification that a driver broke: the key under which breaches are counted.
+///
+/// The text names the place where the rule stands, such as "svirtb 2.1.1" or "virtio 1.2, 4.2.2.2".
+pub type Rule = &'static str;
+
+/// The direction of an access, as the guest sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// The guest reads.
@@ -15,75 +18,203 @@ pub enum Direction {
     Write,
 }
 
-/// Something a device saw or did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The guest accessed a register.
+/// An event as an observer gets it.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Seen<'a> {
+    /// When.
+    pub at: Instant,
+    /// The name of the device, or of the bus, as in the log.
+    pub device: &'a Arc<str>,
+    /// What.
+    pub event: Event<'a>,
+}
+
+impl<'a> Seen<'a> {
+    /// An event of this moment.
+    pub(super) fn now(device: &'a Arc<str>, event: Event<'a>) -> Self {
+        Self { at: Instant::now(), device, event }
+    }
+}
+
+/// Something that a device, or a bus, saw or did.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The guest accessed an address or a port. A read is reported with its value, a write before its effect.
+    Access {
+        /// The first address.
+        address: u64,
+        /// The bytes accessed.
+        width: usize,
+        /// Read or write.
+        direction: Direction,
+        /// The value: the first 8 bytes, little-endian.
+        value: u64,
+        /// Whether a device is there.
+        claimed: bool,
+    },
+    /// The guest accessed a register. A doorbell is reported before its effect, everything else after it.
     Register {
-        /// The device's name, as in the log.
-        device: Arc<str>,
         /// The register's name in its specification.
         register: &'static str,
         /// Read or write.
         direction: Direction,
         /// The value read or written.
         value: u32,
-        /// What the value means to the protocol, and what became of it. May be empty.
-        meaning: String,
+        /// What the value means to the protocol, and what the access did. May be empty.
+        meaning: Words<'a>,
     },
+    /// The status register has changed.
+    Status {
+        /// Its value before.
+        before: u32,
+        /// Its value now.
+        now: u32,
+    },
+    /// A queue was taken into use.
+    QueueReady {
+        /// The queue.
+        queue: u32,
+        /// Its entries.
+        size: u32,
+        /// Where it is.
+        place: Place,
+    },
+    /// A queue cannot be as the driver describes it.
+    QueueRefused {
+        /// The queue.
+        queue: u32,
+        /// What is wrong.
+        why: Words<'a>,
+    },
+    /// A queue was taken out of use.
+    QueueStopped {
+        /// The queue.
+        queue: u32,
+    },
+    /// The driver rang the doorbell of a queue.
+    Notified {
+        /// The queue, as the driver wrote it: the device may not have it.
+        queue: u32,
+    },
+    /// The device took a descriptor chain off a queue.
+    ChainTaken {
+        /// The queue.
+        queue: u16,
+        /// The chain's first descriptor.
+        head: u16,
+        /// The available index at which it stood.
+        available: u16,
+    },
+    /// The device handed a request to its host.
+    Submitted(Request),
     /// The device finished a request.
-    Request {
-        /// The device's name, as in the log.
-        device: Arc<str>,
-        /// svirtb: the index of the ring entry. virtio: the head of the descriptor chain.
-        index: u32,
-        /// "read", "write", "flush", ...
-        operation: &'static str,
-        /// The first sector, of 512 bytes.
-        sector: u64,
-        /// The bytes of the request's buffers.
-        bytes: u64,
-        /// What the guest was told: "ok", or the error in the protocol's own words.
-        outcome: String,
+    Finished {
+        /// The request.
+        request: Request,
+        /// Its result.
+        outcome: Outcome<'a>,
+    },
+    /// The device interrupted its driver.
+    Raised {
+        /// The reasons, as bits of InterruptStatus.
+        reasons: u32,
+    },
+    /// The driver acknowledged interrupts.
+    Acknowledged {
+        /// The reasons, as the driver wrote them.
+        reasons: u32,
+    },
+    /// The driver broke a rule, or the host failed.
+    Broken {
+        /// The rule.
+        rule: Rule,
+        /// What was seen, and how the device handles it.
+        what: Words<'a>,
     },
 }
 
-/// Whoever watches. Called on the thread that serves the device, in the order in which things happen.
-pub trait Observer: Send + Sync {
-    /// Sees one event. Must not block for long: the guest waits.
-    fn event(&self, event: &Event);
+/// Where a queue is, in guest-physical addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// A ring in one piece.
+    Ring {
+        /// Its first byte.
+        base: u64,
+    },
+    /// A split virtqueue.
+    Split {
+        /// The descriptor table.
+        desc: u64,
+        /// The available ring.
+        avail: u64,
+        /// The used ring.
+        used: u64,
+    },
 }
 
-/// A device's connection to an observer, if there is one.
-#[derive(Clone, Default)]
-pub struct Tracer(Option<Arc<dyn Observer>>);
+/// A request of the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Request {
+    /// The queue.
+    pub queue: u16,
+    /// svirtb: the index of the ring entry. virtio: the head of the descriptor chain.
+    pub index: u32,
+    /// "read", "write", "flush", ...
+    pub operation: &'static str,
+    /// The first sector, of 512 bytes.
+    pub sector: u64,
+    /// The bytes of the request's buffers.
+    pub bytes: u64,
+}
 
-impl Tracer {
-    /// A tracer that nobody watches.
-    pub const fn none() -> Self {
-        Self(None)
-    }
+/// The result of a request. Displayed, it is what the driver is told, in words.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Outcome<'a> {
+    /// All of it was done.
+    Done,
+    /// It succeeded, but the disk ended within it.
+    Cut {
+        /// The bytes done.
+        done: u64,
+        /// The bytes asked for.
+        of: u64,
+    },
+    /// It failed.
+    Failed(Words<'a>),
+}
 
-    /// A tracer that hands every event to `observer`.
-    pub fn to(observer: Arc<dyn Observer>) -> Self {
-        Self(Some(observer))
-    }
-
-    /// Whether anybody watches.
-    pub const fn is_watching(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Hands over the event that `make` builds; where nobody watches, `make` is not called.
-    pub fn emit(&self, make: impl FnOnce() -> Event) {
-        if let Some(observer) = &self.0 {
-            observer.event(&make());
+impl fmt::Display for Outcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("ok"),
+            Self::Cut { done, of } => write!(f, "ok, {done} of {of} bytes (end of the disk)"),
+            Self::Failed(why) => write!(f, "{why}"),
         }
     }
 }
 
-impl fmt::Debug for Tracer {
+/// Values that explain themselves: text is made where an observer displays them, and nowhere else.
+#[derive(Clone, Copy)]
+pub struct Words<'a>(pub &'a dyn fmt::Display);
+
+impl Words<'_> {
+    /// Nothing to explain.
+    pub const NONE: Self = Self(&"");
+}
+
+impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Tracer(watched)" } else { "Tracer(none)" })
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
     }
 }

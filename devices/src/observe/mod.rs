@@ -1,7 +1,25 @@
-//! What devices report: events, and the log of broken rules.
+//! What devices report: one stream of typed events, and who listens to it.
+//!
+//! ```text
+//!  a device ──▶ Reporter ──┬─ Event::Broken ──▶ RuleLog: always, at a bounded rate
+//!  a bus ──────────────────┴─▶ Tap ──▶ Observers: attached and detached while the machine runs
+//! ```
+//!
+//! | question | file |
+//! |---|---|
+//! | What can be observed? | `event.rs` |
+//! | How is an observer attached? What does the tap cost while there is none? | `tap.rs` |
+//! | What does a device report by? | `reporter.rs` |
+//! | Which broken rules are in the log, and how often? | `rule_log.rs` |
+//!
+//! A device makes no text: an observer that wants words formats those of an event ([`Words`]).
 
 mod event;
+mod reporter;
 mod rule_log;
+mod tap;
 
-pub use event::{Direction, Event, Observer, Tracer};
-pub use rule_log::{Complaints, Rule};
+pub use event::{Direction, Event, Outcome, Place, Request, Rule, Seen, Words};
+pub use reporter::Reporter;
+pub use rule_log::RuleLog;
+pub use tap::{Observer, ObserverId, Tap};

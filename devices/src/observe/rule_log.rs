@@ -1,27 +1,23 @@
-//! What a driver's author is told: one line for each rule broken, and never a flood.
+//! The log of broken rules: one line for each breach, at a bounded rate.
 //!
 //! A guest may break a rule a million times a second, so the number of lines is bounded, per rule and per
-//! device, whatever the guest does. Everything is counted; what was not shown is said by
-//! [`Complaints::summary`] when the machine ends.
+//! device, whatever the guest does. Everything is counted; [`RuleLog::summary`] has what was not shown, and is logged
+//! when the device goes.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::event::{Event, Rule, Seen, Words};
+use super::tap::Observer;
 
 /// How often one rule is shown before it is only counted.
 const SHOWN_PER_RULE: u64 = 3;
 /// How many lines one device may write in its whole life.
 const SHOWN_PER_DEVICE: u64 = 40;
 
-/// A rule of a specification that a driver broke: the key under which complaints are counted.
-///
-/// The text names the place where the rule stands, such as "svirtb 2.1.1" or "virtio 1.2, 4.2.2.2".
-pub type Rule = &'static str;
-
-/// One device's complaints about its driver. Clones share one count and one budget, so that the parts of a
-/// device (its transport, its worker) speak as one.
+/// The log of the rules that one device's driver broke. Clones share one count and one budget of lines.
 #[derive(Debug, Clone)]
-pub struct Complaints(Arc<Shared>);
+pub struct RuleLog(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -36,9 +32,9 @@ struct Tally {
     last: Option<String>,
 }
 
-impl Complaints {
-    /// No complaints yet, for the device that the log calls `device`.
-    pub fn new(device: Arc<str>) -> Self {
+impl RuleLog {
+    /// An empty log of the device with this name.
+    pub(super) fn new(device: Arc<str>) -> Self {
         Self(Arc::new(Shared { device, tally: Mutex::default() }))
     }
 
@@ -47,9 +43,8 @@ impl Complaints {
         &self.0.device
     }
 
-    /// Counts one breach of `rule`, and says `what` happened (what was seen, and what became of it) unless
-    /// enough was said already.
-    pub fn say(&self, rule: Rule, what: fmt::Arguments<'_>) {
+    /// Counts one breach of `rule`, and logs `what` happened, unless the budget of lines is used up.
+    fn note(&self, rule: Rule, what: Words<'_>) {
         let mut tally = self.0.tally();
         let count = tally.counts.entry(rule).or_insert(0);
         *count = count.saturating_add(1);
@@ -86,6 +81,14 @@ impl Complaints {
     }
 }
 
+impl Observer for RuleLog {
+    fn event(&self, seen: &Seen<'_>) {
+        if let Event::Broken { rule, what } = seen.event {
+            self.note(rule, what);
+        }
+    }
+}
+
 impl Shared {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
@@ -116,11 +119,15 @@ impl Drop for Shared {
 mod tests {
     use super::*;
 
+    fn say(log: &RuleLog, rule: Rule, what: &dyn std::fmt::Display) {
+        log.event(&Seen::now(log.device(), Event::Broken { rule, what: Words(what) }));
+    }
+
     #[test]
     fn a_rule_is_shown_three_times_and_counted_for_ever() {
-        let c = Complaints::new("disk".into());
+        let c = RuleLog::new("disk".into());
         for n in 0..1_000_000 {
-            c.say("a rule", format_args!("saw {n}"));
+            say(&c, "a rule", &format_args!("saw {n}"));
         }
         assert_eq!(c.last().unwrap(), "disk: saw 2 [a rule]");
         assert_eq!(c.count("a rule"), 1_000_000);
@@ -134,18 +141,18 @@ mod tests {
     fn many_rules_share_one_budget() {
         let rules: Vec<Rule> =
             (0..100).map(|n| &*Box::leak(format!("rule {n}").into_boxed_str())).collect();
-        let c = Complaints::new("disk".into());
+        let c = RuleLog::new("disk".into());
         for rule in &rules {
-            c.say(rule, format_args!("broken"));
+            say(&c, rule, &"broken");
         }
         assert_eq!(c.last().unwrap(), "disk: broken [rule 39]");
     }
 
     #[test]
     fn nothing_hidden_nothing_summed_up() {
-        let c = Complaints::new("disk".into());
+        let c = RuleLog::new("disk".into());
         assert_eq!(c.summary(), None);
-        c.say("a rule", format_args!("broken"));
+        say(&c, "a rule", &"broken");
         assert_eq!(c.summary(), None);
     }
 }

@@ -1,19 +1,19 @@
-//! The device on the bus: each access is decoded, taken by the protocol, traced, and complained of.
+//! The device on the bus: each access is decoded, taken by the protocol, and reported.
 
+use std::fmt::Display;
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::protocol::Protocol;
 use super::registers::Register;
 use super::ring::EntrySize;
 use super::server::Server;
-use super::words::{Breach, Effect, meaning_of_value};
+use super::words::{Breach, Effect, Meaning};
 use crate::block::Disk;
 use crate::bus::{BusDevice, first_bytes};
 use crate::memory::GuestRam;
-use crate::observe::Complaints;
-use crate::observe::{Direction, Event, Tracer};
+use crate::observe::{Direction, Event, Place, Reporter, Tap, Words};
 
 /// What the log and traces call the device.
 const NAME: &str = "svirtb";
@@ -27,8 +27,7 @@ pub struct Device {
     inner: Mutex<Inner>,
     /// What the registers read, in the order of [`Register::ALL`].
     shown: [AtomicU32; Register::ALL.len()],
-    complaints: Complaints,
-    tracer: Tracer,
+    reporter: Reporter,
     entry_size: EntrySize,
     straddling_writes: AtomicU64,
 }
@@ -48,29 +47,23 @@ impl Device {
     /// # Errors
     ///
     /// Where the host does not give what the disk's engine needs.
-    pub fn new(
-        disk: &Disk,
-        ram: GuestRam,
-        entry_size: EntrySize,
-        tracer: Tracer,
-    ) -> io::Result<Self> {
-        let complaints = Complaints::new(NAME.into());
-        let server = Server::new(disk, ram, tracer.clone(), complaints.clone())?;
+    pub fn new(disk: &Disk, ram: GuestRam, entry_size: EntrySize, tap: Tap) -> io::Result<Self> {
+        let reporter = Reporter::new(NAME, tap);
+        let server = Server::new(disk, ram, reporter.clone())?;
         let device = Self {
             inner: Mutex::new(Inner { protocol: Protocol::default(), server }),
             shown: Default::default(),
-            complaints,
-            tracer,
+            reporter,
             entry_size,
             straddling_writes: AtomicU64::new(0),
         };
-        device.show(&device.inner().protocol);
+        device.publish(&device.inner().protocol);
         Ok(device)
     }
 
-    /// The complaints about the driver so far.
-    pub const fn complaints(&self) -> &Complaints {
-        &self.complaints
+    /// Its name, and the log of the rules that its driver broke.
+    pub const fn reporter(&self) -> &Reporter {
+        &self.reporter
     }
 
     /// How many writes were stored in part, because the disk ended within them. Only the first was warned of.
@@ -92,8 +85,18 @@ impl Device {
         self.show(protocol);
     }
 
-    /// Publishes what the registers read, so that a read takes no lock.
+    /// Publishes what the registers read, and reports a new status.
     fn show(&self, protocol: &Protocol) {
+        let before = self.value(Register::Status);
+        self.publish(protocol);
+        let now = self.value(Register::Status);
+        if before != now {
+            self.reporter.emit(|| Event::Status { before, now });
+        }
+    }
+
+    /// Publishes what the registers read, so that a read takes no lock.
+    fn publish(&self, protocol: &Protocol) {
         for (shown, register) in self.shown.iter().zip(Register::ALL) {
             shown.store(protocol.read(register), Ordering::Release);
         }
@@ -109,24 +112,31 @@ impl Device {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn trace(
+    fn seen(
         &self,
         register: &'static str,
         direction: Direction,
         value: u32,
-        meaning: impl FnOnce() -> String,
+        meaning: &dyn Display,
     ) {
-        self.tracer.emit(|| Event::Register {
-            device: Arc::clone(self.complaints.device()),
-            register,
-            direction,
-            value,
-            meaning: meaning(),
-        });
+        let meaning = Words(meaning);
+        self.reporter.emit(|| Event::Register { register, direction, value, meaning });
+    }
+
+    /// Reports what a write did to the queue.
+    fn seen_effect(&self, effect: Effect) {
+        match effect {
+            Effect::RingAccepted { base, size } => self.reporter.emit(|| {
+                let place = Place::Ring { base };
+                Event::QueueReady { queue: 0, size, place }
+            }),
+            Effect::HandedOver { .. } => self.reporter.emit(|| Event::Notified { queue: 0 }),
+            Effect::BegunAnew { .. } | Effect::Configuring | Effect::Configured { .. } => {}
+        }
     }
 
     fn complain(&self, breach: &Breach) {
-        self.complaints.say(breach.rule(), format_args!("{breach}"));
+        self.reporter.broken(breach.rule(), format_args!("{breach}"));
     }
 }
 
@@ -137,13 +147,11 @@ impl BusDevice for Device {
             Ok(register) => {
                 let value = self.value(register);
                 data.copy_from_slice(&value.to_le_bytes());
-                self.trace(register.name(), Direction::Read, value, || {
-                    meaning_of_value(register, value)
-                });
+                self.seen(register.name(), Direction::Read, value, &Meaning { register, value });
             }
             Err(error) => {
                 let breach = Breach::Access(error);
-                self.trace("no register", Direction::Read, 0, || breach.to_string());
+                self.seen("no register", Direction::Read, 0, &breach);
                 self.complain(&breach);
             }
         }
@@ -155,7 +163,7 @@ impl BusDevice for Device {
             Ok(register) => register,
             Err(error) => {
                 let breach = Breach::Access(error);
-                self.trace("no register", Direction::Write, value, || breach.to_string());
+                self.seen("no register", Direction::Write, value, &breach);
                 return self.complain(&breach);
             }
         };
@@ -163,10 +171,18 @@ impl BusDevice for Device {
         let Inner { protocol, server } = &mut *inner;
         let result = protocol.write(register, value, &server.ram, self.entry_size);
         self.show(protocol);
-        self.trace(register.name(), Direction::Write, value, || match &result {
-            Ok(effect) => effect.to_string(),
-            Err(breach) => breach.to_string(),
-        });
+        let meaning: &dyn Display = match &result {
+            Ok(effect) => effect,
+            Err(breach) => breach,
+        };
+        self.seen(register.name(), Direction::Write, value, meaning);
+        match &result {
+            Ok(effect) => self.seen_effect(*effect),
+            Err(refused @ Breach::Ring(_)) => {
+                self.reporter.emit(|| Event::QueueRefused { queue: 0, why: Words(refused) });
+            }
+            Err(_) => {}
+        }
         match result {
             Ok(Effect::HandedOver { .. }) => self.serve(&mut inner),
             Ok(

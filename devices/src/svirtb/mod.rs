@@ -3,7 +3,7 @@
 //! ```text
 //!  guest ──register access──▶ Device ──▶ Protocol (state, registers) ──doorbell──▶ Server ──▶ block::Disk
 //!                                │            refuses: a Breach                     │ stops at: an EntryError
-//!                                └──────────▶ trace, complaints ◀───────────────────┘
+//!                                └──────────▶ observe::Reporter ◀─────────────────┘
 //! ```
 //!
 //! A doorbell is synchronous: all entries handed over are finished, and on stable storage, before the guest's

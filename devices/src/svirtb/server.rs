@@ -15,14 +15,12 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 
 use super::entry::{Command, Entry, EntryError, Plan};
 use super::ring::{Ring, Settled};
 use crate::block::{BlockError, Disk, Lane, Operation};
 use crate::memory::{Buffers, GuestRam};
-use crate::observe::{Complaints, Rule};
-use crate::observe::{Event, Tracer};
+use crate::observe::{Event, Outcome, Reporter, Request, Rule, Words};
 
 /// The most bytes in one request to the disk. Larger entries are served in pieces of this size.
 const PIECE: u64 = 1 << 20;
@@ -62,21 +60,15 @@ enum Unfinished {
 pub(super) struct Server {
     lane: Lane,
     pub(super) ram: GuestRam,
-    pub(super) tracer: Tracer,
-    pub(super) complaints: Complaints,
+    pub(super) reporter: Reporter,
     strides_told: u32,
     straddling_writes: u64,
 }
 
 impl Server {
-    pub(super) fn new(
-        disk: &Disk,
-        ram: GuestRam,
-        tracer: Tracer,
-        complaints: Complaints,
-    ) -> io::Result<Self> {
+    pub(super) fn new(disk: &Disk, ram: GuestRam, reporter: Reporter) -> io::Result<Self> {
         let lane = disk.lane()?;
-        Ok(Self { lane, ram, tracer, complaints, strides_told: 0, straddling_writes: 0 })
+        Ok(Self { lane, ram, reporter, strides_told: 0, straddling_writes: 0 })
     }
 
     /// How many writes were stored in part, because the disk ended within them.
@@ -121,7 +113,10 @@ impl Server {
             self.tell_stride(settled);
         }
         let (entry, result) = match fetched {
-            Ok(entry) => (Some(entry), self.perform(&entry)),
+            Ok(entry) => {
+                self.reporter.emit(|| Event::Submitted(request(index, Some(&entry))));
+                (Some(entry), self.perform(&entry))
+            }
             Err(error) => (None, Err(EntryError::Unreadable(error))),
         };
         if let Err(EntryError::Host(error)) = &result
@@ -130,7 +125,10 @@ impl Server {
             alarm.raise(self.lane.disk().name(), full);
             return Err(Unfinished::NoRoom);
         }
-        self.tracer.emit(|| traced(&self.complaints, index, entry, &result));
+        self.reporter.emit(|| Event::Finished {
+            request: request(index, entry.as_ref()),
+            outcome: outcome(entry.as_ref(), &result),
+        });
         match (result, entry) {
             (Ok(plan), Some(entry)) if plan.command == Command::Write => {
                 if plan.bytes < entry.size {
@@ -182,19 +180,16 @@ impl Server {
     }
 
     fn flush_failed(&mut self, first: u32, error: &EntryError) {
-        self.tracer.emit(|| Event::Request {
-            device: Arc::clone(self.complaints.device()),
-            index: first,
-            operation: "flush",
-            sector: 0,
-            bytes: 0,
-            outcome: error.to_string(),
+        let (operation, sector, bytes) = ("flush", 0, 0);
+        self.reporter.emit(|| Event::Finished {
+            request: Request { queue: 0, index: first, operation, sector, bytes },
+            outcome: Outcome::Failed(Words(error)),
         });
         self.complain(first, &format_args!("entry {first}"), error);
     }
 
     fn complain(&mut self, tail: u32, entry: &dyn fmt::Display, error: &EntryError) {
-        self.complaints.say(
+        self.reporter.broken(
             error.rule(),
             format_args!("{entry}: {error}; queue_tail stands at {tail}, the status is now RESET"),
         );
@@ -205,7 +200,7 @@ impl Server {
         self.straddling_writes = self.straddling_writes.saturating_add(1);
         if self.straddling_writes == 1 {
             let (size, sector, disk) = (entry.size, entry.sector, self.lane.disk().size());
-            self.complaints.say(
+            self.reporter.broken(
                 STRADDLES,
                 format_args!(
                     "entry {index}: only the first {stored} of {size} bytes at sector {sector} are \
@@ -220,7 +215,7 @@ impl Server {
         if self.strides_told < STRIDES_TOLD {
             self.strides_told += 1;
             let last = if self.strides_told == STRIDES_TOLD { " (not told again)" } else { "" };
-            tracing::info!("{}: {settled}{last}", self.complaints.device());
+            tracing::info!("{}: {settled}{last}", self.reporter.device());
         }
     }
 }
@@ -249,27 +244,20 @@ impl fmt::Display for Described<'_> {
     }
 }
 
-fn traced(
-    complaints: &Complaints,
-    index: u32,
-    entry: Option<Entry>,
-    result: &Result<Plan, EntryError>,
-) -> Event {
-    let (operation, sector, bytes) = match &entry {
+/// An entry as an observer sees it.
+fn request(index: u32, entry: Option<&Entry>) -> Request {
+    let (operation, sector, bytes) = match entry {
         Some(entry) => (entry.operation(), entry.sector, entry.size),
         None => ("unreadable", 0, 0),
     };
-    let outcome = match result {
-        Ok(plan) if plan.bytes == bytes => "ok".to_owned(),
-        Ok(plan) => format!("ok, {} of {bytes} bytes (end of the disk)", plan.bytes),
-        Err(error) => error.to_string(),
-    };
-    Event::Request {
-        device: Arc::clone(complaints.device()),
-        index,
-        operation,
-        sector,
-        bytes,
-        outcome,
+    Request { queue: 0, index, operation, sector, bytes }
+}
+
+fn outcome<'a>(entry: Option<&Entry>, result: &'a Result<Plan, EntryError>) -> Outcome<'a> {
+    let of = entry.map_or(0, |entry| entry.size);
+    match result {
+        Ok(plan) if plan.bytes == of => Outcome::Done,
+        Ok(plan) => Outcome::Cut { done: plan.bytes, of },
+        Err(error) => Outcome::Failed(Words(error)),
     }
 }

@@ -77,7 +77,7 @@ impl fmt::Display for Effect {
                 write!(f, "RESET: from {} back to MAGIC, all other registers are 0", before.name())
             }
             Self::Configuring => f.write_str("DRIVER_OK: the driver may describe its ring now"),
-            Self::Configured { register, value } => f.write_str(&meaning_of_value(register, value)),
+            Self::Configured { register, value } => Meaning { register, value }.fmt(f),
             Self::RingAccepted { base, size } => {
                 write!(f, "READY: the ring of {size} entries at {base:#x} is accepted")
             }
@@ -171,21 +171,32 @@ impl fmt::Display for Named {
     }
 }
 
-/// What a register's value means, whoever reads it.
-pub(super) fn meaning_of_value(register: Register, value: u32) -> String {
-    match register {
-        Register::Status => match Status::decode(value) {
-            Some(Status::Magic) => "MAGIC: a svirtb device is here".into(),
-            Some(Status::DriverOk) => "DRIVER_OK: the device waits for the ring".into(),
-            Some(Status::Ready) => "READY: the device is live".into(),
-            Some(Status::Reset) => "RESET: an error; the driver has to write RESET".into(),
-            None => format!("{}", Named(value)),
-        },
-        Register::QueueSize => format!("the ring has {value} entries"),
-        Register::QueueAddrHi => format!("the ring's address, upper half: {value:#x}"),
-        Register::QueueAddrLo => format!("the ring's address, lower half: {value:#x}"),
-        Register::QueueHead => format!("the driver has queued all entries before {value}"),
-        Register::QueueTail => format!("the device has finished all entries before {value}"),
+/// A register's value. Displayed, it is what the value means.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Meaning {
+    pub(super) register: Register,
+    pub(super) value: u32,
+}
+
+impl fmt::Display for Meaning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value;
+        match self.register {
+            Register::Status => match Status::decode(value) {
+                Some(Status::Magic) => f.write_str("MAGIC: a svirtb device is here"),
+                Some(Status::DriverOk) => f.write_str("DRIVER_OK: the device waits for the ring"),
+                Some(Status::Ready) => f.write_str("READY: the device is live"),
+                Some(Status::Reset) => {
+                    f.write_str("RESET: an error; the driver has to write RESET")
+                }
+                None => write!(f, "{}", Named(value)),
+            },
+            Register::QueueSize => write!(f, "the ring has {value} entries"),
+            Register::QueueAddrHi => write!(f, "the ring's address, upper half: {value:#x}"),
+            Register::QueueAddrLo => write!(f, "the ring's address, lower half: {value:#x}"),
+            Register::QueueHead => write!(f, "the driver has queued all entries before {value}"),
+            Register::QueueTail => write!(f, "the device has finished all entries before {value}"),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::virtio_ring::{Ring, desc_bytes, write_chain};
 use crate::block::GrowError;
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
-use crate::observe::Complaints;
+use crate::observe::RuleLog;
 use crate::virtio::blk::Blk;
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Mmio, Options};
@@ -84,7 +84,7 @@ pub struct VirtioDriver {
     /// The device's interrupt line.
     pub line: CountingLine,
     /// What the device has to say of its driver.
-    pub complaints: Complaints,
+    pub complaints: RuleLog,
     /// Queue 0. Other queues are a test's own.
     pub ring: Ring,
 }
@@ -107,7 +107,7 @@ impl VirtioDriver {
     #[expect(clippy::expect_used, reason = "for tests")]
     pub fn with(device: impl VirtioDevice + 'static, options: Options) -> Self {
         let ram = GuestRam::anonymous(&[(0, RAM_SIZE)]).expect("RAM for a test");
-        let (line, complaints) = (CountingLine::default(), device.complaints().clone());
+        let (line, complaints) = (CountingLine::default(), device.reporter().log().clone());
         let device = Arc::new(device);
         let blk = (device.clone() as Arc<dyn Any + Send + Sync>).downcast().ok();
         let mmio = Mmio::new(device, ram.clone(), Arc::new(line.clone()), options);

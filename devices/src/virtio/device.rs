@@ -6,7 +6,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::notifier::Notifier;
 use super::queue::SplitQueue;
-use crate::observe::Complaints;
+use crate::observe::Reporter;
 use crate::stuck::Stuck;
 
 /// The features of a live device, and its way to signal the driver. Each live queue has them.
@@ -43,8 +43,8 @@ pub enum Served {
 /// All calls take `&self`, as several vCPUs and the host's I/O thread use a device at the same time. Only
 /// [`VirtioDevice::service`] and the calls that say so wait for I/O.
 pub trait VirtioDevice: Send + Sync {
-    /// Where the device complains about its driver; its transport does so at the same place.
-    fn complaints(&self) -> &Complaints;
+    /// What the device and its transport report by.
+    fn reporter(&self) -> &Reporter;
     /// The device's id (virtio 1.2, 5).
     fn device_id(&self) -> u32;
     /// What kind of device it is, in words: "a block device".

@@ -223,6 +223,11 @@ impl SplitQueue {
         Ok(Some(head))
     }
 
+    /// The available index of the chain that [`SplitQueue::pop`] gave last.
+    pub const fn last_taken(&self) -> u16 {
+        self.next_avail.wrapping_sub(1)
+    }
+
     /// Gives the chain at `head` back to the driver; the device wrote `len` bytes into it (2.7.8.2).
     pub fn push(&mut self, head: u16, len: u32) {
         let slot = u64::from(self.next_used % self.size);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cafevm_devices::block::{Access, Cache, Opening, Storage};
-use cafevm_devices::observe::Tracer;
+use cafevm_devices::observe::Tap;
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::Options;
 use cafevm_devices::virtio::mmio::{Policy, SLOT_SIZE, Version};
@@ -41,7 +41,7 @@ pub struct VmConfig {
     /// After how long the machine is stopped.
     pub timeout: Option<Duration>,
     /// Who watches the devices.
-    pub tracer: Tracer,
+    pub tap: Tap,
     /// The device file of KVM.
     pub kvm: PathBuf,
 }
@@ -60,7 +60,7 @@ impl VmConfig {
             virtio: VirtioBank::default(),
             control: None,
             timeout: None,
-            tracer: Tracer::none(),
+            tap: Tap::default(),
             kvm: PathBuf::from(KVM),
         }
     }

@@ -9,7 +9,7 @@ use std::thread;
 use cafevm_devices::block::{Access, Cache, Disk, Image};
 use cafevm_devices::irq::IrqLine;
 use cafevm_devices::memory::GuestRam;
-use cafevm_devices::observe::Tracer;
+use cafevm_devices::observe::Tap;
 use cafevm_devices::virtio::blk::{Blk, Options};
 use cafevm_devices::virtio::mmio::{self, Mmio};
 use serde_json::Value;
@@ -52,7 +52,7 @@ impl Scene {
         let image = Image::open(&image, Cache::WriteBack.opening(Access::ReadWrite)).unwrap();
         let disk = Disk::from_image(image);
         let options = Options { id: "root".into(), ..Options::default() };
-        let blk = Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap();
+        let blk = Blk::new("virtio0", &disk, &options, Tap::default()).unwrap();
         let blk = Arc::new(blk);
         let ram = GuestRam::anonymous(&[(0, 4096)]).unwrap();
         let device = Mmio::new(blk.clone(), ram, Arc::new(NoLine), mmio::Options::default());

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cafevm_devices::observe::Tracer;
+use cafevm_devices::observe::Tap;
 use cafevm_devices::svirtb;
 
 use crate::boot::KernelSource;
@@ -101,7 +101,7 @@ pub fn demo(kvm: PathBuf) -> Result<(), DemoError> {
         ],
         memory: 16 << 20,
         timeout: Some(TIME_LIMIT),
-        tracer: Tracer::to(Arc::new(story.clone())),
+        tap: Tap::to(Arc::new(story.clone())),
         kvm,
         ..VmConfig::new(KernelSource::built_in())
     };

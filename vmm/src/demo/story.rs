@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cafevm_devices::observe::{Direction, Event, Observer};
+use cafevm_devices::observe::{Direction, Event, Observer, Request, Seen};
 
 use crate::run::RunReport;
 
@@ -135,12 +135,13 @@ impl Write for Story {
 }
 
 impl Observer for Story {
-    fn event(&self, event: &Event) {
+    fn event(&self, seen: &Seen<'_>) {
         let mut teller = self.teller();
-        let line = match event {
-            Event::Register { device, register, direction, value, meaning } => {
+        let device: &str = seen.device;
+        let line = match seen.event {
+            Event::Register { register, direction, value, meaning } => {
                 // The guest shakes hands with a virtio disk while it boots, to tell its size.
-                if !teller.virtio_seen && &**device != SVIRTB {
+                if !teller.virtio_seen && device != SVIRTB {
                     teller.virtio_seen = true;
                     teller.tell(
                         "\nThe virtio handshake (who are you, status, features, queue, DRIVER_OK):",
@@ -153,12 +154,15 @@ impl Observer for Story {
                 let line = format!("  {device:8}{arrow} {register:17} {value:#010x}  {meaning}");
                 line.trim_end().to_owned()
             }
-            Event::Request { device, index, operation, sector, bytes, outcome } => {
-                let place = if &**device == SVIRTB { "ring entry" } else { "descriptor" };
+            Event::Finished { request, outcome } => {
+                let Request { index, operation, sector, bytes, .. } = request;
+                let place = if device == SVIRTB { "ring entry" } else { "descriptor" };
                 format!(
                     "  {device:8}=> {place} {index}: {operation} at sector {sector}, {bytes} bytes: {outcome}"
                 )
             }
+            // The story is told in registers and requests.
+            _ => return,
         };
         teller.tell(&line);
     }

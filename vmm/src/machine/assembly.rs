@@ -64,7 +64,7 @@ impl Vm {
         let vcpus = make_vcpus(config, host, &fd, start)?;
         let vcpus = (0..).zip(vcpus).map(|(id, vcpu)| Vcpu::new(id, vcpu, ram.clone(), judge));
 
-        let mut buses = Buses::default();
+        let mut buses = Buses::observed(&config.tap);
         buses.unclaimed.looks_for_svirtb = config.kernel.is_built_in();
         let (leftover, taken_over) = (Arc::new(WakeFd::new()?), Arc::new(WakeFd::new()?));
         let gate = Arc::new(Gate::new()?);

@@ -95,8 +95,8 @@ impl Attaching<'_> {
         entry_size: svirtb::EntrySize,
     ) -> Result<(), Error> {
         info!("svirtb at {:#x}: {what}", svirtb::BASE);
-        let (ram, tracer) = (self.around.ram.clone(), self.config.tracer.clone());
-        let device = svirtb::Device::new(disk, ram, entry_size, tracer)
+        let (ram, tap) = (self.around.ram.clone(), self.config.tap.clone());
+        let device = svirtb::Device::new(disk, ram, entry_size, tap)
             .map_err(HostError::os("give the disk on svirtb an engine"))?;
         let device = Arc::new(device);
         self.attached.devices.svirtb =
@@ -116,8 +116,8 @@ impl Attaching<'_> {
         let writeback = cache != Cache::WriteThrough;
         let options =
             blk::Options { id: ids::id(self.used, options), writeback, ..options.clone() };
-        let tracer = self.config.tracer.clone();
-        let blk = Arc::new(Blk::new(&name, disk, &options, tracer).map_err(ConfigError::Blk)?);
+        let tap = self.config.tap.clone();
+        let blk = Arc::new(Blk::new(&name, disk, &options, tap).map_err(ConfigError::Blk)?);
         let base = self.config.virtio.slot(self.used).base;
         let device = self.virtio(&name, what, blk.clone())?;
         self.attached.pages.insert(base, device.clone());
@@ -128,7 +128,11 @@ impl Attaching<'_> {
     /// A disk's registers are read without an exit whether or not the guest has a driver for this device, so its page
     /// does not wait for it.
     fn rng(&mut self) -> Result<(), Error> {
-        self.virtio("rng", "random bytes of the host", Arc::new(Rng::new("rng")))?;
+        self.virtio(
+            "rng",
+            "random bytes of the host",
+            Arc::new(Rng::new("rng", self.config.tap.clone())),
+        )?;
         Ok(())
     }
 
@@ -149,7 +153,6 @@ impl Attaching<'_> {
             leftover: Some(around.leftover.clone()),
             taken_over: Some(around.taken_over.clone()),
             window: self.attached.pages.window(slot.base),
-            tracer: config.tracer.clone(),
         };
         let line = irq::level(around.vm.clone(), slot.irq);
         let device = Arc::new(Mmio::new(device, around.ram.clone(), line, options));

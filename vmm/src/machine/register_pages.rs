@@ -66,7 +66,7 @@ impl RegisterPages {
         let possible = vm.check_extension(Cap::ReadonlyMem);
         // Then no slot lies in two pages.
         let fits = config.virtio.stride.is_multiple_of(SLOT_SIZE);
-        let unseen = config.virtio.policy == Policy::Lenient && !config.tracer.is_watching();
+        let unseen = config.virtio.policy == Policy::Lenient && !config.tap.is_on();
         let memory = (possible && fits && unseen).then(|| vm.clone());
         Self { memory: memory.map(|vm| Box::new(vm) as Box<dyn MemorySlots>), pages: Vec::new() }
     }

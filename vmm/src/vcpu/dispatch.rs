@@ -1,6 +1,7 @@
 //! What an exit of the guest means: a pure function of the exit and the devices.
 
 use cafevm_devices::bus::Bus;
+use cafevm_devices::observe::Tap;
 use kvm_bindings::{KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
 use kvm_ioctls::VcpuExit;
 
@@ -24,6 +25,12 @@ pub struct Buses {
 }
 
 impl Buses {
+    /// Two address spaces without a device, whose accesses can be observed as those of "memory" and "ports".
+    pub(crate) fn observed(tap: &Tap) -> Self {
+        let bus = |name| Bus::observed(name, tap.clone());
+        Self { mmio: bus("memory"), pio: bus("ports"), ..Self::default() }
+    }
+
     /// Tells of an access that no device owns; `rip` is asked for only where a line is written.
     pub(crate) fn tell_unclaimed(&self, access: &Access, rip: impl FnOnce() -> Option<u64>) {
         let bus = match access.space {

@@ -199,7 +199,7 @@ fn a_bad_entry_and_a_failed_flush_in_one_batch_are_both_told() {
     m.faults.push(Fault::After(0, EIO));
     let read = SvirtbEntry::read(0, BUFFER + 512, 0);
     assert_eq!(m.batch(&[read, write(1), SvirtbEntry { cmd: 9, ..read }]), (RESET, 1));
-    let complaints = m.driver.device().complaints();
+    let complaints = m.driver.device().reporter().log();
     assert_eq!(complaints.count("svirtb 2.2.1, cmd is 0 or 1"), 1);
     assert_eq!(complaints.count("the host serves the image"), 1);
 }

@@ -40,7 +40,7 @@ fn a_million_breaches_are_a_few_lines() {
         for n in 0..1_000_000u32 {
             m.driver.set(Register::QueueHead, n);
             if n % 1000 == 0 {
-                recorder.0.lock().unwrap().clear();
+                recorder.take();
             }
         }
         // Every other kind of line, many times: handshakes with either stride, bad and straddling entries,
@@ -187,7 +187,7 @@ fn a_real_image_never_grows_and_is_written_to_the_byte() {
     std::fs::write(&path, &numbered(3)[..1300]).unwrap();
     let disk = Disk::from_image(Image::open(&path, Opening::cached(Access::ReadWrite)).unwrap());
     let ram = GuestRam::anonymous(&RAM).unwrap();
-    let device = Device::new(&disk, ram.clone(), EntrySize::Auto, Tracer::none()).unwrap();
+    let device = Device::new(&disk, ram.clone(), EntrySize::Auto, Tap::default()).unwrap();
     let mut driver = SvirtbDriver::new(device, ram.clone(), RING);
     driver.handshake().unwrap();
     Buffers::single(ram, BUFFER, 5).unwrap().copy_from(b"hello");

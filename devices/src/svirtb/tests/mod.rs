@@ -7,15 +7,16 @@ mod registers;
 mod script;
 mod strides;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::{Device, EntrySize, Register, Status};
 use crate::block::Disk;
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
-use crate::observe::{Event, Observer, Tracer};
+use crate::observe::Tap;
 use crate::testing::{
-    Fault, FaultStorage, Faults, SvirtbDriver, SvirtbEntry, SvirtbRing, WatchedImage,
+    Fault, FaultStorage, Faults, Recorded, Recorder, SvirtbDriver, SvirtbEntry, SvirtbRing,
+    WatchedImage,
 };
 
 /// RAM in all tests: 64 KiB at 0 and 64 KiB at 1 MiB, nothing in between.
@@ -26,16 +27,6 @@ const RAM_END: u64 = (1 << 20) + (64 << 10);
 const RING: SvirtbRing = SvirtbRing { base: 0x1000, size: 16, stride: 32 };
 /// A buffer that overlaps nothing else.
 const BUFFER: u64 = 0x8000;
-
-/// Remembers everything a device tells.
-#[derive(Default)]
-struct Recorder(Mutex<Vec<Event>>);
-
-impl Observer for Recorder {
-    fn event(&self, event: &Event) {
-        self.0.lock().unwrap().push(event.clone());
-    }
-}
 
 /// A guest at a svirtb device, and the host behind it.
 struct Machine {
@@ -67,7 +58,7 @@ impl Machine {
         let recorder = Arc::new(Recorder::default());
         let disk = Disk::new(Box::new(storage), "a test's disk".into(), size, read_only);
         let device =
-            Device::new(&disk, ram.clone(), entry_size, Tracer::to(recorder.clone())).unwrap();
+            Device::new(&disk, ram.clone(), entry_size, Tap::to(recorder.clone())).unwrap();
         Self { driver: SvirtbDriver::new(device, ram, ring), image, faults, disk, recorder }
     }
 
@@ -115,26 +106,26 @@ impl Machine {
 
     /// The last complaint, without the device's name in front.
     fn complaint(&mut self) -> String {
-        let last = self.driver.device().complaints().last().expect("no complaint");
+        let last = self.driver.device().reporter().log().last().expect("no complaint");
         last.strip_prefix("svirtb: ").expect("the device's name").to_owned()
     }
 
     fn no_complaint(&mut self) {
-        assert_eq!(self.driver.device().complaints().last(), None);
+        assert_eq!(self.driver.device().reporter().log().last(), None);
     }
 
     /// Takes the events recorded since the last call.
-    fn events(&self) -> Vec<Event> {
-        std::mem::take(&mut self.recorder.0.lock().unwrap())
+    fn events(&self) -> Vec<Recorded> {
+        self.recorder.take()
     }
 
     /// Takes the outcomes of the entries traced since the last call: "index operation: outcome".
     fn outcomes(&self) -> Vec<String> {
         let told = |event| match event {
-            Event::Request { index, operation, outcome, .. } => {
-                Some(format!("{index} {operation}: {outcome}"))
+            Recorded::Finished { request, outcome, .. } => {
+                Some(format!("{} {}: {outcome}", request.index, request.operation))
             }
-            Event::Register { .. } => None,
+            Recorded::Register { .. } | Recorded::Other { .. } => None,
         };
         self.events().into_iter().filter_map(told).collect()
     }

@@ -1,6 +1,7 @@
 //! The state machine and the registers, every case of them.
 
 use super::*;
+use crate::observe::Request;
 
 const MAGIC: u32 = 0x7472_6976;
 const DRIVER_OK: u32 = 0;
@@ -50,7 +51,7 @@ fn every_status_written_in_every_state() {
                 assert_eq!(status, expected, "{case}");
                 let kept = if written == RESET { [0; 5] } else { *before.last_chunk().unwrap() };
                 assert_eq!(others, kept, "{case}");
-                let complained = m.driver.device().complaints().last().is_some();
+                let complained = m.driver.device().reporter().log().last().is_some();
                 assert_eq!(complained, expected == RESET || now == Status::Reset, "{case}");
             }
         }
@@ -235,15 +236,17 @@ fn the_handshake_is_told_as_a_story() {
     let told: Vec<_> = m
         .events()
         .into_iter()
-        .map(|event| match event {
-            Event::Register { device, register, direction, value, meaning } => {
+        .filter_map(|event| match event {
+            Recorded::Register { device, register, direction, value, meaning } => {
                 assert_eq!(&*device, "svirtb");
-                format!("{direction:?} {register} {value:#x}: {meaning}")
+                Some(format!("{direction:?} {register} {value:#x}: {meaning}"))
             }
-            Event::Request { device, index, operation, sector, bytes, outcome } => {
+            Recorded::Finished { device, request, outcome } => {
                 assert_eq!(&*device, "svirtb");
-                format!("entry {index}: {operation} {bytes} at sector {sector}: {outcome}")
+                let Request { index, operation, sector, bytes, .. } = request;
+                Some(format!("entry {index}: {operation} {bytes} at sector {sector}: {outcome}"))
             }
+            Recorded::Other { .. } => None,
         })
         .collect();
     let expected = [
@@ -268,6 +271,29 @@ fn the_handshake_is_told_as_a_story() {
          may); the status is now RESET",
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn an_observer_sees_the_status_the_ring_and_the_doorbell() {
+    let mut m = Machine::ready(&numbered(4));
+    m.batch(&[SvirtbEntry::read(2, BUFFER, 512)]);
+    m.driver.set(Register::Status, 5);
+    let seen: Vec<_> = m.events().iter().filter_map(|e| e.other().map(str::to_owned)).collect();
+    let magic = Status::Magic.value();
+    assert_eq!(
+        seen[..5],
+        [
+            format!("Status {{ before: {magic}, now: 0 }}"),
+            "Status { before: 0, now: 1 }".to_owned(),
+            "QueueReady { queue: 0, size: 16, place: Ring { base: 4096 } }".to_owned(),
+            "Notified { queue: 0 }".to_owned(),
+            "Submitted(Request { queue: 0, index: 0, operation: \"read\", sector: 2, bytes: 512 })"
+                .to_owned(),
+        ]
+    );
+    assert_eq!(seen[5], "Status { before: 1, now: 2 }");
+    assert!(seen[6].starts_with("Broken { rule: \"svirtb 3, the order"), "{seen:?}");
+    assert_eq!(seen.len(), 7);
 }
 
 #[test]

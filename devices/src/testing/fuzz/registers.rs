@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::block::{Disk, Storage};
 use crate::bus::BusDevice;
-use crate::observe::Tracer;
+use crate::observe::Tap;
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::{DATA, HEADER, VirtioDriver, reg};
 use crate::testing::{CountingLine, Held, HeldStorage, LogLines, Ring, WatchedImage};
@@ -90,7 +90,7 @@ impl Fuzzed {
             queue_size: 4 << input.below(9),
             ..blk::Options::default()
         };
-        let blk = Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap();
+        let blk = Blk::new("virtio0", &disk, &options, Tap::default()).unwrap();
         let helper = CountingLine::default();
         let with_helper = input.one_in(2);
         let options = Options {

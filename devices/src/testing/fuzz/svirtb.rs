@@ -3,7 +3,7 @@
 use crate::block::Disk;
 use crate::bus::BusDevice;
 use crate::memory::GuestRam;
-use crate::observe::Tracer;
+use crate::observe::Tap;
 use crate::svirtb::{Device, EntrySize};
 use crate::testing::input::Input;
 use crate::testing::svirtb_model::{DRIVER_OK, MAGIC, Model, READY, RESET};
@@ -61,7 +61,7 @@ impl Fuzzed {
         let ram = GuestRam::anonymous(&RAM).unwrap();
         let engine = Box::new(image.clone());
         let disk = Disk::new(engine, "the fuzzer's".into(), size.into(), read_only);
-        let device = Device::new(&disk, ram.clone(), entry_size, Tracer::none()).unwrap();
+        let device = Device::new(&disk, ram.clone(), entry_size, Tap::default()).unwrap();
         let model = Model::new(&RAM, &bytes, read_only, given);
         let ring = Self::ring(input);
         Self { device, ram, image, model, ring, head: 0, handshakes: 0 }

@@ -9,7 +9,7 @@ use crate::block::format::Snapshot;
 use crate::block::{Access, Disk, Image, ImageStorage, Opening, Operation, Storage};
 use crate::bus::BusDevice;
 use crate::memory::{Buffers, GuestRam};
-use crate::observe::Tracer;
+use crate::observe::Tap;
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::reg;
 use crate::testing::{CountingLine, Held, HeldStorage, WatchedImage};
@@ -152,7 +152,7 @@ impl World {
             block_size: machine.block_size,
             writeback: machine.writeback,
         };
-        let blk = Blk::new("virtio0", &disk, &options, Tracer::none()).unwrap();
+        let blk = Blk::new("virtio0", &disk, &options, Tap::default()).unwrap();
         let blk = Arc::new(blk);
         let ram = GuestRam::anonymous(&RAM).unwrap();
         let options = Options {

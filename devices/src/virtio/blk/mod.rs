@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::block::{Disk, GrowError, SECTOR_SIZE};
-use crate::observe::Complaints;
-use crate::observe::Tracer;
+use crate::observe::Reporter;
+use crate::observe::Tap;
 use crate::stuck::Stuck;
 use crate::turn::Turn;
 use crate::virtio::device::{Activation, Live, Served, VirtioDevice};
@@ -64,17 +64,14 @@ struct Queue {
 impl Blk {
     /// The device that serves `disk` and that the log calls `name`.
     ///
+    /// What it does can be observed at `tap`.
+    ///
     /// A ragged end of the disk, less than a block, is out of the guest's reach; this is said once.
     ///
     /// # Errors
     ///
     /// Where an option is out of its range, or the disk has no whole block.
-    pub fn new(
-        name: &str,
-        disk: &Disk,
-        options: &Options,
-        tracer: Tracer,
-    ) -> Result<Self, BlkError> {
+    pub fn new(name: &str, disk: &Disk, options: &Options, tap: Tap) -> Result<Self, BlkError> {
         let (size, block_size) = (disk.size(), options.block_size);
         let capacity = options.capacity(disk.name(), size)?;
         let ragged = size - capacity * SECTOR_SIZE;
@@ -86,8 +83,7 @@ impl Blk {
             );
         }
         let shared = Arc::new(Shared {
-            complaints: Complaints::new(name.into()),
-            tracer,
+            reporter: Reporter::new(name, tap),
             disk: disk.clone(),
             options: options.clone(),
             live: AtomicBool::new(false),
@@ -127,7 +123,7 @@ impl Blk {
 
     /// The name that the log uses for the device.
     pub fn name(&self) -> &str {
-        self.shared.complaints.device()
+        self.shared.reporter.device()
     }
 
     /// The disk behind the device.
@@ -207,7 +203,7 @@ impl Blk {
     /// No request asked for the flush, so its failure goes to the log alone.
     fn say_unsafe(&self, error: &dyn fmt::Display) {
         let name = self.shared.disk.name();
-        self.shared.complaints.say(rules::HOST, format_args!("{name}: a flush failed: {error}"));
+        self.shared.reporter.broken(rules::HOST, format_args!("{name}: a flush failed: {error}"));
     }
 }
 
@@ -217,8 +213,8 @@ fn quiet_by() -> Instant {
 }
 
 impl VirtioDevice for Blk {
-    fn complaints(&self) -> &Complaints {
-        &self.shared.complaints
+    fn reporter(&self) -> &Reporter {
+        &self.shared.reporter
     }
 
     fn device_id(&self) -> u32 {
@@ -311,8 +307,8 @@ impl VirtioDevice for Blk {
         let started = self.visit(index, queue, quiet_by(), start);
         if let Err(stuck) = started {
             self.shared
-                .complaints
-                .say(rules::HOST, format_args!("queue {index} is not started: {stuck}"));
+                .reporter
+                .broken(rules::HOST, format_args!("queue {index} is not started: {stuck}"));
         }
     }
 

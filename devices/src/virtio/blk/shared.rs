@@ -6,8 +6,7 @@ use super::QUIET_WITHIN;
 use super::options::{Options, whole_blocks};
 use crate::block::Disk;
 use crate::bus::first_bytes;
-use crate::observe::Complaints;
-use crate::observe::Tracer;
+use crate::observe::Reporter;
 use crate::stuck::Stuck;
 use crate::virtio::spec::blk;
 
@@ -24,8 +23,7 @@ pub(super) mod hold {
 /// What all workers of a device share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) complaints: Complaints,
-    pub(super) tracer: Tracer,
+    pub(super) reporter: Reporter,
     pub(super) disk: Disk,
     pub(super) options: Options,
     /// Whether a driver uses the device: from DRIVER_OK to its reset.

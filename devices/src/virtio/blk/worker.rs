@@ -3,7 +3,6 @@
 //! Each queue has a worker, and a worker has one thread at a time ([`crate::turn`]), so that queues are served side by
 //! side. What all workers of a device share is in [`Shared`], and takes no lock.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +13,7 @@ use super::flight::{Flight, Flights};
 use super::request::{Ask, Range, Request};
 use super::shared::{Shared, hold};
 use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE};
-use crate::observe::Event;
-use crate::observe::Rule;
+use crate::observe::{self, Event, Outcome, Rule, Words};
 use crate::stuck::Stuck;
 use crate::virtio::chain::{Chain, ChainError};
 use crate::virtio::device::{Live, Served};
@@ -56,16 +54,17 @@ pub(super) struct Worker {
 }
 
 /// The answer to a request.
-struct Answer {
+#[derive(Clone, Copy)]
+struct Answer<'a> {
     status: u8,
     /// The bytes written into the chain's buffers, without the status byte.
     written: u64,
-    outcome: Cow<'static, str>,
+    outcome: Outcome<'a>,
 }
 
-impl Answer {
+impl Answer<'_> {
     const fn ok(written: u64) -> Self {
-        Self { status: blk::S_OK, written, outcome: Cow::Borrowed("ok") }
+        Self { status: blk::S_OK, written, outcome: Outcome::Done }
     }
 }
 
@@ -210,12 +209,14 @@ impl Worker {
                 return None;
             }
         };
+        let (queue, available) = (self.index, live.queue.last_taken());
+        self.shared.reporter.emit(|| Event::ChainTaken { queue, head, available });
         let parsed = match Chain::walk(&live.queue, head, indirect) {
             Ok(chain) => {
                 let (descriptors, size) = (chain.descriptors, live.queue.size());
                 if descriptors > size && !std::mem::replace(&mut live.long_reported, true) {
                     let queue = self.index;
-                    self.shared.complaints.say(
+                    self.shared.reporter.broken(
                         rules::CHAIN_LENGTH,
                         format_args!(
                             "the chain at descriptor {head} of queue {queue} has {descriptors} descriptors, more \
@@ -246,7 +247,7 @@ impl Worker {
     /// Says once that the queue can be used no longer, and signals it to the driver.
     fn break_down(&self, rule: Rule, why: &dyn fmt::Display) {
         let queue = self.index;
-        self.shared.complaints.say(
+        self.shared.reporter.broken(
             rule,
             format_args!("queue {queue} is broken, and the device needs a reset: {why}"),
         );
@@ -293,12 +294,13 @@ impl Worker {
                 0
             }
             Err(refusal) => {
-                self.shared.complaints.say(
+                self.shared.reporter.broken(
                     refusal.rule(),
                     format_args!("the request at descriptor {head}: {refusal}"),
                 );
                 let status = refusal.status();
-                let answer = Answer { status, written: 0, outcome: refusal.to_string().into() };
+                let outcome = Outcome::Failed(Words(&refusal));
+                let answer = Answer { status, written: 0, outcome };
                 self.answer(&flight("request", 0, 0), answer);
                 0
             }
@@ -315,19 +317,20 @@ impl Worker {
         let outside =
             |(sector, part): &&(u64, Operation)| !is_on_disk(*sector, part.len(), capacity);
         if let Some((sector, part)) = parts.as_ref().iter().find(outside) {
-            let outcome = format!(
-                "a {} of {} bytes at sector {sector} reaches past the end of the disk, which has {capacity} \
-                 sectors",
-                flight.operation,
-                part.len(),
+            let (operation, len) = (flight.operation, part.len());
+            let outside = format_args!(
+                "a {operation} of {len} bytes at sector {sector} reaches past the end of the disk, which has \
+                 {capacity} sectors"
             );
-            self.shared.complaints.say(rules::BLK_RANGE, format_args!("{outcome}"));
-            let answer = Answer { status: blk::S_IOERR, written: 0, outcome: outcome.into() };
+            self.shared.reporter.broken(rules::BLK_RANGE, outside);
+            let outcome = Outcome::Failed(Words(&outside));
+            let answer = Answer { status: blk::S_IOERR, written: 0, outcome };
             self.answer(&flight, answer);
             return 0;
         }
         flight.parts = parts.as_ref().len();
         let bytes = flight.bytes;
+        self.shared.reporter.emit(|| Event::Submitted(self.seen(&flight)));
         let tag = self.flights.depart(flight);
         for (sector, operation) in parts {
             // On the disk, so in bytes it fits.
@@ -354,14 +357,14 @@ impl Worker {
             let arrived = self.flights.arrive(request.tag, transferred, result);
             let Some(mut flight) = arrived else { continue };
             let written = if flight.operation == "read" { flight.done } else { 0 };
-            let answer = match flight.error.take() {
-                None => Answer::ok(written),
+            match flight.error.take() {
+                None => self.answer(&flight, Answer::ok(written)),
                 Some(error) => {
                     self.say_failed(&flight, &error);
-                    Answer { status: blk::S_IOERR, written, outcome: error.to_string().into() }
+                    let outcome = Outcome::Failed(Words(&error));
+                    self.answer(&flight, Answer { status: blk::S_IOERR, written, outcome });
                 }
-            };
-            self.answer(&flight, answer);
+            }
         }
         self.completions = completions;
     }
@@ -376,7 +379,7 @@ impl Worker {
             BlockError::Stopped => return,
         };
         let name = self.shared.disk.name();
-        self.shared.complaints.say(
+        self.shared.reporter.broken(
             rule,
             format_args!(
                 "{name}: a {operation} of {bytes} bytes at sector {sector} failed: {error}"
@@ -385,7 +388,7 @@ impl Worker {
     }
 
     /// Writes the status byte, gives the chain back, and lets an observer know.
-    fn answer(&mut self, flight: &Flight, answer: Answer) {
+    fn answer(&mut self, flight: &Flight, answer: Answer<'_>) {
         let Answer { status, written, outcome } = answer;
         if let Some(LiveQueue { queue, .. }) = &mut self.live {
             // Its place was checked to be in RAM.
@@ -394,14 +397,13 @@ impl Worker {
             // A request's data is bounded far below 4 GiB.
             queue.push(flight.head, u32::try_from(written + 1).unwrap_or(u32::MAX));
         }
-        self.shared.tracer.emit(|| Event::Request {
-            device: self.shared.complaints.device().clone(),
-            index: flight.head.into(),
-            operation: flight.operation,
-            sector: flight.sector,
-            bytes: flight.bytes,
-            outcome: outcome.into_owned(),
-        });
+        self.shared.reporter.emit(|| Event::Finished { request: self.seen(flight), outcome });
+    }
+
+    /// A request as an observer sees it.
+    fn seen(&self, flight: &Flight) -> observe::Request {
+        let Flight { head, operation, sector, bytes, .. } = *flight;
+        observe::Request { queue: self.index, index: head.into(), operation, sector, bytes }
     }
 }
 

@@ -42,9 +42,10 @@ pub use super::transport::{Policy, Version};
 use crate::bus::{BusDevice, first_bytes};
 use crate::irq::IrqLine;
 use crate::memory::GuestRam;
-use crate::observe::{self, Event, Tracer};
+use crate::observe::{self, Event, Words};
 use crate::stuck::Stuck;
 pub use empty_slot::EmptySlot;
+use meaning::{ConfigAccess, Meaning};
 pub use options::Options;
 pub use page::{PAGE_SIZE, RegisterPage, Window};
 use registers::{Direction, Register, Target};
@@ -62,7 +63,6 @@ pub struct Mmio {
     core: Core<Registers>,
     signals: Arc<WindowSignals>,
     window: Window,
-    tracer: Tracer,
     /// Bumped whenever the configuration space changes. No reset sets it back.
     config_generation: AtomicU32,
 }
@@ -75,11 +75,11 @@ impl Mmio {
         line: Arc<dyn IrqLine>,
         options: Options,
     ) -> Self {
-        let Options { version, policy, leftover, taken_over, window, tracer } = options;
-        let signals = Arc::new(WindowSignals::new(line, window.clone()));
+        let Options { version, policy, leftover, taken_over, window } = options;
+        let signals = Arc::new(WindowSignals::new(line, window.clone(), device.reporter().clone()));
         let options = CoreOptions { version, policy, leftover, driver_ok: taken_over };
         let core = Core::new(device, ram, signals.clone(), options);
-        let mmio = Self { core, signals, window, tracer, config_generation: AtomicU32::new(0) };
+        let mmio = Self { core, signals, window, config_generation: AtomicU32::new(0) };
         mmio.publish(&mmio.core.setup());
         mmio
     }
@@ -317,23 +317,20 @@ impl Mmio {
         }
     }
 
-    fn trace(&self, register: Register, direction: observe::Direction, value: u32) {
-        self.tracer.emit(|| Event::Register {
-            device: self.core.complaints().device().clone(),
-            register: register.name(),
-            direction,
-            value,
-            meaning: meaning::of(&self.core, register, direction, value),
-        });
+    fn seen(&self, register: Register, direction: observe::Direction, value: u32) {
+        let reporter = self.core.reporter();
+        if reporter.is_observed() {
+            let meaning = Meaning::new(&self.core, register, direction, value);
+            let (register, meaning) = (register.name(), Words(&meaning));
+            reporter.emit(|| Event::Register { register, direction, value, meaning });
+        }
     }
 
-    fn trace_config(&self, offset: u64, direction: observe::Direction, data: &[u8]) {
-        self.tracer.emit(|| Event::Register {
-            device: self.core.complaints().device().clone(),
-            register: "Config",
-            direction,
-            value: number(data),
-            meaning: format!("configuration space, byte {offset:#x}, {} bytes", data.len()),
+    fn seen_config(&self, at: u64, direction: observe::Direction, data: &[u8]) {
+        let access = ConfigAccess { at, len: data.len() };
+        self.core.reporter().emit(|| {
+            let (value, meaning) = (number(data), Words(&access));
+            Event::Register { register: "Config", direction, value, meaning }
         });
     }
 }
@@ -356,11 +353,11 @@ impl BusDevice for Mmio {
                     );
                 }
                 self.window.read(offset, data);
-                self.trace(register, observe::Direction::Read, number(data));
+                self.seen(register, observe::Direction::Read, number(data));
             }
             Target::Config(at) => {
                 self.window.read(offset, data);
-                self.trace_config(at, observe::Direction::Read, data);
+                self.seen_config(at, observe::Direction::Read, data);
             }
             Target::Nothing | Target::Misaccess => {}
         }
@@ -373,16 +370,16 @@ impl BusDevice for Mmio {
                 // A doorbell is seen before what it sets off, all else with what became of it.
                 let doorbell = register == Register::QueueNotify;
                 if doorbell {
-                    self.trace(register, observe::Direction::Write, value);
+                    self.seen(register, observe::Direction::Write, value);
                 }
                 self.write_register(register, value);
                 if !doorbell {
-                    self.trace(register, observe::Direction::Write, value);
+                    self.seen(register, observe::Direction::Write, value);
                 }
             }
             Target::Config(at) => {
                 self.write_config(at, data);
-                self.trace_config(at, observe::Direction::Write, data);
+                self.seen_config(at, observe::Direction::Write, data);
             }
             Target::Nothing | Target::Misaccess => {}
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::page::Window;
 use crate::irq::Wake;
-use crate::observe::Tracer;
 use crate::virtio::spec::mmio::{LEGACY_VERSION, VERSION};
 use crate::virtio::transport::{Policy, Version};
 
@@ -31,6 +30,4 @@ pub struct Options {
     pub taken_over: Option<Arc<dyn Wake>>,
     /// Where the registers are read.
     pub window: Window,
-    /// Observes the device.
-    pub tracer: Tracer,
 }

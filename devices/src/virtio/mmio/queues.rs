@@ -3,6 +3,7 @@
 use super::Mmio;
 use super::registers::Register;
 use super::state::{Session, selected};
+use crate::observe::{Event, Words};
 use crate::virtio::queue::QueueError;
 use crate::virtio::rules;
 use crate::virtio::spec::feature;
@@ -166,7 +167,7 @@ impl Mmio {
             }
             (Ok(()), None) => {}
             (Err(stuck), _) => {
-                self.core.complaints().say(
+                self.core.reporter().broken(
                     rules::HOST,
                     format_args!(
                         "queue {index} is not stopped by {}: {stuck}; QueueReady reads 1 until it is",
@@ -180,6 +181,7 @@ impl Mmio {
 
     fn refuse_queue(&self, setup: &Session, register: &str, error: &QueueError) {
         let sel = setup.registers.queue_sel;
+        self.core.reporter().emit(|| Event::QueueRefused { queue: sel, why: Words(error) });
         self.core.breach(
             rules::QUEUE_LAYOUT,
             format_args!("queue {sel} is refused ({register} stays 0): {error}"),
@@ -193,7 +195,7 @@ impl Mmio {
             Doorbell::Served | Doorbell::NeedsReset(None) => return,
             Doorbell::NeedsReset(Some(rule)) => {
                 let after = rule.map(|rule| format!(" since this rule was broken: {rule}"));
-                return self.core.complaints().say(
+                return self.core.reporter().broken(
                     rules::NEEDS_RESET,
                     format_args!(
                         "QueueNotify was written with queue {value}, but the device needs a reset{}; ignored",

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::page::Window;
 use crate::irq::IrqLine;
+use crate::observe::{Event, Reporter};
 use crate::virtio::notifier::{Notifier, Signals};
 use crate::virtio::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_STATUS, INTERRUPT_USED, STATUS};
 use crate::virtio::spec::status::{DEVICE_NEEDS_RESET, DRIVER_OK};
@@ -15,12 +16,13 @@ pub(super) struct WindowSignals {
     /// The only place of InterruptStatus and Status: the threads that serve the queues change them at any time.
     window: Window,
     line: Arc<dyn IrqLine>,
+    reporter: Reporter,
 }
 
 impl WindowSignals {
     /// The signals of a device that interrupts by `line`, and whose registers are read in `window`.
-    pub(super) fn new(line: Arc<dyn IrqLine>, window: Window) -> Self {
-        Self { window, line }
+    pub(super) fn new(line: Arc<dyn IrqLine>, window: Window, reporter: Reporter) -> Self {
+        Self { window, line, reporter }
     }
 
     /// InterruptStatus (4.2.2).
@@ -31,6 +33,7 @@ impl WindowSignals {
     /// InterruptACK: the driver has handled these reasons. The line is deasserted when none is left (4.2.3.4). Takes no
     /// lock, so it never waits for a queue that is being served.
     pub(super) fn acknowledge(&self, bits: u32) {
+        self.reporter.emit(|| Event::Acknowledged { reasons: bits });
         let before = self.word(INTERRUPT_STATUS).fetch_and(!bits.to_le(), Ordering::AcqRel);
         if u32::from_le(before) & !bits == 0 {
             self.deassert();
@@ -46,6 +49,7 @@ impl WindowSignals {
     }
 
     fn interrupt(&self, bits: u32) {
+        self.reporter.emit(|| Event::Raised { reasons: bits });
         // The reason is there before the line is raised: the handler reads it first.
         self.word(INTERRUPT_STATUS).fetch_or(bits.to_le(), Ordering::AcqRel);
         self.line.raise();
@@ -53,6 +57,12 @@ impl WindowSignals {
         // interrupting for a reason that is not there.
         if self.pending() == 0 {
             self.deassert();
+        }
+    }
+
+    fn status_changed(&self, before: u32, now: u32) {
+        if before != now {
+            self.reporter.emit(|| Event::Status { before, now });
         }
     }
 
@@ -97,13 +107,15 @@ impl Signals for WindowSignals {
     }
 
     fn add_status(&self, bits: u32) {
-        self.word(STATUS).fetch_or(bits.to_le(), Ordering::AcqRel);
+        let before = self.word(STATUS).fetch_or(bits.to_le(), Ordering::AcqRel);
+        self.status_changed(u32::from_le(before), u32::from_le(before) | bits);
     }
 
     fn reset(&self) {
         self.word(INTERRUPT_STATUS).store(0, Ordering::Release);
         self.deassert();
         // Last: a driver that reads 0 finds the device as after power-on.
-        self.word(STATUS).store(0, Ordering::Release);
+        let before = self.word(STATUS).swap(0, Ordering::AcqRel);
+        self.status_changed(u32::from_le(before), 0);
     }
 }

@@ -17,7 +17,7 @@ use super::device::{Activation, Live, Served, VirtioDevice};
 use super::queue::SplitQueue;
 use super::rules;
 use super::spec::feature;
-use crate::observe::{Complaints, Rule};
+use crate::observe::{Event, Outcome, Reporter, Request, Rule, Tap, Words};
 use crate::stuck::Stuck;
 use crate::turn::Turn;
 
@@ -36,7 +36,7 @@ type Source = fn(&mut [u8]) -> Result<(), Errno>;
 /// A virtio-rng device.
 #[derive(Debug)]
 pub struct Rng {
-    complaints: Complaints,
+    reporter: Reporter,
     source: Source,
     queue: Turn<Option<LiveQueue>>,
     /// No new requests are taken.
@@ -51,13 +51,14 @@ struct LiveQueue {
 
 impl Rng {
     /// A device that the log calls `name`, with random bytes of the host's kernel (getrandom(2)).
-    pub fn new(name: &str) -> Self {
-        Self::with_source(name, from_kernel)
+    /// What it does can be observed at `tap`.
+    pub fn new(name: &str, tap: Tap) -> Self {
+        Self::with_source(name, tap, from_kernel)
     }
 
-    fn with_source(name: &str, source: Source) -> Self {
+    fn with_source(name: &str, tap: Tap, source: Source) -> Self {
         Self {
-            complaints: Complaints::new(name.into()),
+            reporter: Reporter::new(name, tap),
             source,
             queue: Turn::new(None),
             held: AtomicBool::new(false),
@@ -71,7 +72,7 @@ impl Rng {
 
     fn stuck(&self) -> Stuck {
         Stuck {
-            name: self.complaints.device().to_string(),
+            name: self.reporter.device().to_string(),
             requests: "a request of queue 0".to_owned(),
             limit: QUIET_WITHIN,
         }
@@ -93,7 +94,7 @@ impl Rng {
                 Ok(false) if live.queue.rearm() => {}
                 Ok(false) => break Served::All,
                 Err((rule, why)) => {
-                    self.complaints.say(
+                    self.reporter.broken(
                         rule,
                         format_args!("queue 0 is broken, and the device needs a reset: {why}"),
                     );
@@ -119,6 +120,8 @@ impl Rng {
             Ok(None) => return Ok(false),
             Err(error) => return Err(broken(rules::AVAIL_INDEX, Box::new(error))),
         };
+        let available = live.queue.last_taken();
+        self.reporter.emit(|| Event::ChainTaken { queue: 0, head, available });
         let indirect = live.live.features & feature::RING_INDIRECT_DESC != 0;
         let chain = Chain::walk(&live.queue, head, indirect).map_err(|error| {
             let too_long = matches!(error, ChainError::TooLong { .. });
@@ -127,13 +130,20 @@ impl Rng {
         })?;
         let len = self.fill(head, &chain);
         live.queue.push(head, len);
+        self.reporter.emit(|| {
+            let (operation, sector, bytes) = ("random bytes", 0, len.into());
+            let request = Request { queue: 0, index: head.into(), operation, sector, bytes };
+            // A chain that can be written gets a byte at least.
+            let failed = Outcome::Failed(Words(&"no byte is written"));
+            Event::Finished { request, outcome: if len == 0 { failed } else { Outcome::Done } }
+        });
         Ok(true)
     }
 
     /// Writes random bytes into the buffers of a chain; how many.
     fn fill(&self, head: u16, chain: &Chain) -> u32 {
         let say = |rule, what: &dyn fmt::Display| {
-            self.complaints.say(rule, format_args!("the request at descriptor {head}: {what}"));
+            self.reporter.broken(rule, format_args!("the request at descriptor {head}: {what}"));
         };
         if let Some(flaw) = &chain.flaw {
             say(rules::FRAMING, &format_args!("{flaw}; no byte is written"));
@@ -177,8 +187,8 @@ fn from_kernel(bytes: &mut [u8]) -> Result<(), Errno> {
 }
 
 impl VirtioDevice for Rng {
-    fn complaints(&self) -> &Complaints {
-        &self.complaints
+    fn reporter(&self) -> &Reporter {
+        &self.reporter
     }
 
     fn device_id(&self) -> u32 {
@@ -235,7 +245,7 @@ impl VirtioDevice for Rng {
 
     fn start_queue(&self, _: u16, queue: SplitQueue, live: Live) {
         if let Err(stuck) = self.set_queue(Some(LiveQueue { live, queue })) {
-            self.complaints.say(rules::HOST, format_args!("queue 0 is not started: {stuck}"));
+            self.reporter.broken(rules::HOST, format_args!("queue 0 is not started: {stuck}"));
         }
     }
 

@@ -2,15 +2,15 @@
 
 use super::*;
 use crate::memory::GuestRam;
-use crate::testing::VirtioDriver;
 use crate::testing::virtio_driver::{DATA, RAM_SIZE};
+use crate::testing::{Recorded, Recorder, VirtioDriver};
 use crate::virtio::mmio::Options;
 use crate::virtio::spec::feature::VERSION_1;
 
 const SIZE: u32 = 8;
 
 fn driver() -> VirtioDriver {
-    VirtioDriver::new(Rng::new("rng")).live(VERSION_1, SIZE)
+    VirtioDriver::new(Rng::new("rng", Tap::default())).live(VERSION_1, SIZE)
 }
 
 /// Offers one chain, rings, and takes the answer.
@@ -80,12 +80,12 @@ fn a_broken_ring_needs_a_reset_and_the_device_works_after_it() {
 #[test]
 fn indirect_tables_and_the_event_index_work() {
     let features = VERSION_1 | feature::RING_INDIRECT_DESC;
-    let mut driver = VirtioDriver::new(Rng::new("rng")).live(features, SIZE);
+    let mut driver = VirtioDriver::new(Rng::new("rng", Tap::default())).live(features, SIZE);
     driver.indirect(0, DATA, &[(DATA + 0x100, 8, true), (DATA + 0x200, 8, true)]);
     driver.offer(0);
     driver.kick();
     assert_eq!(driver.pop(), Some((0, 16)));
-    let offered = VirtioDriver::with(Rng::new("rng"), Options::default()).offered();
+    let offered = VirtioDriver::with(Rng::new("rng", Tap::default()), Options::default()).offered();
     assert_eq!(offered & feature::RING_EVENT_IDX, 0, "nobody goes on with leftover work here");
 }
 
@@ -101,7 +101,7 @@ fn nothing_is_taken_while_it_is_held_or_stopped() {
 
 #[test]
 fn a_host_without_random_bytes_is_reported() {
-    let device = Rng::with_source("rng", |_| Err(Errno::AGAIN));
+    let device = Rng::with_source("rng", Tap::default(), |_| Err(Errno::AGAIN));
     let mut driver = VirtioDriver::new(device).live(VERSION_1, SIZE);
     driver.write(DATA, &[0xaa; 8]);
     assert_eq!(ask(&mut driver, &[(DATA, 8, true)]), Some((0, 0)));
@@ -120,4 +120,26 @@ fn a_doorbell_has_bounded_work() {
     driver.kick();
     let answered = std::iter::from_fn(|| driver.pop()).count();
     assert_eq!((answered, driver.take_interrupts()), (SIZE as usize, 1));
+}
+
+#[test]
+fn an_observer_sees_each_request() {
+    let recorder = Arc::new(Recorder::default());
+    let mut driver =
+        VirtioDriver::new(Rng::new("rng", Tap::to(recorder.clone()))).live(VERSION_1, SIZE);
+    recorder.take();
+    ask(&mut driver, &[(DATA, 32, true)]);
+    ask(&mut driver, &[(DATA, 32, false)]);
+    let finished = |recorded| match recorded {
+        Recorded::Finished { request, outcome, .. } => {
+            Some((request.operation, request.bytes, outcome))
+        }
+        Recorded::Register { .. } | Recorded::Other { .. } => None,
+    };
+    let seen: Vec<_> = recorder.take().into_iter().filter_map(finished).collect();
+    let expected = [
+        ("random bytes", 32, "ok".to_owned()),
+        ("random bytes", 0, "no byte is written".to_owned()),
+    ];
+    assert_eq!(seen, expected);
 }

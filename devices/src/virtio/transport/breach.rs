@@ -43,16 +43,17 @@ impl<R: Default> Core<R> {
     /// text needs none. A strict device needs a reset from now on, and the line states that instead.
     pub(in crate::virtio) fn breach(&self, rule: Rule, what: fmt::Arguments<'_>, fate: &str) {
         if self.is_strict() {
-            self.complaints.say(rule, format_args!("{what}; strict: the device now needs a reset"));
+            self.reporter
+                .broken(rule, format_args!("{what}; strict: the device now needs a reset"));
             if !self.signals.is_reset_needed() {
                 // The rule first: another vCPU that sees that a reset is needed reads it.
                 *self.stopped.rule() = Some(rule);
                 self.signals.needs_reset();
             }
         } else if fate.is_empty() {
-            self.complaints.say(rule, what);
+            self.reporter.broken(rule, what);
         } else {
-            self.complaints.say(rule, format_args!("{what}; {fate}"));
+            self.reporter.broken(rule, format_args!("{what}; {fate}"));
         }
     }
 }

@@ -18,24 +18,17 @@ impl<R: Default> Core<R> {
         features & self.options.version.visible()
     }
 
-    /// The names of features, joined.
-    pub(in crate::virtio) fn feature_names(&self, features: u64) -> String {
-        let own = self.device.feature_names().iter();
-        let names: Vec<_> = own.chain(&feature::NAMES).copied().collect();
-        bit_names(features, &names)
-    }
-
     /// Whether FEATURES_OK can be set with the driver's features (2.2.1, 3.1.1 step 6).
     pub(super) fn can_settle(&self, setup: &Setup<R>) -> bool {
         let in_order = self.follows("FEATURES_OK", ACKNOWLEDGE | DRIVER);
         let features = setup.driver_features;
         let extra = features & !self.offered();
         if extra != 0 {
-            self.complaints.say(
+            self.reporter.broken(
                 rules::FEATURES_SUBSET,
                 format_args!(
                     "features were accepted that were not offered: {}; FEATURES_OK stays 0",
-                    self.feature_names(extra)
+                    feature_names(extra, self.device.feature_names())
                 ),
             );
             return false;
@@ -43,8 +36,10 @@ impl<R: Default> Core<R> {
         if self.options.version == Version::Modern && features & feature::VERSION_1 == 0 {
             let fate =
                 if self.is_strict() { "FEATURES_OK stays 0" } else { "treated as if it had been" };
-            self.complaints
-                .say(rules::VERSION_1, format_args!("VERSION_1 (bit 32) was not accepted; {fate}"));
+            self.reporter.broken(
+                rules::VERSION_1,
+                format_args!("VERSION_1 (bit 32) was not accepted; {fate}"),
+            );
             return !self.is_strict();
         }
         in_order || !self.is_strict()
@@ -68,4 +63,10 @@ impl<R> Setup<R> {
     pub(in crate::virtio) const fn is_settled(&self) -> bool {
         self.accepted.is_some()
     }
+}
+
+/// The names of features, joined: those in `own`, which only one kind of device has, and those of every device.
+pub(in crate::virtio) fn feature_names(features: u64, own: &[(u64, &'static str)]) -> String {
+    let names: Vec<_> = own.iter().chain(&feature::NAMES).copied().collect();
+    bit_names(features, &names)
 }

@@ -28,8 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::device::VirtioDevice;
 use super::notifier::Signals;
 use crate::memory::GuestRam;
-use crate::observe::Complaints;
+use crate::observe::Reporter;
 use breach::Stopped;
+pub(super) use features::feature_names;
 pub(super) use options::CoreOptions;
 pub use options::{Policy, Version};
 pub(super) use queues::{Doorbell, QueueRefused};
@@ -40,7 +41,7 @@ pub(super) struct Core<R> {
     device: Arc<dyn VirtioDevice>,
     ram: GuestRam,
     signals: Arc<dyn Signals>,
-    complaints: Complaints,
+    reporter: Reporter,
     options: CoreOptions,
     setup: Mutex<Setup<R>>,
     /// Whether a driver ever set DRIVER_OK, whatever was reset since.
@@ -61,7 +62,7 @@ impl<R: Default> Core<R> {
     ) -> Self {
         Self {
             setup: Mutex::new(Setup::new(&*device)),
-            complaints: device.complaints().clone(),
+            reporter: device.reporter().clone(),
             device,
             ram,
             signals,
@@ -77,9 +78,9 @@ impl<R: Default> Core<R> {
         &*self.device
     }
 
-    /// The log of the driver's mistakes.
-    pub(super) const fn complaints(&self) -> &Complaints {
-        &self.complaints
+    /// What the device and its transport report by.
+    pub(super) const fn reporter(&self) -> &Reporter {
+        &self.reporter
     }
 
     /// The interface between driver and device.

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::{Core, QueueSetup, Setup, Version};
-use crate::observe::Rule;
+use crate::observe::{Event, Place, Rule};
 use crate::stuck::Stuck;
 use crate::virtio::device::Served;
-use crate::virtio::queue::{QueueError, RingRules, SplitQueue};
+use crate::virtio::queue::{QueueError, QueueLayout, RingRules, SplitQueue};
 use crate::virtio::spec::feature;
 use crate::virtio::spec::status::DRIVER_OK;
 
@@ -75,8 +75,15 @@ impl<R: Default> Core<R> {
         SplitQueue::new(&self.ram, queue.layout, queue.max, rules)
     }
 
-    /// Hands a queue that has become ready to a device that is live already.
+    /// A queue has become ready: hands it to a device that is live already.
     pub(in crate::virtio) fn start_queue(&self, setup: &mut Setup<R>, index: u32) {
+        if let Some(QueueSetup { layout, .. }) = setup.queue(index) {
+            self.reporter.emit(|| {
+                let QueueLayout { size, desc, avail, used } = *layout;
+                let place = Place::Split { desc, avail, used };
+                Event::QueueReady { queue: index, size, place }
+            });
+        }
         if !self.has(DRIVER_OK) {
             return;
         }
@@ -96,14 +103,18 @@ impl<R: Default> Core<R> {
     ///
     /// Where the host does not finish what is in flight.
     pub(in crate::virtio) fn stop_queue(&self, index: u32) -> Result<(), Stuck> {
-        match u16::try_from(index) {
-            Ok(index) if self.has(DRIVER_OK) => self.device.stop_queue(index),
-            _ => Ok(()),
+        if let Ok(number) = u16::try_from(index)
+            && self.has(DRIVER_OK)
+        {
+            self.device.stop_queue(number)?;
         }
+        self.reporter.emit(|| Event::QueueStopped { queue: index });
+        Ok(())
     }
 
     /// Serves the queue of a doorbell. Takes no lock of the transport's, so that queues are served in parallel.
     pub(in crate::virtio) fn ring(&self, value: u32) -> Doorbell {
+        self.reporter.emit(|| Event::Notified { queue: value });
         if self.signals.is_reset_needed() {
             return Doorbell::NeedsReset(self.stopped.first_ignored());
         }

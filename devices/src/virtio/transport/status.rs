@@ -41,7 +41,7 @@ impl<R: Default> Core<R> {
             Err(stuck) => {
                 setup.resetting = false;
                 self.signals.add_status(DEVICE_NEEDS_RESET);
-                self.complaints.say(
+                self.reporter.broken(
                     rules::HOST,
                     format_args!(
                         "the reset is not finished: {stuck}; Status reads non-zero until a later reset succeeds"

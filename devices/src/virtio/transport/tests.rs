@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::observe::Tracer;
+use crate::observe::Tap;
 use crate::testing::{Ring, WatchedImage};
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::notifier::Notifier;
@@ -52,7 +52,7 @@ impl Signals for Counts {
 /// A disk of two sectors behind a core whose registers are one number.
 fn core(policy: Policy) -> (Core<u8>, Arc<Counts>, GuestRam) {
     let disk = WatchedImage::new(&[7; 1024]).disk();
-    let blk = Blk::new("disk", &disk, &blk::Options::default(), Tracer::none()).unwrap();
+    let blk = Blk::new("disk", &disk, &blk::Options::default(), Tap::default()).unwrap();
     let ram = GuestRam::anonymous(&[(0, 0x1_0000)]).unwrap();
     let counts = Arc::new(Counts::default());
     let options = CoreOptions { version: Version::Modern, policy, leftover: None, driver_ok: None };

@@ -30,7 +30,7 @@ fn waiting() -> (VirtioDriver, WatchedImage, Faults, Arc<Alarm>) {
     let (faults, alarm) = (storage.faults(), Arc::new(Alarm::default()));
     let disk = Disk::new(Box::new(storage), "d.img".into(), 8 * 512, false);
     let disk = disk.waiting_for_room(alarm.clone());
-    let blk = Blk::new("virtio0", &disk, &named(""), Tracer::none()).unwrap();
+    let blk = Blk::new("virtio0", &disk, &named(""), Tap::default()).unwrap();
     (VirtioDriver::new(blk).live(feature::BLK_FLUSH, 8), image, faults, alarm)
 }
 

@@ -7,6 +7,7 @@ mod full;
 mod in_flight;
 mod indirect;
 mod notify_on_empty;
+mod observed;
 mod queue_reset;
 mod queues;
 mod ranges;
@@ -60,7 +61,7 @@ impl Setup {
 
     fn driver(&self, access: Access) -> VirtioDriver {
         let disk = Disk::from_image(Image::open(&self.path, Opening::cached(access)).unwrap());
-        VirtioDriver::new(Blk::new("virtio0", &disk, &named("the id"), Tracer::none()).unwrap())
+        VirtioDriver::new(Blk::new("virtio0", &disk, &named("the id"), Tap::default()).unwrap())
     }
 
     fn faulty(&self) -> (VirtioDriver, Faults) {
@@ -68,7 +69,7 @@ impl Setup {
         let storage = FaultStorage::new(Box::new(ImageStorage::new(image)));
         let (faults, size) = (storage.faults(), Self::contents().len() as u64);
         let disk = Disk::new(Box::new(storage), "d.img".into(), size, false);
-        (VirtioDriver::new(Blk::new("virtio0", &disk, &named(""), Tracer::none()).unwrap()), faults)
+        (VirtioDriver::new(Blk::new("virtio0", &disk, &named(""), Tap::default()).unwrap()), faults)
     }
 }
 
@@ -76,7 +77,7 @@ impl Setup {
 fn watched(sectors: u8, options: &Options) -> (Blk, WatchedImage) {
     let bytes: Vec<_> = (0..sectors).flat_map(|n| [n + 1; 512]).collect();
     let image = WatchedImage::new(&bytes);
-    (Blk::new("virtio0", &image.disk(), options, Tracer::none()).unwrap(), image)
+    (Blk::new("virtio0", &image.disk(), options, Tap::default()).unwrap(), image)
 }
 
 /// The same, where requests stay in flight until the test lets them go.
@@ -86,7 +87,7 @@ fn holding(sectors: u8, options: &Options) -> (Blk, WatchedImage, Held) {
     let storage = HeldStorage::new(Box::new(image.clone()));
     let held = storage.held();
     let disk = Disk::new(Box::new(storage), "in memory".into(), bytes.len() as u64, false);
-    (Blk::new("virtio0", &disk, options, Tracer::none()).unwrap(), image, held)
+    (Blk::new("virtio0", &disk, options, Tap::default()).unwrap(), image, held)
 }
 
 fn live(setup: &Setup) -> VirtioDriver {
@@ -342,8 +343,8 @@ fn what_a_log_says_names_the_rule_and_the_request() {
     let setup = Setup::new();
     let disk =
         Disk::from_image(Image::open(&setup.path, Opening::cached(Access::ReadWrite)).unwrap());
-    let device = Blk::new("virtio3", &disk, &named(""), Tracer::none()).unwrap();
-    let complaints = device.complaints().clone();
+    let device = Blk::new("virtio3", &disk, &named(""), Tap::default()).unwrap();
+    let complaints = device.reporter().log().clone();
     let mut driver = VirtioDriver::new(device).live(0, 8);
     driver.request(T_IN, 9, 512);
     assert_eq!(
@@ -363,10 +364,10 @@ fn what_cannot_be_a_device_is_refused() {
     let disk =
         || Disk::from_image(Image::open(&setup.path, Opening::cached(Access::ReadOnly)).unwrap());
     let error =
-        Blk::new("v", &disk(), &named("123456789012345678901"), Tracer::none()).unwrap_err();
+        Blk::new("v", &disk(), &named("123456789012345678901"), Tap::default()).unwrap_err();
     assert!(matches!(error, BlkError::IdTooLong { .. }));
-    Blk::new("v", &disk(), &named("12345678901234567890"), Tracer::none()).unwrap();
+    Blk::new("v", &disk(), &named("12345678901234567890"), Tap::default()).unwrap();
     fs::write(&setup.path, [0; 511]).unwrap();
-    let error = Blk::new("v", &disk(), &named(""), Tracer::none()).unwrap_err();
+    let error = Blk::new("v", &disk(), &named(""), Tap::default()).unwrap_err();
     assert!(matches!(error, BlkError::TooSmall { size: 511, .. }));
 }

@@ -167,7 +167,7 @@ fn options_out_of_their_range_make_no_device() {
     let refused = |options: Options| {
         let image = WatchedImage::new(&[0; 4096]);
         let disk = image.disk();
-        Blk::new("v", &disk, &options, Tracer::none()).map(drop)
+        Blk::new("v", &disk, &options, Tap::default()).map(drop)
     };
     for queues in [0, 17, u16::MAX] {
         let error = refused(Options { queues, ..named("") });
@@ -203,7 +203,7 @@ fn with_blocks_of_4096_the_rest_of_the_image_is_out_of_reach() {
     let image = WatchedImage::new(&[0; 4095]);
     let disk = image.disk();
     let options = Options { block_size: 4096, ..named("") };
-    let error = Blk::new("v", &disk, &options, Tracer::none()).map(drop).unwrap_err();
+    let error = Blk::new("v", &disk, &options, Tap::default()).map(drop).unwrap_err();
     assert!(matches!(error, BlkError::TooSmall { size: 4095, block_size: 4096, .. }), "{error}");
 }
 

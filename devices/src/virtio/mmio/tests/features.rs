@@ -34,7 +34,7 @@ fn after_a_refusal_driver_ok_decides_and_no_write_changes_that() {
 #[test]
 fn features_ok_after_driver_ok_decides_nothing() {
     let image = WatchedImage::new(&[1; 512]);
-    let blk = Blk::new("virtio0", &image.disk(), &blk::Options::default(), Tracer::none()).unwrap();
+    let blk = Blk::new("virtio0", &image.disk(), &blk::Options::default(), Tap::default()).unwrap();
     let mut d = VirtioDriver::new(blk);
     let writeback = |d: &mut VirtioDriver| d.get(reg::CONFIG + 32) & 0xff;
     for status in [0, 1, 3] {

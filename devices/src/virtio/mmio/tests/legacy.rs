@@ -11,8 +11,8 @@ fn options() -> Options {
 }
 
 fn legacy_probe() -> (VirtioDriver, Log) {
-    let (log, complaints) = (Log::default(), Complaints::new("probe".into()));
-    let device = Probe { complaints, log: log.clone(), live: Mutex::default() };
+    let (log, reporter) = (Log::default(), Reporter::new("probe", Tap::default()));
+    let device = Probe { reporter, log: log.clone(), live: Mutex::default() };
     (VirtioDriver::with(device, options()), log)
 }
 
@@ -21,7 +21,7 @@ fn disk() -> (VirtioDriver, WatchedImage) {
     let bytes: Vec<_> = (0..8).flat_map(|n| [n + 1; 512]).collect();
     let image = WatchedImage::new(&bytes);
     let disk = image.disk();
-    let blk = Blk::new("virtio0", &disk, &blk::Options::default(), Tracer::none()).unwrap();
+    let blk = Blk::new("virtio0", &disk, &blk::Options::default(), Tap::default()).unwrap();
     (VirtioDriver::with(blk, options()), image)
 }
 
@@ -250,7 +250,7 @@ fn features_are_settled_without_features_ok_and_version_1_is_not_missed() {
 fn a_strict_legacy_device_is_content_with_a_good_driver() {
     let bytes = WatchedImage::new(&[1; 512]);
     let disk = bytes.disk();
-    let blk = Blk::new("virtio0", &disk, &blk::Options::default(), Tracer::none()).unwrap();
+    let blk = Blk::new("virtio0", &disk, &blk::Options::default(), Tap::default()).unwrap();
     let options = Options { policy: Policy::Strict, ..options() };
     let mut d = VirtioDriver::with(blk, options);
     let mut ring = Ring::contiguous(8, 0x4_0000, 4096);

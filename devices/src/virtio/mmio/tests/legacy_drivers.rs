@@ -16,7 +16,7 @@ const PAGE: u32 = 0x40;
 fn disk(policy: Policy) -> (VirtioDriver, WatchedImage) {
     let bytes: Vec<_> = (0..8).flat_map(|n| [n + 1; 512]).collect();
     let image = WatchedImage::new(&bytes);
-    let blk = Blk::new("virtio0", &image.disk(), &blk::Options::default(), Tracer::none()).unwrap();
+    let blk = Blk::new("virtio0", &image.disk(), &blk::Options::default(), Tap::default()).unwrap();
     let leftover: Option<Arc<dyn Wake>> = Some(Arc::new(CountingLine::default()));
     let options = Options { version: Version::Legacy, policy, leftover, ..Options::default() };
     (VirtioDriver::with(blk, options), image)

@@ -5,8 +5,8 @@ use crate::observe::Rule;
 use crate::virtio::spec::status::{ACKNOWLEDGE, DRIVER, FEATURES_OK};
 
 fn driver(policy: Policy) -> (VirtioDriver, Log) {
-    let (log, complaints) = (Log::default(), Complaints::new("probe".into()));
-    let device = Probe { complaints, log: log.clone(), live: Mutex::default() };
+    let (log, reporter) = (Log::default(), Reporter::new("probe", Tap::default()));
+    let device = Probe { reporter, log: log.clone(), live: Mutex::default() };
     (VirtioDriver::with(device, Options { policy, ..Options::default() }), log)
 }
 

@@ -1,0 +1,103 @@
+//! The tap: devices hand it events, observers are attached to it and detached from it at any time.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::event::{Event, Seen};
+
+/// A listener to the events of devices. It is called on the thread that serves the device, in the order in which things
+/// happen on that thread.
+pub trait Observer: Send + Sync {
+    /// Gets one event. Must not wait, nor access the device: the guest waits meanwhile, and the device may hold locks.
+    fn event(&self, seen: &Seen<'_>);
+}
+
+/// Names an attached observer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObserverId(u64);
+
+/// Where devices hand their events. Clones share the observers.
+///
+/// While no observer is attached, an event costs one relaxed load and a branch: it is not built, no clock is read, and
+/// nothing is called.
+#[derive(Clone, Default)]
+pub struct Tap(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// Whether there is an observer.
+    on: AtomicBool,
+    observers: RwLock<Observers>,
+}
+
+#[derive(Default)]
+struct Observers {
+    /// Replaced as a whole, so that an observer is called without the lock, and may detach itself.
+    all: Arc<[(ObserverId, Arc<dyn Observer>)]>,
+    /// How many were ever attached.
+    count: u64,
+}
+
+impl Tap {
+    /// A tap with one observer.
+    pub fn to(observer: Arc<dyn Observer>) -> Self {
+        let tap = Self::default();
+        tap.attach(observer);
+        tap
+    }
+
+    /// Hands all events from now on to `observer`, too.
+    ///
+    /// A guest that reads registers as memory, without an exit, makes no event by that.
+    pub fn attach(&self, observer: Arc<dyn Observer>) -> ObserverId {
+        let mut observers = self.0.observers.write().unwrap_or_else(PoisonError::into_inner);
+        observers.count = observers.count.wrapping_add(1);
+        let id = ObserverId(observers.count);
+        observers.all = observers.all.iter().cloned().chain([(id, observer)]).collect();
+        self.0.on.store(true, Ordering::Release);
+        id
+    }
+
+    /// Hands no further event to an observer. One that is being handed over on another thread may still arrive. Without
+    /// effect where the observer is detached already.
+    pub fn detach(&self, id: ObserverId) {
+        let mut observers = self.0.observers.write().unwrap_or_else(PoisonError::into_inner);
+        observers.all = observers.all.iter().filter(|(known, _)| *known != id).cloned().collect();
+        self.0.on.store(!observers.all.is_empty(), Ordering::Release);
+    }
+
+    /// Whether an observer is attached.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.0.on.load(Ordering::Relaxed)
+    }
+
+    /// Hands over the event that `make` builds; where no observer is attached, `make` is not called.
+    #[inline]
+    pub(crate) fn emit<'a>(&self, device: &Arc<str>, make: impl FnOnce() -> Event<'a>) {
+        if self.is_on() {
+            self.hand_over(&Seen::now(device, make()));
+        }
+    }
+
+    #[cold]
+    pub(super) fn hand_over(&self, seen: &Seen<'_>) {
+        let observers = self.0.observers.read().unwrap_or_else(PoisonError::into_inner);
+        let all = observers.all.clone();
+        drop(observers);
+        for (_, observer) in &*all {
+            observer.event(seen);
+        }
+    }
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_on() { "Tap(on)" } else { "Tap(off)" })
+    }
+}
+
+#[cfg(test)]
+#[path = "tap_tests.rs"]
+mod tests;
