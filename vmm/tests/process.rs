@@ -27,6 +27,8 @@ use tempfile::TempDir;
 
 #[path = "process/control.rs"]
 mod control;
+#[path = "process/demo.rs"]
+mod demo;
 #[path = "process/guests.rs"]
 mod guests;
 #[path = "process/readers.rs"]
@@ -68,8 +70,15 @@ fn main() -> ExitCode {
         Trial::test(name, run).with_kind("kvm").with_ignored_flag(!runs)
     };
     let kvm = reason.is_none();
-    let tests =
-        [TESTS, readers::TESTS, terminal::TESTS, control::TESTS, scarce::TESTS, snapshot::TESTS];
+    let tests = [
+        TESTS,
+        readers::TESTS,
+        terminal::TESTS,
+        control::TESTS,
+        scarce::TESTS,
+        snapshot::TESTS,
+        demo::TESTS,
+    ];
     let tests = tests.into_iter().flatten();
     let mut trials: Vec<_> = tests.map(|test| trial(test, kvm)).collect();
     let root_tests =

@@ -20,6 +20,7 @@ use crate::config::{DiskBus, DiskConfig, VmConfig};
 use crate::console::{Input, Output};
 use crate::error::{Error, HostError};
 use crate::exit::Verdict;
+use crate::machine::host::Host;
 use crate::run::signals::Signals;
 use crate::run::{Console, run};
 use story::Story;
@@ -29,8 +30,6 @@ const SECTORS: usize = 64;
 const SECTOR_SIZE: usize = 512;
 /// The byte that both images are filled with before the guest runs.
 const BLANK: u8 = b'.';
-/// What the guest exits with when all commands are done.
-const GUEST_CODE: u32 = 0;
 /// Far longer than it takes, also where KVM emulates its guests.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
@@ -61,6 +60,9 @@ pub enum DemoError {
         /// The host's error.
         source: io::Error,
     },
+    /// The story could not be written. A reader that closed its end is no failure.
+    #[error("cannot write to standard output: {0}; the images were right")]
+    Output(io::Error),
     /// The guest did not end as it was told to.
     #[error("the guest did not end as it was told to: {0}")]
     Guest(String),
@@ -80,6 +82,8 @@ pub enum DemoError {
 ///
 /// Where anything is not as it should be: the demonstration is a test, too.
 pub fn demo(kvm: PathBuf) -> Result<(), DemoError> {
+    // Before the story: without KVM there is none.
+    Host::open(&kvm)?;
     let scratch = tempfile::Builder::new()
         .prefix("cafevm-demo-")
         .tempdir()
@@ -112,7 +116,7 @@ pub fn demo(kvm: PathBuf) -> Result<(), DemoError> {
     };
     let report = run(&config, console)?;
     story.ended(&report);
-    if report.verdict != Verdict::DebugExit(GUEST_CODE) {
+    if report.verdict != Verdict::PowerOff {
         return Err(DemoError::Guest(format!("{:?}", report.verdict)));
     }
     for told in [&SVIRTB, &VIRTIO] {
@@ -121,7 +125,7 @@ pub fn demo(kvm: PathBuf) -> Result<(), DemoError> {
         story.holds(&path, told.sector, told.text);
     }
     story.end();
-    Ok(())
+    story.written().map_err(DemoError::Output)
 }
 
 /// The guest's commands, on its kernel command line.
@@ -129,7 +133,7 @@ fn script() -> String {
     let Told { sector: s, text: t, .. } = SVIRTB;
     let Told { sector: v, text: u, .. } = VIRTIO;
     format!(
-        "sh=\"dev svirtb; write {s} {t}; read {s}; dev virtio; write {v} {u}; flush; read {v}; exit {GUEST_CODE}\""
+        "sh=\"dev svirtb; write {s} {t}; read {s}; dev virtio; write {v} {u}; flush; read {v}; exit\""
     )
 }
 

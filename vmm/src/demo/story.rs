@@ -20,10 +20,25 @@ pub(super) struct Story(Arc<Mutex<Teller>>);
 
 #[derive(Default)]
 struct Teller {
-    /// What the guest has said of its current line.
+    /// The guest's current line so far.
     line: String,
-    /// Whether a virtio device has been seen at work.
-    virtio_seen: bool,
+    /// The part of the story that the last lines belong to.
+    part: Part,
+    /// The first error of standard output.
+    failed: Option<io::Error>,
+}
+
+/// What the guest does at the moment, as far as headings tell it.
+#[derive(Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    Booting,
+    /// It looks whether there is a disk on svirtb.
+    LooksForSvirtb,
+    /// The virtio handshake. The guest does it while it boots, to know the disk's size.
+    Virtio,
+    /// It runs commands.
+    Commands,
 }
 
 impl Story {
@@ -31,24 +46,23 @@ impl Story {
     pub(super) fn begin(svirtb: &Path, virtio: &Path, sectors: usize) -> Self {
         let story = Self(Arc::new(Mutex::new(Teller::default())));
         story.tell(&format!(
-            "cafevm demo: a guest kernel uses two disks, each by another protocol.\n\
-             \n\
-             Two scratch images were made, {sectors} sectors of 512 bytes each, filled with dots:\n  \
-               {}\n  {}\n\
-             \n\
-             Now a virtual machine boots the built-in guest, a block shell on the bare machine. What it prints\n\
-             stands behind a bar. What its drivers do to a device stands behind the device's name: '->' is a\n\
-             write to a register, '<-' a read, '=>' a request that the device has served.\n",
+            "cafevm demo: a guest kernel uses two disks, each by another protocol.\n\n\
+             Two scratch images, {sectors} sectors of 512 bytes each, are filled with dots:\n  \
+               {}\n  {}\n\n\
+             Now a virtual machine boots the built-in guest, a block shell. Its output\n\
+             stands behind '|'. What its drivers do to a device stands behind the device's\n\
+             name: '->' writes a register, '<-' reads one, '=>' is a request served, '!!' is\n\
+             an interrupt.\n",
             svirtb.display(),
             virtio.display(),
         ));
         story
     }
 
-    /// The machine is gone.
+    /// The machine has ended.
     pub(super) fn ended(&self, report: &RunReport) {
         self.tell(&format!(
-            "\nThe guest has ended, and so has the machine: exit status {} is the guest's own verdict.\n{}\n\
+            "\nThe guest has powered the machine off: exit status {}.\n{}\n\
              \nThe images, as the host sees them now:",
             report.status(),
             report.exits
@@ -58,7 +72,7 @@ impl Story {
     /// An image was found right.
     pub(super) fn holds(&self, image: &Path, sector: usize, text: &str) {
         self.tell(&format!(
-            "  {}: sector {sector} holds \"{text}\"; every other byte is as it was",
+            "  {}:\n    sector {sector} holds \"{text}\", all else is as it was",
             image.display()
         ));
     }
@@ -66,9 +80,20 @@ impl Story {
     /// The last line.
     pub(super) fn end(&self) {
         self.tell(
-            "\nAll is as it should be. The scratch images are removed. To go on: 'cafevm run --disk FILE' gives you\n\
-             the same shell on a disk of yours; 'help' lists its commands, Ctrl-A X ends it.",
+            "\nAll is as it should be. The scratch images are removed. To go on:\n\
+             'cafevm run --disk FILE' gives you the same shell on a disk of yours; 'help'\n\
+             lists its commands, Ctrl-A X ends it.",
         );
+    }
+
+    /// Whether all of it was written.
+    ///
+    /// # Errors
+    ///
+    /// The first error of standard output, unless its reader closed it.
+    pub(super) fn written(&self) -> io::Result<()> {
+        let failed = self.teller().failed.take();
+        failed.filter(|error| error.kind() != io::ErrorKind::BrokenPipe).map_or(Ok(()), Err)
     }
 
     fn tell(&self, text: &str) {
@@ -82,19 +107,56 @@ impl Story {
 
 impl Teller {
     fn tell(&mut self, text: &str) {
-        // Nobody reads it? Then the check that follows is all that counts.
-        let _told = writeln!(io::stdout(), "{text}");
+        for line in text.split('\n') {
+            if let Err(error) = writeln!(io::stdout(), "{}", wrapped(line)) {
+                self.failed.get_or_insert(error);
+            }
+        }
+    }
+
+    fn begin(&mut self, part: Part, heading: &str) {
+        if self.part != part && self.part != Part::Commands {
+            self.part = part;
+            self.tell(heading);
+        }
     }
 
     fn guest_says(&mut self, line: &str) {
         if let Some(command) = line.strip_prefix(PROMPT) {
+            self.part = Part::Commands;
             self.tell("");
             if let Some(heading) = heading(command) {
                 self.tell(heading);
             }
         }
-        self.tell(format!("  guest   | {line}").trim_end());
+        self.tell(format!("| {line}").trim_end());
     }
+}
+
+/// The line in pieces of 80 columns at most, broken at spaces. The pieces behind the first one stand below the meaning of
+/// a register, or a little further in than the line begins.
+fn wrapped(line: &str) -> String {
+    const COLUMNS: usize = 80;
+    /// Where [`Story::event`] puts what a register's value means.
+    const MEANING: usize = 43;
+    let begins = line.len() - line.trim_start().len();
+    let is_register =
+        line.get(MEANING - 2..).is_some_and(|rest| rest.starts_with("  ")) && line.contains(" 0x");
+    let further = match (is_register, begins) {
+        (true, _) => MEANING,
+        (false, 0) => 0,
+        (false, begins) => begins + 2,
+    };
+    let (mut text, mut rest, mut indent) = (String::new(), line, 0);
+    while indent + rest.chars().count() > COLUMNS {
+        let room = rest.char_indices().nth(COLUMNS - indent).map_or(rest.len(), |(at, _)| at);
+        let space = rest.get(..=room).and_then(|head| head.trim_end().rfind(' '));
+        let Some(at) = space.filter(|at| indent > 0 || *at >= further) else { break };
+        let (head, tail) = rest.split_at(at);
+        text.extend([" ".repeat(indent).as_str(), head.trim_end(), "\n"]);
+        (rest, indent) = (tail.trim_start(), further);
+    }
+    text + &" ".repeat(indent) + rest
 }
 
 /// What to say before the guest runs a command.
@@ -139,13 +201,16 @@ impl Observer for Story {
         let mut teller = self.teller();
         let device: &str = seen.device;
         let line = match seen.event {
+            // How often a driver looks at these depends on when an interrupt comes. What follows from them is told.
+            Event::Register { register: "InterruptStatus" | "InterruptACK", .. } => return,
             Event::Register { register, direction, value, meaning } => {
-                // The guest shakes hands with a virtio disk while it boots, to tell its size.
-                if !teller.virtio_seen && device != SVIRTB {
-                    teller.virtio_seen = true;
-                    teller.tell(
-                        "\nThe virtio handshake (who are you, status, features, queue, DRIVER_OK):",
-                    );
+                if device == SVIRTB {
+                    let heading = "\nThe guest looks whether there is a disk on svirtb:";
+                    teller.begin(Part::LooksForSvirtb, heading);
+                } else {
+                    let heading =
+                        "\nThe virtio handshake (who are you, status, features, queue, DRIVER_OK):";
+                    teller.begin(Part::Virtio, heading);
                 }
                 let arrow = match direction {
                     Direction::Read => "<-",
@@ -154,6 +219,9 @@ impl Observer for Story {
                 let line = format!("  {device:8}{arrow} {register:17} {value:#010x}  {meaning}");
                 line.trim_end().to_owned()
             }
+            Event::ChainTaken { queue, head, available } => format!(
+                "  {device:8}   available ring of queue {queue}, entry {available}: the chain at descriptor {head}"
+            ),
             Event::Finished { request, outcome } => {
                 let Request { index, operation, sector, bytes, .. } = request;
                 let place = if device == SVIRTB { "ring entry" } else { "descriptor" };
@@ -161,9 +229,36 @@ impl Observer for Story {
                     "  {device:8}=> {place} {index}: {operation} at sector {sector}, {bytes} bytes: {outcome}"
                 )
             }
+            Event::Raised { .. } => format!("  {device:8}!! an interrupt"),
+            Event::Acknowledged { .. } => {
+                format!("  {device:8}-> the driver has acknowledged the interrupt")
+            }
             // The story is told in registers and requests.
             _ => return,
         };
         teller.tell(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_goes_on_below_in_80_columns() {
+        assert_eq!(wrapped("  short"), "  short");
+        let words = "word ".repeat(30);
+        let register = format!("  virtio0 -> {:17} {:#010x}  ", "Status", 1);
+        assert_eq!(register.len(), 43);
+        for (begin, further) in [(register.as_str(), 43), ("  ", 4), ("", 0), ("    it is ", 6)] {
+            let long = format!("{begin}{}", words.trim_end());
+            let text = wrapped(&long);
+            assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+            let indented = |line: &str| line.find("word") == Some(further);
+            assert!(text.lines().count() > 1 && text.lines().skip(1).all(indented), "{text}");
+            assert!(text.split_whitespace().eq(long.split_whitespace()), "{text}");
+        }
+        let one_word = "x".repeat(100);
+        assert_eq!(wrapped(&one_word), one_word);
     }
 }
