@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cafevm_devices::block::{Completion, Disk, Engine, Request, Stop, Storage};
 use cafevm_devices::observe::Tap;
 use cafevm_devices::testing::VirtioDriver;
-use cafevm_devices::virtio::blk::{Blk, Options};
+use cafevm_devices::virtio::blk::{Blk, BlkOptions};
 use cafevm_devices::virtio::spec::{blk, feature};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -70,7 +70,8 @@ fn main() {
 fn measure(indirect: bool, kind: u32) -> u128 {
     let disk = Disk::new(Box::new(NoStorage), "bench".into(), 1 << 30, false);
     #[expect(clippy::expect_used, reason = "a benchmark")]
-    let device = Blk::new("bench", &disk, &Options::default(), Tap::default()).expect("a device");
+    let device =
+        Blk::new("bench", &disk, &BlkOptions::default(), Tap::default()).expect("a device");
     let features = feature::BLK_FLUSH | if indirect { feature::RING_INDIRECT_DESC } else { 0 };
     let mut driver = VirtioDriver::new(device).live(features, 256);
     let heads: Vec<u16> = (0..REQUESTS).map(|n| if indirect { n } else { 3 * n }).collect();

@@ -33,8 +33,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ram = GuestRam::anonymous(&[(0, 1 << 20)])?;
     let line = Arc::new(Line::default());
     let blk =
-        Blk::new("disk0", &Disk::from_image(image), &blk::Options::default(), Tap::default())?;
-    let device = Mmio::new(Arc::new(blk), ram.clone(), line.clone(), mmio::Options::default());
+        Blk::new("disk0", &Disk::from_image(image), &blk::BlkOptions::default(), Tap::default())?;
+    let device = Mmio::new(Arc::new(blk), ram.clone(), line.clone(), mmio::MmioOptions::default());
     let mut bus = Bus::new();
     bus.insert(BASE, SLOT_SIZE, "disk0", Arc::new(device))?;
 

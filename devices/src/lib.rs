@@ -26,8 +26,8 @@
 //!
 //! fn disk(path: &str, ram: &GuestRam, line: Arc<dyn IrqLine>) -> Result<Mmio, Box<dyn std::error::Error>> {
 //!     let image = Image::open(path.as_ref(), Cache::WriteBack.opening(Access::ReadWrite))?;
-//!     let blk = Blk::new("disk0", &Disk::from_image(image), &blk::Options::default(), Tap::default())?;
-//!     Ok(Mmio::new(Arc::new(blk), ram.clone(), line, mmio::Options::default()))
+//!     let blk = Blk::new("disk0", &Disk::from_image(image), &blk::BlkOptions::default(), Tap::default())?;
+//!     Ok(Mmio::new(Arc::new(blk), ram.clone(), line, mmio::MmioOptions::default()))
 //! }
 //! ```
 //!
@@ -36,7 +36,7 @@
 //! | when | call | on which thread |
 //! |---|---|---|
 //! | a vCPU exits for an access to memory or to a port | [`bus::Bus::read`], [`bus::Bus::write`] | the vCPU's |
-//! | [`irq::Wake`] of [`mmio::Options::leftover`](virtio::mmio::Options::leftover) was woken | [`Mmio::service_unfinished`](virtio::mmio::Mmio::service_unfinished) | one for I/O |
+//! | [`irq::Wake`] of [`mmio::MmioOptions::leftover`](virtio::mmio::MmioOptions::leftover) was woken | [`Mmio::service_unfinished`](virtio::mmio::Mmio::service_unfinished) | one for I/O |
 //! | a descriptor of [`Mmio::wakes`](virtio::mmio::Mmio::wakes) is readable | [`Mmio::service_finished`](virtio::mmio::Mmio::service_finished) | one for I/O |
 //! | the disk is to grow | [`Mmio::reconfigure`](virtio::mmio::Mmio::reconfigure) with [`Blk::resize`](virtio::blk::Blk::resize) | one that may wait |
 //! | the machine pauses | [`Mmio::hold`](virtio::mmio::Mmio::hold), then [`Mmio::quiesce`](virtio::mmio::Mmio::quiesce); at its end [`Mmio::release`](virtio::mmio::Mmio::release) | one that may wait |

@@ -25,7 +25,7 @@ const IOV_MAX: usize = 1024;
 /// As many buffers as most requests have at most: for these no list of iovecs is allocated.
 const IOV_FEW: usize = 8;
 /// As many buffers as most requests have on either side.
-const SEGMENTS_FEW: usize = 3;
+const RANGES_INLINE: usize = 3;
 
 /// A range of guest-physical addresses that does not lie wholly in guest RAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -163,7 +163,7 @@ impl GuestRam {
 
 /// A range of guest RAM, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Segment {
+struct GuestRange {
     addr: u64,
     len: u64,
 }
@@ -175,14 +175,14 @@ struct Segment {
 pub struct Buffers {
     ram: GuestRam,
     /// Most requests have few: for these no list is allocated.
-    segments: SmallVec<[Segment; SEGMENTS_FEW]>,
+    ranges: SmallVec<[GuestRange; RANGES_INLINE]>,
     len: u64,
 }
 
 impl Buffers {
     /// No buffers yet.
     pub fn new(ram: GuestRam) -> Self {
-        Self { ram, segments: SmallVec::new(), len: 0 }
+        Self { ram, ranges: SmallVec::new(), len: 0 }
     }
 
     /// The one buffer of `len` bytes at `addr`.
@@ -205,7 +205,7 @@ impl Buffers {
         self.ram.check(addr, len)?;
         let total = self.len.checked_add(len).ok_or(OutOfRam { addr, len })?;
         if len > 0 {
-            self.segments.push(Segment { addr, len });
+            self.ranges.push(GuestRange { addr, len });
             self.len = total;
         }
         Ok(())
@@ -224,24 +224,24 @@ impl Buffers {
     /// Whether each range begins and ends at a multiple of `align` bytes: in guest-physical addresses, and with
     /// that on the host, for `align` up to a page.
     pub fn is_aligned(&self, align: u64) -> bool {
-        self.segments.iter().all(|s| (s.addr | s.len).is_multiple_of(align))
+        self.ranges.iter().all(|s| (s.addr | s.len).is_multiple_of(align))
     }
 
     /// How many ranges there are.
-    pub fn segments(&self) -> usize {
-        self.segments.len()
+    pub fn ranges(&self) -> usize {
+        self.ranges.len()
     }
 
     /// Cuts the buffers down to their first `len` bytes; without effect where they are no longer than that.
     pub fn truncate(&mut self, len: u64) {
         while self.len > len
-            && let Some(last) = self.segments.last_mut()
+            && let Some(last) = self.ranges.last_mut()
         {
             let cut = last.len.min(self.len - len);
             last.len -= cut;
             self.len -= cut;
             if last.len == 0 {
-                self.segments.pop();
+                self.ranges.pop();
             }
         }
     }
@@ -251,12 +251,12 @@ impl Buffers {
     pub fn part(&self, skip: u64, len: u64) -> Self {
         let mut part = Self::new(self.ram.clone());
         let (mut skip, mut left) = (skip, len);
-        for &Segment { addr, len } in &self.segments {
+        for &GuestRange { addr, len } in &self.ranges {
             let past = len.min(skip);
             let here = (len - past).min(left);
             (skip, left) = (skip - past, left - here);
             if here > 0 {
-                part.segments.push(Segment { addr: addr + past, len: here });
+                part.ranges.push(GuestRange { addr: addr + past, len: here });
                 part.len += here;
             }
             if left == 0 {
@@ -270,14 +270,14 @@ impl Buffers {
     pub fn split_off(&mut self, at: u64) -> Self {
         let mut left = at;
         let mut whole = 0;
-        while let Some(rest) = self.segments.get(whole).and_then(|s| left.checked_sub(s.len)) {
+        while let Some(rest) = self.ranges.get(whole).and_then(|s| left.checked_sub(s.len)) {
             (whole, left) = (whole + 1, rest);
         }
         let mut tail = Self::new(self.ram.clone());
-        tail.segments.extend(self.segments.drain(whole..));
-        if let Some(first) = tail.segments.first_mut().filter(|_| left > 0) {
-            self.segments.push(Segment { addr: first.addr, len: left });
-            *first = Segment { addr: first.addr + left, len: first.len - left };
+        tail.ranges.extend(self.ranges.drain(whole..));
+        if let Some(first) = tail.ranges.first_mut().filter(|_| left > 0) {
+            self.ranges.push(GuestRange { addr: first.addr, len: left });
+            *first = GuestRange { addr: first.addr + left, len: first.len - left };
         }
         tail.len = self.len.saturating_sub(at);
         self.len -= tail.len;
@@ -350,9 +350,9 @@ impl Buffers {
     /// The host's view of the bytes behind the first `skip`, `most` at the most: valid while `self` is.
     fn slices(&self, skip: u64, most: u64) -> impl Iterator<Item = VolatileSlice<'_>> {
         let (mut skip, mut most) = (skip, most);
-        self.segments
+        self.ranges
             .iter()
-            .filter_map(move |&Segment { addr, len }| {
+            .filter_map(move |&GuestRange { addr, len }| {
                 let past = len.min(skip);
                 skip -= past;
                 let here = (len - past).min(most);
@@ -384,7 +384,7 @@ impl Buffers {
         let mut few = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; IOV_FEW];
         let mut many = Vec::new();
         // A range across two regions of RAM is two: where these are too many for the few, less is moved.
-        let iovecs = if self.segments.len() <= IOV_FEW {
+        let iovecs = if self.ranges.len() <= IOV_FEW {
             let used = few.iter_mut().zip(slices).map(|(place, iovec)| *place = iovec).count();
             few.get(..used).unwrap_or_default()
         } else {

@@ -33,7 +33,7 @@ fn a_range_is_in_ram_wholly_or_not_at_all() {
         assert_eq!(ram.check(addr, len), Err(OutOfRam { addr, len }), "{addr:#x}+{len:#x}");
         let mut buffers = Buffers::new(ram.clone());
         assert_eq!(buffers.push(addr, len), Err(OutOfRam { addr, len }));
-        assert_eq!((buffers.len(), buffers.segments()), (0, 0));
+        assert_eq!((buffers.len(), buffers.ranges()), (0, 0));
     }
 }
 
@@ -64,7 +64,7 @@ fn buffers_are_cut_at_any_byte() {
         let mut head = Buffers::single(ram.clone(), 0x100, 10).unwrap();
         head.push(0x0, 0).unwrap();
         head.push(0x200, 10).unwrap();
-        assert_eq!((head.len(), head.segments()), (20, 2));
+        assert_eq!((head.len(), head.ranges()), (20, 2));
         let tail = head.split_off(at);
         let cut = at.min(20) as usize;
         let (mut a, mut b) = ([0; 30], [0; 30]);

@@ -26,8 +26,8 @@ use cafevm_devices::memory::GuestRam;
 use cafevm_devices::observe::Tap;
 use cafevm_devices::testing::virtio_driver::reg;
 use cafevm_devices::testing::{LateStorage, Ring, WatchedImage};
-use cafevm_devices::virtio::blk::{Blk, Options};
-use cafevm_devices::virtio::mmio::{Mmio, Options as MmioOptions};
+use cafevm_devices::virtio::blk::{Blk, BlkOptions};
+use cafevm_devices::virtio::mmio::{Mmio, MmioOptions};
 use cafevm_devices::virtio::spec::{blk, feature, status};
 
 /// The sectors of each vCPU.
@@ -82,7 +82,7 @@ struct Machine {
 impl Machine {
     fn new(storage: Box<dyn Storage>, bytes: u64) -> Self {
         let disk = Disk::new(storage, "the disk".into(), bytes, false);
-        let options = Options { queues: QUEUES, queue_size: 64, ..Options::default() };
+        let options = BlkOptions { queues: QUEUES, queue_size: 64, ..BlkOptions::default() };
         let blk = Arc::new(Blk::new("virtio0", &disk, &options, Tap::default()).unwrap());
         let ram = GuestRam::anonymous(&[(0, 1 << 20)]).unwrap();
         let bell = Arc::new(Bell::default());

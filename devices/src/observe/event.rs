@@ -108,11 +108,11 @@ pub enum Event<'a> {
         available: u16,
     },
     /// The device handed a request to its host.
-    Submitted(Request),
+    Submitted(RequestInfo),
     /// The device finished a request.
     Finished {
         /// The request.
-        request: Request,
+        request: RequestInfo,
         /// Its result.
         outcome: Outcome<'a>,
     },
@@ -158,7 +158,7 @@ pub enum Place {
 /// A request of the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Request {
+pub struct RequestInfo {
     /// The queue.
     pub queue: u16,
     /// svirtb: the index of the ring entry. virtio: the head of the descriptor chain.

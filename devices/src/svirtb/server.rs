@@ -20,7 +20,7 @@ use super::entry::{Command, Entry, EntryError, Plan};
 use super::ring::{Ring, Settled};
 use crate::block::{BlockError, Disk, Lane, Operation};
 use crate::memory::{Buffers, GuestRam};
-use crate::observe::{Event, Outcome, Reporter, Request, Rule, Words};
+use crate::observe::{Event, Outcome, Reporter, RequestInfo, Rule, Words};
 
 /// The most bytes in one request to the disk. Larger entries are served in pieces of this size.
 const PIECE: u64 = 1 << 20;
@@ -182,7 +182,7 @@ impl Server {
     fn flush_failed(&mut self, first: u32, error: &EntryError) {
         let (operation, sector, bytes) = ("flush", 0, 0);
         self.reporter.emit(|| Event::Finished {
-            request: Request { queue: 0, index: first, operation, sector, bytes },
+            request: RequestInfo { queue: 0, index: first, operation, sector, bytes },
             outcome: Outcome::Failed(Words(error)),
         });
         self.complain(first, &format_args!("entry {first}"), error);
@@ -245,12 +245,12 @@ impl fmt::Display for Described<'_> {
 }
 
 /// An entry as an observer sees it.
-fn request(index: u32, entry: Option<&Entry>) -> Request {
+fn request(index: u32, entry: Option<&Entry>) -> RequestInfo {
     let (operation, sector, bytes) = match entry {
         Some(entry) => (entry.operation(), entry.sector, entry.size),
         None => ("unreadable", 0, 0),
     };
-    Request { queue: 0, index, operation, sector, bytes }
+    RequestInfo { queue: 0, index, operation, sector, bytes }
 }
 
 fn outcome<'a>(entry: Option<&Entry>, result: &'a Result<Plan, EntryError>) -> Outcome<'a> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::observe::{Direction, Event, Observer, Request, Seen};
+use crate::observe::{Direction, Event, Observer, RequestInfo, Seen};
 
 /// What a test asserts of an event. Text is kept as it was displayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Recorded {
         /// The device.
         device: String,
         /// The request.
-        request: Request,
+        request: RequestInfo,
         /// Its result.
         outcome: String,
     },

@@ -11,7 +11,7 @@ use crate::memory::GuestRam;
 use crate::observe::RuleLog;
 use crate::virtio::blk::Blk;
 use crate::virtio::device::VirtioDevice;
-use crate::virtio::mmio::{Mmio, Options};
+use crate::virtio::mmio::{Mmio, MmioOptions};
 use crate::virtio::spec::ring::DESC_INDIRECT;
 use crate::virtio::spec::{blk, feature, mmio, status};
 
@@ -96,7 +96,7 @@ impl VirtioDriver {
     ///
     /// Where the host has no memory.
     pub fn new(device: impl VirtioDevice + 'static) -> Self {
-        Self::with(device, Options::default())
+        Self::with(device, MmioOptions::default())
     }
 
     /// The same, through a transport of another kind.
@@ -105,7 +105,7 @@ impl VirtioDriver {
     ///
     /// Where the host has no memory.
     #[expect(clippy::expect_used, reason = "for tests")]
-    pub fn with(device: impl VirtioDevice + 'static, options: Options) -> Self {
+    pub fn with(device: impl VirtioDevice + 'static, options: MmioOptions) -> Self {
         let ram = GuestRam::anonymous(&[(0, RAM_SIZE)]).expect("RAM for a test");
         let (line, complaints) = (CountingLine::default(), device.reporter().log().clone());
         let device = Arc::new(device);

@@ -29,13 +29,13 @@ pub struct Activation {
 
 /// What one call of [`VirtioDevice::service`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served {
+pub enum ServiceResult {
     /// The queue has no more work. The driver rings for whatever it adds from now on.
-    All,
+    Drained,
     /// As much as one call may do. The queue may have more work, for which no doorbell comes.
-    Some,
+    MoreWork,
     /// The device has no such live queue.
-    NotLive,
+    NotRunning,
 }
 
 /// A kind of virtio device, without its transport.
@@ -70,7 +70,7 @@ pub trait VirtioDevice: Send + Sync {
     /// has entries, nor more bytes than a limit of the device's, so that a guest that keeps adding cannot keep the
     /// caller here. Where another thread serves the queue at this moment, that thread looks again, and this call
     /// returns at once.
-    fn service(&self, queue: u16) -> Served;
+    fn service(&self, queue: u16) -> ServiceResult;
     /// Takes one queue into use again after [`VirtioDevice::stop_queue`] (2.6.1).
     fn start_queue(&self, index: u16, queue: SplitQueue, live: Live);
     /// Takes one queue out of use: when this returns `Ok`, the device touches it no more.

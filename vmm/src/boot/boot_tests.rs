@@ -3,7 +3,7 @@ use crate::layout::{GDT, GIB, PAGE_TABLES, START_INFO, ZERO_PAGE};
 
 /// A kernel whose segments lie from here to there.
 fn kernel(places: &[(u64, u64)], entry: Entry) -> Kernel {
-    let segment = |&(start, end): &(u64, u64)| Segment { place: start..end, file: 0..4 };
+    let segment = |&(start, end): &(u64, u64)| LoadSegment { place: start..end, file: 0..4 };
     let segments = places.iter().map(segment).collect();
     Kernel {
         name: "k".to_owned(),

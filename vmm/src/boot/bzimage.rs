@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::linux::Linux;
-use super::{Entry, Reach, Segment};
+use super::{Entry, LoadSegment, Reach};
 use crate::layout::MIB;
 
 /// The sign of a setup header, and where it stands ("header").
@@ -45,7 +45,7 @@ const ENTRY_64: u64 = 0x200;
 /// What of a bzImage a loader needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BzImage {
-    pub(super) segment: Segment,
+    pub(super) segment: LoadSegment,
     pub(super) entry: Entry,
     pub(super) linux: Linux,
     pub(super) reach: Option<Reach>,
@@ -119,7 +119,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BzImage, BzImageError> {
         command_line_max: usize::try_from(u32::from_le_bytes(field(bytes, CMDLINE_SIZE)?)).ok(),
     };
     Ok(BzImage {
-        segment: Segment { place: load..end, file },
+        segment: LoadSegment { place: load..end, file },
         entry: Entry::Long(load + ENTRY_64),
         linux,
         reach: (xloadflags & FIVE_LEVELS == 0).then_some(Reach::FourLevels),
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_kernel_is_loaded_where_it_wants_with_room_to_unpack() {
         let parsed = parse(&image()).unwrap();
-        assert_eq!(parsed.segment, Segment { place: 0x100_0000..0x130_0000, file: 1024..1088 });
+        assert_eq!(parsed.segment, LoadSegment { place: 0x100_0000..0x130_0000, file: 1024..1088 });
         assert_eq!(parsed.entry, Entry::Long(0x100_0200));
         assert_eq!(parsed.linux.setup_header, Some(0x1f1..0x26c));
         assert_eq!(parsed.linux.initrd_max, 0x7fff_ffff);

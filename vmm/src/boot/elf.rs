@@ -6,7 +6,7 @@ use object::Endianness;
 use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
-use super::{Entry, Reach, Segment, looks};
+use super::{Entry, LoadSegment, Reach, looks};
 use crate::layout::{self, BOOT_AREA, FIRMWARE};
 
 /// The note by which a kernel names its 32-bit entry: Xen's ELFNOTE_PHYS32_ENTRY.
@@ -18,7 +18,7 @@ const LINUX: &[u8] = b"Linux";
 /// What of an ELF file a loader needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Elf {
-    pub(super) segments: Vec<Segment>,
+    pub(super) segments: Vec<LoadSegment>,
     pub(super) entry: Entry,
     pub(super) kind: &'static str,
     /// Whether it is Linux.
@@ -182,7 +182,7 @@ fn check_type<F: FileHeader<Endian = Endianness>>(
 
 /// A segment, with the virtual address it is linked at.
 struct Load {
-    segment: Segment,
+    segment: LoadSegment,
     virtual_addr: u64,
 }
 
@@ -214,7 +214,7 @@ impl Load {
         let Some(file) = file else {
             return wrong("reaches past the end of the file, which is cut off");
         };
-        let segment = Segment { place: paddr..end, file };
+        let segment = LoadSegment { place: paddr..end, file };
         Ok(Some(Self { segment, virtual_addr: part.p_vaddr(endian).into() }))
     }
 
@@ -222,7 +222,7 @@ impl Load {
     /// kernel may have: GNU ld puts them on the page before the first section unless it gets -n, so that a kernel for
     /// 1 MiB begins below it. False where nothing is left. Anything but headers and zeros stays, to be refused.
     fn leave_out_headers(&mut self, headers: usize, bytes: &[u8]) -> bool {
-        let Segment { place, file } = &mut self.segment;
+        let LoadSegment { place, file } = &mut self.segment;
         let reserved = [FIRMWARE, BOOT_AREA].into_iter().find(|r| !layout::disjoint(r, place));
         let Some(reserved) = reserved.filter(|_| file.start < headers) else { return true };
         let end = place.end.min(reserved.end);

@@ -197,7 +197,7 @@ fn headers_below_1_mib_are_not_loaded() {
     let parts = vec![load(0xf_f000, headers, headers as u64), load(0x10_0000, 16, 16)];
     let file = File { entry: 0x10_0000, ..File::new(parts) };
     let elf = parse(&with_headers_loaded(&file)).unwrap();
-    assert_eq!(elf.segments, [Segment { place: 0x10_0000..0x10_0010, file: 352..368 }]);
+    assert_eq!(elf.segments, [LoadSegment { place: 0x10_0000..0x10_0010, file: 352..368 }]);
 
     // With -z noseparate-code: headers, padding and code in one, here in the upper half.
     let mut part = load(0xf_f000, 0x1010, 0x1020);
@@ -205,7 +205,7 @@ fn headers_below_1_mib_are_not_loaded() {
     part.vaddr = 0xffff_ffff_800f_f000;
     let file = File { entry: part.vaddr + 0x1004, ..File::new(vec![part]) };
     let elf = parse(&with_headers_loaded(&file)).unwrap();
-    assert_eq!(elf.segments, [Segment { place: 0x10_0000..0x10_0020, file: 0x1000..0x1010 }]);
+    assert_eq!(elf.segments, [LoadSegment { place: 0x10_0000..0x10_0020, file: 0x1000..0x1010 }]);
     assert_eq!(elf.entry, Entry::Long(0x10_0004));
 }
 

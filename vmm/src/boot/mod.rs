@@ -1,4 +1,4 @@
-//! From a kernel's bytes to a guest ready to run: what is loaded where, and what the kernel is told.
+//! From a kernel's bytes to a guest ready to run: what is loaded where, and what the kernel is info.
 //!
 //! ```text
 //!  bytes ──▶ elf::parse or bzimage::parse ──▶ Boot::plan (does all fit?) ──▶ Boot::load (into guest RAM) ──▶ Start ──▶ cpu_state
@@ -43,7 +43,7 @@ pub enum Entry {
 
 /// A part of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
+pub struct LoadSegment {
     /// Its guest-physical addresses, with what the kernel wants zeroed behind the bytes of the file.
     pub place: Range<u64>,
     /// Its bytes in the file.
@@ -58,7 +58,7 @@ pub struct Kernel {
     /// The file.
     pub bytes: Bytes,
     /// What is to be loaded; never empty.
-    pub segments: Vec<Segment>,
+    pub segments: Vec<LoadSegment>,
     /// Where it begins.
     pub entry: Entry,
     /// What it is, in a few words.
@@ -206,7 +206,7 @@ struct Initrd {
 pub struct Start {
     /// The kernel's entry.
     pub entry: Entry,
-    /// What it finds in ebx (PVH) or rsi (64-bit): the address of what it is told.
+    /// What it finds in ebx (PVH) or rsi (64-bit): the address of what it is info.
     pub info: u64,
 }
 
@@ -269,17 +269,17 @@ impl Boot {
         };
         ram.write(COMMAND_LINE.start, self.command_line.as_bytes())?;
         let header = self.kernel.linux.as_ref().and_then(|linux| linux.setup_header.clone());
-        let told = Told {
+        let boot_info = BootInfo {
             memory: self.memory,
             initrd,
             command_line_len: self.command_line.len(),
             setup_header: header.and_then(|header| file.get(header)).unwrap_or_default(),
         };
         let info = match self.kernel.entry {
-            Entry::Pvh(_) => start_info::write(ram, &told)?,
+            Entry::Pvh(_) => start_info::write(ram, &boot_info)?,
             Entry::Long(_) => {
                 tables::write_page_tables(ram)?;
-                zero_page::write(ram, &told)?
+                zero_page::write(ram, &boot_info)?
             }
         };
         tables::write_gdt(ram, self.kernel.entry)?;
@@ -289,7 +289,7 @@ impl Boot {
 
 /// What a kernel is told, in whichever protocol.
 #[derive(Debug, Clone)]
-struct Told<'a> {
+struct BootInfo<'a> {
     memory: u64,
     /// Empty where there is none.
     initrd: Range<u64>,

@@ -4,7 +4,7 @@
 
 use cafevm_devices::memory::{GuestRam, OutOfRam};
 
-use super::{Told, memory_map};
+use super::{BootInfo, memory_map};
 use crate::layout::{ACPI, COMMAND_LINE, START_INFO};
 
 const MAGIC: u32 = 0x336e_c578;
@@ -15,27 +15,27 @@ const MODULES: u64 = START_INFO.start + 0x40;
 const MEMORY_MAP: u64 = START_INFO.start + 0x80;
 
 /// Writes what a PVH kernel is told; the address for ebx.
-pub(super) fn write(ram: &GuestRam, told: &Told<'_>) -> Result<u64, OutOfRam> {
-    let areas = memory_map::areas(told.memory);
-    let has_initrd = !told.initrd.is_empty();
+pub(super) fn write(ram: &GuestRam, info: &BootInfo<'_>) -> Result<u64, OutOfRam> {
+    let areas = memory_map::areas(info.memory);
+    let has_initrd = !info.initrd.is_empty();
 
-    let mut info = Vec::with_capacity(56);
-    info.extend(MAGIC.to_le_bytes());
-    info.extend(VERSION.to_le_bytes());
-    info.extend(0u32.to_le_bytes()); // flags
-    info.extend(u32::from(has_initrd).to_le_bytes()); // nr_modules
-    info.extend(if has_initrd { MODULES } else { 0 }.to_le_bytes()); // modlist_paddr
-    info.extend(COMMAND_LINE.start.to_le_bytes()); // cmdline_paddr
-    info.extend(ACPI.start.to_le_bytes()); // rsdp_paddr
-    info.extend(MEMORY_MAP.to_le_bytes()); // memmap_paddr
-    info.extend(u32::try_from(areas.len()).unwrap_or(0).to_le_bytes()); // memmap_entries
-    info.extend(0u32.to_le_bytes()); // reserved
-    ram.write(START_INFO.start, &info)?;
+    let mut page = Vec::with_capacity(56);
+    page.extend(MAGIC.to_le_bytes());
+    page.extend(VERSION.to_le_bytes());
+    page.extend(0u32.to_le_bytes()); // flags
+    page.extend(u32::from(has_initrd).to_le_bytes()); // nr_modules
+    page.extend(if has_initrd { MODULES } else { 0 }.to_le_bytes()); // modlist_paddr
+    page.extend(COMMAND_LINE.start.to_le_bytes()); // cmdline_paddr
+    page.extend(ACPI.start.to_le_bytes()); // rsdp_paddr
+    page.extend(MEMORY_MAP.to_le_bytes()); // memmap_paddr
+    page.extend(u32::try_from(areas.len()).unwrap_or(0).to_le_bytes()); // memmap_entries
+    page.extend(0u32.to_le_bytes()); // reserved
+    ram.write(START_INFO.start, &page)?;
 
     if has_initrd {
         let mut module = Vec::with_capacity(32);
-        module.extend(told.initrd.start.to_le_bytes()); // paddr
-        module.extend((told.initrd.end - told.initrd.start).to_le_bytes()); // size
+        module.extend(info.initrd.start.to_le_bytes()); // paddr
+        module.extend((info.initrd.end - info.initrd.start).to_le_bytes()); // size
         module.extend([0; 16]); // cmdline_paddr, reserved
         ram.write(MODULES, &module)?;
     }

@@ -3,7 +3,7 @@
 
 use cafevm_devices::memory::{GuestRam, OutOfRam};
 
-use super::{Told, memory_map};
+use super::{BootInfo, memory_map};
 use crate::layout::{ACPI, COMMAND_LINE, ZERO_PAGE};
 
 const ACPI_RSDP_ADDR: u64 = 0x070;
@@ -30,31 +30,31 @@ const LOADED_HIGH: u8 = 1;
 const PROTOCOL_2_15: u16 = 0x020f;
 
 /// Writes what a kernel entered in 64-bit mode is told; the address for rsi.
-pub(super) fn write(ram: &GuestRam, told: &Told<'_>) -> Result<u64, OutOfRam> {
+pub(super) fn write(ram: &GuestRam, info: &BootInfo<'_>) -> Result<u64, OutOfRam> {
     let put = |offset: u64, bytes: &[u8]| ram.write(ZERO_PAGE.start + offset, bytes);
     let low = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or(0).to_le_bytes();
-    if told.setup_header.is_empty() {
+    if info.setup_header.is_empty() {
         put(BOOT_FLAG, &0xaa55u16.to_le_bytes())?;
         put(HEADER, b"HdrS")?;
         put(VERSION, &PROTOCOL_2_15.to_le_bytes())?;
         put(LOAD_FLAGS, &[LOADED_HIGH])?;
-        put(CMDLINE_SIZE, &low(told.command_line_len as u64))?;
+        put(CMDLINE_SIZE, &low(info.command_line_len as u64))?;
     } else {
-        put(SETUP_HEADER, told.setup_header)?;
+        put(SETUP_HEADER, info.setup_header)?;
     }
     put(TYPE_OF_LOADER, &[LOADER_UNKNOWN])?;
     put(ACPI_RSDP_ADDR, &ACPI.start.to_le_bytes())?;
 
     put(CMD_LINE_PTR, &low(COMMAND_LINE.start))?;
-    if !told.initrd.is_empty() {
-        let (start, len) = (told.initrd.start, told.initrd.end - told.initrd.start);
+    if !info.initrd.is_empty() {
+        let (start, len) = (info.initrd.start, info.initrd.end - info.initrd.start);
         put(RAMDISK_IMAGE, &low(start))?;
         put(RAMDISK_SIZE, &low(len))?;
         put(EXT_RAMDISK_IMAGE, &low(start >> 32))?;
         put(EXT_RAMDISK_SIZE, &low(len >> 32))?;
     }
 
-    let areas = memory_map::areas(told.memory);
+    let areas = memory_map::areas(info.memory);
     put(E820_ENTRIES, &[u8::try_from(areas.len()).unwrap_or(0)])?;
     let mut table = Vec::new();
     for area in &areas {

@@ -31,11 +31,11 @@ fn obey(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
         Ok(cli) => cli,
         Err(Instead::Help(text)) => return print(text.as_bytes()),
         Err(Instead::NoCommand(help)) => {
-            log::say_block(help.trim_end());
+            log::lines(help.trim_end());
             return exit::USAGE;
         }
         Err(Instead::Usage(line)) => {
-            log::say_error(line);
+            log::error_line(line);
             return exit::USAGE;
         }
     };
@@ -59,7 +59,7 @@ fn print(text: &[u8]) -> u8 {
 }
 
 fn failed(error: impl std::fmt::Display) -> u8 {
-    log::say_error(error);
+    log::error_line(error);
     exit::FAILED
 }
 
@@ -71,7 +71,7 @@ pub fn end_on_panic() {
         let place =
             info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
         let what = info.payload_as_str().unwrap_or("no reason given");
-        log::say_last(format_args!("a bug in cafevm: {what}{place}; please report it"));
+        log::last_line(format_args!("a bug in cafevm: {what}{place}; please report it"));
         std::process::exit(i32::from(exit::FAILED));
     }));
 }
@@ -88,7 +88,7 @@ fn run_command(args: RunArgs, change: impl FnOnce(&mut VmConfig) -> Result<(), S
     log::start(args.verbose);
     let (mut config, output, input) = args.into_config();
     if let Err(line) = change(&mut config) {
-        log::say_error(line);
+        log::error_line(line);
         return exit::USAGE;
     }
     let timeout = config.timeout;
@@ -99,23 +99,23 @@ fn run_command(args: RunArgs, change: impl FnOnce(&mut VmConfig) -> Result<(), S
         Ok(report) => {
             match &report.verdict {
                 Verdict::Crash(crash) => {
-                    log::say_error(format_args!(
+                    log::error_line(format_args!(
                         "the guest crashed (vCPU {}): {}",
                         crash.cpu, crash.cause
                     ));
-                    log::say_block(&crash.registers);
+                    log::lines(&crash.registers);
                 }
                 Verdict::TimedOut => {
                     let seconds = timeout.unwrap_or_default().as_secs_f64();
-                    log::say(format_args!("the guest was stopped after {seconds} s (--timeout)"));
+                    log::line(format_args!("the guest was stopped after {seconds} s (--timeout)"));
                 }
-                Verdict::Interrupted(signal) => log::say(format_args!("ended by {signal}")),
+                Verdict::Interrupted(signal) => log::line(format_args!("ended by {signal}")),
                 Verdict::DebugExit(_) | Verdict::PowerOff | Verdict::Reset | Verdict::Quit => {}
             }
             report.status()
         }
         Err(Error::Config(error)) if error.is_usage() => {
-            log::say_error(error);
+            log::error_line(error);
             exit::USAGE
         }
         Err(error) => failed(error),

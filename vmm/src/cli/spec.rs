@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use cafevm_devices::block::{Access, Cache};
 use cafevm_devices::svirtb::EntrySize;
-use cafevm_devices::virtio::blk::{BlkError, Options};
+use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 
 use crate::cli::nearest::do_you_mean;
 use crate::config::{DiskBus, DiskConfig, OnFull};
@@ -222,8 +222,8 @@ impl Values {
             let entry_size = self.choice("entry-size", &sizes, EntrySize::Auto)?;
             return Ok(DiskBus::Svirtb { entry_size });
         }
-        let usual = Options::default();
-        let options = Options {
+        let usual = BlkOptions::default();
+        let options = BlkOptions {
             id: self.id()?,
             queues: self.number("queues", usual.queues)?,
             queue_size: self.number("queue-size", usual.queue_size)?,

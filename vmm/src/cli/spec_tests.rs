@@ -5,7 +5,7 @@ fn disk(path: &str, access: Access, bus: DiskBus) -> DiskConfig {
 }
 
 fn virtio(id: &str) -> DiskBus {
-    DiskBus::Virtio(Options { id: id.to_owned(), ..Options::default() })
+    DiskBus::Virtio(BlkOptions { id: id.to_owned(), ..BlkOptions::default() })
 }
 
 #[test]
@@ -34,12 +34,12 @@ fn a_spec_is_a_path_or_keys() {
 #[test]
 fn a_virtio_disk_has_its_own_keys() {
     let text = "d,cache=none,werror=stop,queues=4,queue-size=1024,block-size=4096,id=x";
-    let options = Options {
+    let options = BlkOptions {
         id: "x".to_owned(),
         queues: 4,
         queue_size: 1024,
         block_size: 4096,
-        ..Options::default()
+        ..BlkOptions::default()
     };
     let expected = DiskConfig {
         cache: Cache::None,

@@ -1,6 +1,6 @@
 //! What virtio disks are called: in the log, and by the guest and the control socket.
 
-use cafevm_devices::virtio::blk::Options;
+use cafevm_devices::virtio::blk::BlkOptions;
 
 use crate::config::{DiskBus, DiskConfig};
 use crate::error::ConfigError;
@@ -11,7 +11,7 @@ pub(crate) fn name(number: u32) -> String {
 }
 
 /// The id of virtio disk `number`: the one given, or one made from its number.
-pub(crate) fn id(number: u32, options: &Options) -> String {
+pub(crate) fn id(number: u32, options: &BlkOptions) -> String {
     if options.id.is_empty() { format!("cafevm-disk{number}") } else { options.id.clone() }
 }
 
@@ -51,7 +51,7 @@ mod tests {
 
     fn checked(ids: &[&str]) -> Result<(), ConfigError> {
         let disks = ids.iter().zip('a'..).map(|(id, path)| {
-            let options = Options { id: (*id).to_owned(), ..Options::default() };
+            let options = BlkOptions { id: (*id).to_owned(), ..BlkOptions::default() };
             DiskConfig { bus: DiskBus::Virtio(options), ..DiskConfig::new(path.to_string()) }
         });
         let disks = disks.collect();
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn an_svirtb_disk_has_neither_and_takes_no_number() {
         let bus = DiskBus::Svirtb { entry_size: EntrySize::Auto };
-        let options = Options { id: "virtio1".to_owned(), ..Options::default() };
+        let options = BlkOptions { id: "virtio1".to_owned(), ..BlkOptions::default() };
         let mut disks = vec![
             DiskConfig { bus, ..DiskConfig::new("s") },
             DiskConfig { bus: DiskBus::Virtio(options), ..DiskConfig::new("a") },

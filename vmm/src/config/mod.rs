@@ -10,7 +10,7 @@ use std::time::Duration;
 use cafevm_devices::block::{Access, Cache, Opening, Storage};
 use cafevm_devices::observe::Tap;
 use cafevm_devices::svirtb;
-use cafevm_devices::virtio::blk::Options;
+use cafevm_devices::virtio::blk::BlkOptions;
 use cafevm_devices::virtio::mmio::{Policy, SLOT_SIZE, Version};
 
 use crate::boot::KernelSource;
@@ -163,7 +163,7 @@ impl DiskConfig {
             snapshot: false,
             cache: Cache::default(),
             on_full: OnFull::default(),
-            bus: DiskBus::Virtio(Options::default()),
+            bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,
         }
     }
@@ -213,7 +213,7 @@ impl Eq for WrapStorage {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskBus {
     /// virtio-blk on virtio-mmio. Without an id it gets one from its number.
-    Virtio(Options),
+    Virtio(BlkOptions),
     /// The teaching protocol.
     Svirtb {
         /// The size of a ring entry.

@@ -18,7 +18,7 @@ use crate::console::keys::{HELP, Keys, WAY_OUT, Wish};
 use crate::console::terminal::{Terminal, say_way_out};
 use crate::error::HostError;
 use crate::exit::Verdict;
-use crate::runtime::event_loop::{Concern, failed, unwatch, watch};
+use crate::runtime::event_loop::{Subscriber, failed, unwatch, watch};
 use crate::runtime::timer::Timer;
 use crate::threads::ending::Ending;
 use crate::threads::wake::WakeFd;
@@ -28,7 +28,7 @@ use crate::threads::wake::WakeFd;
 const MOST_TYPED: usize = 1 << 20;
 /// How many bytes are read at once.
 const CHUNK: usize = 4096;
-/// How many chunks of a file are read before other concerns have their turn.
+/// How many chunks of a file are read before other subscribers have their turn.
 const TURN: usize = 16;
 /// How often to look whether the terminal is ours again: a shell's `fg` tells a job that runs nothing.
 const BACKGROUND: Duration = Duration::from_millis(500);
@@ -150,7 +150,7 @@ impl Feeder {
 }
 
 /// Reads standard input, and feeds the guest.
-pub(crate) struct InputConcern {
+pub(crate) struct InputSubscriber {
     feeder: Feeder,
     serial: Arc<Mutex<Serial>>,
     /// Woken when the serial port has room again, or the terminal may be another's.
@@ -163,7 +163,7 @@ pub(crate) struct InputConcern {
     waitable: bool,
 }
 
-impl InputConcern {
+impl InputSubscriber {
     /// Feeds `serial`, whose `drained` wakes `look`.
     ///
     /// # Errors
@@ -182,8 +182,8 @@ impl InputConcern {
     fn read(&mut self) {
         match self.feeder.read() {
             Some(Wish::Quit) => self.ending.end(Verdict::Quit),
-            Some(Wish::Help) => crate::log::say(HELP),
-            Some(Wish::WayOut) => crate::log::say(WAY_OUT),
+            Some(Wish::Help) => crate::log::line(HELP),
+            Some(Wish::WayOut) => crate::log::line(WAY_OUT),
             None => {}
         }
         self.feeder.feed(&self.serial);
@@ -228,14 +228,14 @@ impl InputConcern {
     }
 }
 
-impl Concern for InputConcern {
+impl Subscriber for InputSubscriber {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         watch(ops, &*self.look)?;
         watch(ops, &self.background)?;
         self.advance(ops)
     }
 
-    fn serve(&mut self, event: Events, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+    fn handle(&mut self, event: Events, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         let fd = event.fd();
         if fd == self.look.as_raw_fd() {
             // Cleared, or it would be readable for ever.

@@ -128,7 +128,7 @@ impl Drain {
         let Self { backlog, mut writer } = self;
         let draining = Draining(backlog.clone());
         let run = move || {
-            if let Err(error) = backlog.serve(|bytes| writer.write(bytes), eased) {
+            if let Err(error) = backlog.write_out(|bytes| writer.write(bytes), eased) {
                 say_failed(&error);
             }
             drop(writer);

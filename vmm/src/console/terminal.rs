@@ -26,7 +26,7 @@ static SAID: AtomicBool = AtomicBool::new(false);
 pub(crate) fn say_way_out() {
     let ours = isatty(stdin()) && is_in_foreground();
     if ours && isatty(stderr()) && !SAID.swap(true, Ordering::Relaxed) {
-        crate::log::say(WAY_OUT);
+        crate::log::line(WAY_OUT);
     }
 }
 

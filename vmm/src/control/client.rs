@@ -57,7 +57,7 @@ impl Client {
         let its = self.waits.is_some_and(|(waits_for, _)| waits_for == ticket);
         if its {
             self.waits = None;
-            self.say(answer);
+            self.queue_answer(answer);
         }
         its
     }
@@ -66,7 +66,7 @@ impl Client {
     pub(super) fn lose_patience(&mut self, operator: &Operator<'_>, now: Instant) {
         if self.deadline().is_some_and(|until| until <= now) {
             self.waits = None;
-            self.say(&Err(format!(
+            self.queue_answer(&Err(format!(
                 "not done after {} s, and still to be done: {}",
                 PATIENCE.as_secs(),
                 operator.delay()
@@ -79,7 +79,7 @@ impl Client {
     /// # Errors
     ///
     /// Where the connection is over.
-    pub(super) fn serve(&mut self, operator: &mut Operator<'_>) -> io::Result<EventSet> {
+    pub(super) fn handle(&mut self, operator: &mut Operator<'_>) -> io::Result<EventSet> {
         for _ in 0..TURN {
             self.send()?;
             if !self.output.is_empty() {
@@ -125,7 +125,9 @@ impl Client {
         if end.unwrap_or(self.input.len()) > LINE_MAX {
             self.skipping = true;
             self.input.drain(..LINE_MAX);
-            self.say(&Err(format!("a message has at most {LINE_MAX} bytes; this one is ignored")));
+            self.queue_answer(&Err(format!(
+                "a message has at most {LINE_MAX} bytes; this one is ignored"
+            )));
             return None;
         }
         match end {
@@ -145,12 +147,12 @@ impl Client {
             return;
         }
         match operator.perform(line) {
-            Ok(answer) => self.say(&answer),
+            Ok(answer) => self.queue_answer(&answer),
             Err(ticket) => self.waits = Some((ticket, Instant::now() + PATIENCE)),
         }
     }
 
-    fn say(&mut self, answer: &Answer) {
+    fn queue_answer(&mut self, answer: &Answer) {
         let line = match answer {
             Ok(result) => json!({ "result": result }),
             Err(error) => json!({ "error": error }),

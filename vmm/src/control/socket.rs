@@ -19,7 +19,7 @@ use tracing::warn;
 use super::Operator;
 use super::client::Client;
 use crate::error::HostError;
-use crate::runtime::event_loop::{Concern, failed, unwatch, watch};
+use crate::runtime::event_loop::{Subscriber, failed, unwatch, watch};
 use crate::runtime::messages::{Answer, Ticket};
 use crate::runtime::timer::Timer;
 use crate::threads::mailbox::Inbox;
@@ -136,10 +136,10 @@ impl<'a> ControlSocket<'a> {
     }
 
     /// Serves a client, and sees to it that it is served again.
-    fn serve_client(&mut self, fd: RawFd, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+    fn handle_client(&mut self, fd: RawFd, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         let Some((client, waits_for)) = self.clients.get_mut(&fd) else { return Ok(()) };
         loop {
-            match (client.serve(&mut self.operator), &mut *waits_for) {
+            match (client.handle(&mut self.operator), &mut *waits_for) {
                 (Err(_over), _) => return self.drop_client(fd, ops),
                 (Ok(events), Some(now)) if events == *now => return Ok(()),
                 (Ok(events), Some(now)) => {
@@ -162,7 +162,7 @@ impl<'a> ControlSocket<'a> {
                 unwatch(ops, &client.stream)?;
             }
         }
-        self.serve_client(fd, ops)
+        self.handle_client(fd, ops)
     }
 
     fn drop_client(&mut self, fd: RawFd, ops: &mut EventOps<'_>) -> Result<(), HostError> {
@@ -181,7 +181,7 @@ impl<'a> ControlSocket<'a> {
             let fd = clients
                 .find_map(|(fd, (client, _))| client.take_answer(ticket, &answer).then_some(*fd));
             if let Some(fd) = fd {
-                self.serve_client(fd, ops)?;
+                self.handle_client(fd, ops)?;
             }
         }
         Ok(())
@@ -194,7 +194,7 @@ impl<'a> ControlSocket<'a> {
             if let Some((client, _)) = self.clients.get_mut(&fd) {
                 client.lose_patience(&self.operator, now);
             }
-            self.serve_client(fd, ops)?;
+            self.handle_client(fd, ops)?;
         }
         Ok(())
     }
@@ -215,7 +215,7 @@ impl<'a> ControlSocket<'a> {
     }
 }
 
-impl Concern for ControlSocket<'_> {
+impl Subscriber for ControlSocket<'_> {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         watch(ops, &self.answers)?;
         watch(ops, &self.accept_again)?;
@@ -223,7 +223,7 @@ impl Concern for ControlSocket<'_> {
         self.arm(ops)
     }
 
-    fn serve(&mut self, event: Events, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+    fn handle(&mut self, event: Events, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         let fd = event.fd();
         if fd == self.listener.socket.as_raw_fd() {
             self.accept(ops)?;
@@ -237,13 +237,13 @@ impl Concern for ControlSocket<'_> {
         } else if event.event_set().intersects(EventSet::HANG_UP | EventSet::ERROR) {
             self.hang_up(fd, ops)?;
         } else {
-            self.serve_client(fd, ops)?;
+            self.handle_client(fd, ops)?;
         }
         self.arm(ops)
     }
 }
 
-/// Whether an error of `accept` concerns the connection that was to be taken, and not the socket.
+/// Whether an error of `accept` subscribers the connection that was to be taken, and not the socket.
 fn is_of_one_client(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
 }

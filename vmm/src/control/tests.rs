@@ -10,7 +10,7 @@ use cafevm_devices::block::{Access, Cache, Disk, Image};
 use cafevm_devices::irq::IrqLine;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::observe::Tap;
-use cafevm_devices::virtio::blk::{Blk, Options};
+use cafevm_devices::virtio::blk::{Blk, BlkOptions};
 use cafevm_devices::virtio::mmio::{self, Mmio};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ impl IrqLine for NoLine {
 /// A socket, and all that is behind it but threads: the test is the I/O thread.
 struct Scene {
     dir: TempDir,
-    events: EventLoop<dyn Concern>,
+    events: EventLoop<dyn Subscriber>,
     pausing: Rc<RefCell<Pausing<'static>>>,
     jobs: Jobs,
     results: Inbox<Done>,
@@ -51,11 +51,11 @@ impl Scene {
         fs::write(&image, [0; 1024]).unwrap();
         let image = Image::open(&image, Cache::WriteBack.opening(Access::ReadWrite)).unwrap();
         let disk = Disk::from_image(image);
-        let options = Options { id: "root".into(), ..Options::default() };
+        let options = BlkOptions { id: "root".into(), ..BlkOptions::default() };
         let blk = Blk::new("virtio0", &disk, &options, Tap::default()).unwrap();
         let blk = Arc::new(blk);
         let ram = GuestRam::anonymous(&[(0, 4096)]).unwrap();
-        let device = Mmio::new(blk.clone(), ram, Arc::new(NoLine), mmio::Options::default());
+        let device = Mmio::new(blk.clone(), ram, Arc::new(NoLine), mmio::MmioOptions::default());
         let disks = vec![VirtioDisk { device: Arc::new(device), blk }];
         let virtio = disks.iter().map(|disk| disk.device.clone()).collect();
         let devices = Devices { disks, virtio, svirtb: None, images: vec![disk] };
@@ -79,7 +79,7 @@ impl Scene {
         let operator = Operator::new(devices, to_jobs, pausing.clone(), ending.clone());
         let listener = Listener::at(&dir.path().join("control")).unwrap();
         let socket = ControlSocket::new(listener, operator, to_client).unwrap();
-        let mut events: EventLoop<dyn Concern> = EventLoop::new().unwrap();
+        let mut events: EventLoop<dyn Subscriber> = EventLoop::new().unwrap();
         events.add(Box::new(socket)).unwrap();
         Self { dir, events, pausing, jobs, results: from_jobs, answers, ending }
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cafevm_devices::observe::{Direction, Event, Observer, Request, Seen};
+use cafevm_devices::observe::{Direction, Event, Observer, RequestInfo, Seen};
 
 use crate::run::RunReport;
 
@@ -223,7 +223,7 @@ impl Observer for Story {
                 "  {device:8}   available ring of queue {queue}, entry {available}: the chain at descriptor {head}"
             ),
             Event::Finished { request, outcome } => {
-                let Request { index, operation, sector, bytes, .. } = request;
+                let RequestInfo { index, operation, sector, bytes, .. } = request;
                 let place = if device == SVIRTB { "ring entry" } else { "descriptor" };
                 format!(
                     "  {device:8}=> {place} {index}: {operation} at sector {sector}, {bytes} bytes: {outcome}"

@@ -1,7 +1,7 @@
 //! A bounded queue of bytes between threads that must not wait and a file that may block.
 //!
 //! The log and the guest's console each have one. Any thread pushes its bytes and goes on; one thread
-//! ([`Backlog::serve`]) writes them to the file and is the only one that waits for the file's reader.
+//! ([`Backlog::write_out`]) writes them to the file and is the only one that waits for the file's reader.
 //!
 //! What does not fit is dropped and counted. After a drop, all is dropped until a good part of the queue is free, so
 //! that the reader sees one gap and not many.
@@ -128,7 +128,7 @@ impl Backlog {
         std::mem::take(&mut self.lock().dropped)
     }
 
-    /// Says that no more bytes come: [`Backlog::serve`] returns when all are written.
+    /// Says that no more bytes come: [`Backlog::write_out`] returns when all are written.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -143,7 +143,7 @@ impl Backlog {
     /// # Errors
     ///
     /// The first error of `write`. [`Backlog::end`] is to be called after that.
-    pub(crate) fn serve(
+    pub(crate) fn write_out(
         &self,
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
         mut eased: impl FnMut(),

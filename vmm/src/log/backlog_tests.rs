@@ -23,7 +23,7 @@ fn with_slow_reader(test: impl FnOnce(&Backlog, &mpsc::Sender<usize>, &AtomicUsi
                 seen.extend(&bytes[..count]);
                 Ok(count)
             };
-            let served = backlog.serve(write, || {
+            let served = backlog.write_out(write, || {
                 eased.fetch_add(1, Ordering::Relaxed);
             });
             served.unwrap();
@@ -125,7 +125,7 @@ fn after_an_error_all_is_discarded_and_nobody_waits() {
     let backlog = Backlog::new(CAPACITY, 10, CAPACITY / 2, bytes);
     backlog.push(&[1; 100]);
     assert!(!backlog.has_room());
-    assert!(backlog.serve(|_| Err(io::ErrorKind::BrokenPipe.into()), || ()).is_err());
+    assert!(backlog.write_out(|_| Err(io::ErrorKind::BrokenPipe.into()), || ()).is_err());
     backlog.end();
     assert!(backlog.has_room());
     backlog.push(&[1; 1000]);

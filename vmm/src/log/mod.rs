@@ -42,13 +42,13 @@ fn count_lines(text: &[u8]) -> u64 {
 }
 
 /// Says a line to the user.
-pub(crate) fn say(line: impl fmt::Display) {
-    say_block(format_args!("{} {line}", paint(on_stderr(), NAME, "cafevm:")));
+pub(crate) fn line(line: impl fmt::Display) {
+    lines(format_args!("{} {line}", paint(on_stderr(), NAME, "cafevm:")));
 }
 
 /// Says why cafevm ends without success.
-pub(crate) fn say_error(line: impl fmt::Display) {
-    say_block(error(line));
+pub(crate) fn error_line(line: impl fmt::Display) {
+    lines(error(line));
 }
 
 fn error(line: impl fmt::Display) -> impl fmt::Display {
@@ -57,14 +57,14 @@ fn error(line: impl fmt::Display) -> impl fmt::Display {
 }
 
 /// Says something of several lines, the last without its end. They stay together.
-pub(crate) fn say_block(text: impl fmt::Display) {
+pub(crate) fn lines(text: impl fmt::Display) {
     start_writer();
     LINES.push(format!("{text}\n").as_bytes());
 }
 
 /// Says the last line of a panic, and waits for it a limited time. The thread that panics may hold any lock: where
 /// it holds the log's own, the line is lost.
-pub(crate) fn say_last(line: impl fmt::Display) {
+pub(crate) fn last_line(line: impl fmt::Display) {
     start_writer();
     if LINES.try_push(format!("{}\n", error(line)).as_bytes()) {
         flush();
@@ -77,7 +77,7 @@ pub(crate) fn flush() {
     match WRITER.get() {
         // Some may have been dropped after the last time that the queue had room.
         Some(true) if LINES.flush() == 0 => {
-            say_dropped();
+            report_dropped();
             LINES.flush();
         }
         Some(true) | None => {}
@@ -97,7 +97,7 @@ fn start_writer() {
 }
 
 fn write_lines() {
-    let _never_fails = LINES.serve(|bytes| Ok(write_some(bytes)), say_dropped);
+    let _never_fails = LINES.write_out(|bytes| Ok(write_some(bytes)), report_dropped);
 }
 
 /// Writes some of the bytes; how many. Where standard error is closed, or its file system full, there is no place to
@@ -115,10 +115,10 @@ fn write_some(bytes: &[u8]) -> usize {
     lines.len()
 }
 
-fn say_dropped() {
+fn report_dropped() {
     let dropped = LINES.take_dropped();
     if dropped > 0 {
-        say(format_args!(
+        line(format_args!(
             "warning: {dropped} log lines were dropped, because nothing read standard error"
         ));
     }

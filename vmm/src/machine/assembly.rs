@@ -35,7 +35,7 @@ pub(crate) struct Vm {
     /// Woken when a doorbell leaves work undone.
     pub(crate) leftover: Arc<WakeFd>,
     /// Woken when a driver sets DRIVER_OK.
-    pub(crate) taken_over: Arc<WakeFd>,
+    pub(crate) driver_ok: Arc<WakeFd>,
     pub(crate) gate: Arc<Gate>,
     /// Whether the guest is known to be Linux.
     pub(crate) linux: bool,
@@ -66,18 +66,18 @@ impl Vm {
 
         let mut buses = Buses::observed(&config.tap);
         buses.unclaimed.looks_for_svirtb = config.kernel.is_built_in();
-        let (leftover, taken_over) = (Arc::new(WakeFd::new()?), Arc::new(WakeFd::new()?));
+        let (leftover, driver_ok) = (Arc::new(WakeFd::new()?), Arc::new(WakeFd::new()?));
         let gate = Arc::new(Gate::new()?);
         let around = Surroundings {
             vm: &fd,
             ram: &ram,
             leftover: &leftover,
-            taken_over: &taken_over,
+            driver_ok: &driver_ok,
             gate: &gate,
         };
         let attached = attach::attach_devices(&mut buses, config, images, &around)?;
         let (vcpus, ending) = (vcpus.collect(), Arc::new(Ending::new()?));
-        Ok(Self { fd, vcpus, buses, attached, leftover, taken_over, gate, linux, ending })
+        Ok(Self { fd, vcpus, buses, attached, leftover, driver_ok, gate, linux, ending })
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Surroundings<'a> {
     /// Woken when a doorbell has left work undone.
     pub(crate) leftover: &'a Arc<WakeFd>,
     /// Woken when a driver has taken over a disk.
-    pub(crate) taken_over: &'a Arc<WakeFd>,
+    pub(crate) driver_ok: &'a Arc<WakeFd>,
     pub(crate) gate: &'a Arc<Gate>,
 }
 
@@ -110,12 +110,12 @@ impl Attaching<'_> {
         disk: &Disk,
         what: &str,
         cache: Cache,
-        options: &blk::Options,
+        options: &blk::BlkOptions,
     ) -> Result<(), Error> {
         let name = ids::name(self.used);
         let writeback = cache != Cache::WriteThrough;
         let options =
-            blk::Options { id: ids::id(self.used, options), writeback, ..options.clone() };
+            blk::BlkOptions { id: ids::id(self.used, options), writeback, ..options.clone() };
         let tap = self.config.tap.clone();
         let blk = Arc::new(Blk::new(&name, disk, &options, tap).map_err(ConfigError::Blk)?);
         let base = self.config.virtio.slot(self.used).base;
@@ -147,11 +147,11 @@ impl Attaching<'_> {
         let slot = config.virtio.slot(self.used);
         self.used += 1;
         info!("{name} at {:#x}, interrupt {}: {what}", slot.base, slot.irq);
-        let options = mmio::Options {
+        let options = mmio::MmioOptions {
             version: config.virtio.version,
             policy: config.virtio.policy,
             leftover: Some(around.leftover.clone()),
-            taken_over: Some(around.taken_over.clone()),
+            driver_ok: Some(around.driver_ok.clone()),
             window: self.attached.pages.window(slot.base),
         };
         let line = irq::level(around.vm.clone(), slot.irq);

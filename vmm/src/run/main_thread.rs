@@ -9,14 +9,14 @@ use cafevm_devices::irq::Wake;
 use event_manager::{EventOps, Events};
 
 use crate::console::Input;
-use crate::console::input::{Feeder, InputConcern};
+use crate::console::input::{Feeder, InputSubscriber};
 use crate::console::terminal::Terminal;
 use crate::control::{ControlSocket, Listener, Operator};
 use crate::error::HostError;
 use crate::exit::Verdict;
-use crate::run::signals::{self, Ask, Signals};
+use crate::run::signals::{self, Signal, Signals};
 use crate::run::start::Running;
-use crate::runtime::event_loop::{AtTheEnd, Concern, EventLoop, watch};
+use crate::runtime::event_loop::{AtExit, EventLoop, Subscriber, watch};
 use crate::runtime::messages::{Answer, Done, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::runtime::timer::Timer;
@@ -55,25 +55,25 @@ impl MainThread<'_> {
         let feeder = Feeder::new(input, end_of_input);
         let terminal = feeder.terminal();
 
-        let mut events: EventLoop<dyn Concern + '_> = EventLoop::new()?;
-        events.add(Box::new(AtTheEnd(ending.clone())))?;
+        let mut events: EventLoop<dyn Subscriber + '_> = EventLoop::new()?;
+        events.add(Box::new(AtExit(ending.clone())))?;
         if let Some(timeout) = timeout {
             let timer = Timer::new()?;
             events.add(Box::new(TimeLimit { timer, timeout, ending: ending.clone() }))?;
         }
         if let Some(signals) = signals {
             let (ending, look) = (ending.clone(), drained.clone());
-            events.add(Box::new(SignalConcern { signals, terminal, ending, look }))?;
+            events.add(Box::new(SignalSubscriber { signals, terminal, ending, look }))?;
         }
         let (ending, look) = (ending.clone(), drained.clone());
-        let input = InputConcern::new(feeder, serial.clone(), look, ending.clone())?;
+        let input = InputSubscriber::new(feeder, serial.clone(), look, ending.clone())?;
         events.add(Box::new(input))?;
         if let Some(listener) = control {
             let operator = Operator::new(devices.clone(), jobs, pausing.clone(), ending.clone());
             events.add(Box::new(ControlSocket::new(listener, operator, answers)?))?;
         }
         let (gate, ending) = (gate.clone(), ending.clone());
-        events.add(Box::new(PauseConcern {
+        events.add(Box::new(PauseSubscriber {
             gate,
             ending,
             pausing,
@@ -91,21 +91,21 @@ struct TimeLimit {
     ending: Arc<Ending>,
 }
 
-impl Concern for TimeLimit {
+impl Subscriber for TimeLimit {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         self.timer.set(Some(self.timeout))?;
         watch(ops, &self.timer)
     }
 
-    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+    fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         self.timer.set(None)?;
         self.ending.end(Verdict::TimedOut);
         Ok(())
     }
 }
 
-/// Does what signals ask for.
-struct SignalConcern<'a> {
+/// Carries out what signals request.
+struct SignalSubscriber<'a> {
     signals: &'a Signals,
     terminal: Option<Rc<Terminal>>,
     ending: Arc<Ending>,
@@ -113,16 +113,16 @@ struct SignalConcern<'a> {
     look: Arc<WakeFd>,
 }
 
-impl Concern for SignalConcern<'_> {
+impl Subscriber for SignalSubscriber<'_> {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         self.signals.streams().try_for_each(|stream| watch(ops, stream))
     }
 
-    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
-        for ask in self.signals.asks() {
-            match ask {
-                Ask::End(signal) => self.ending.end(Verdict::Interrupted(signal)),
-                Ask::Pause => {
+    fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+        for signal in self.signals.received() {
+            match signal {
+                Signal::End(signal) => self.ending.end(Verdict::Interrupted(signal)),
+                Signal::Pause => {
                     if let Some(terminal) = &self.terminal {
                         terminal.leave();
                     }
@@ -130,7 +130,7 @@ impl Concern for SignalConcern<'_> {
                         tracing::warn!("cannot stop as SIGTSTP asks: {error}");
                     }
                 }
-                Ask::Resumed => {
+                Signal::Resumed => {
                     // Others had the terminal meanwhile, and may have changed it.
                     if let Some(terminal) = &self.terminal {
                         terminal.enter();
@@ -144,7 +144,7 @@ impl Concern for SignalConcern<'_> {
 }
 
 /// Takes what happens to a pause: vCPUs that come to the gate, full disks, and what came of jobs.
-struct PauseConcern<'a> {
+struct PauseSubscriber<'a> {
     gate: Arc<Gate>,
     ending: Arc<Ending>,
     pausing: Rc<RefCell<Pausing<'a>>>,
@@ -152,14 +152,14 @@ struct PauseConcern<'a> {
     answers: Outbox<(Ticket, Answer)>,
 }
 
-impl Concern for PauseConcern<'_> {
+impl Subscriber for PauseSubscriber<'_> {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         watch(ops, &self.gate.all_parked)?;
         watch(ops, &self.gate.full)?;
         watch(ops, &self.results)
     }
 
-    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+    fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         // A machine that ends is not paused any more, and nothing is said of it.
         if self.ending.requested() {
             return Ok(());

@@ -11,7 +11,7 @@ use crate::error::HostError;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum Signal {
     /// To end, by the signal of this name.
     End(&'static str),
     /// To stop until it is continued.
@@ -20,18 +20,18 @@ pub enum Ask {
     Resumed,
 }
 
-const ASKS: [(i32, Ask); 6] = [
-    (SIGINT, Ask::End("SIGINT")),
-    (SIGTERM, Ask::End("SIGTERM")),
-    (SIGHUP, Ask::End("SIGHUP")),
-    (SIGQUIT, Ask::End("SIGQUIT")),
-    (SIGTSTP, Ask::Pause),
-    (SIGCONT, Ask::Resumed),
+const SIGNALS: [(i32, Signal); 6] = [
+    (SIGINT, Signal::End("SIGINT")),
+    (SIGTERM, Signal::End("SIGTERM")),
+    (SIGHUP, Signal::End("SIGHUP")),
+    (SIGQUIT, Signal::End("SIGQUIT")),
+    (SIGTSTP, Signal::Pause),
+    (SIGCONT, Signal::Resumed),
 ];
 
 /// The signals, from here on caught.
 #[derive(Debug)]
-pub struct Signals(Vec<(Ask, UnixStream)>);
+pub struct Signals(Vec<(Signal, UnixStream)>);
 
 impl Signals {
     /// Catches them, for the rest of the process; except those that the process was started to ignore, as by
@@ -42,16 +42,16 @@ impl Signals {
     /// Where the host refuses.
     pub fn catch() -> Result<Self, HostError> {
         let is_ignored = ignored();
-        let mut streams = Vec::with_capacity(ASKS.len());
-        for (signal, ask) in ASKS {
-            if is_ignored(signal) {
+        let mut streams = Vec::with_capacity(SIGNALS.len());
+        for (number, signal) in SIGNALS {
+            if is_ignored(number) {
                 continue;
             }
             let (reader, writer) =
                 UnixStream::pair().map_err(HostError::os("make a pipe for signals"))?;
             reader.set_nonblocking(true).map_err(HostError::os("make a pipe for signals"))?;
-            low_level::pipe::register(signal, writer).map_err(HostError::os("catch a signal"))?;
-            streams.push((ask, reader));
+            low_level::pipe::register(number, writer).map_err(HostError::os("catch a signal"))?;
+            streams.push((signal, reader));
         }
         Ok(Self(streams))
     }
@@ -62,13 +62,13 @@ impl Signals {
     }
 
     /// What was asked for since the last call.
-    pub fn asks(&self) -> Vec<Ask> {
+    pub fn received(&self) -> Vec<Signal> {
         let came = |stream: &UnixStream| {
             let mut bytes = [0; 64];
             let mut stream = stream;
             matches!(stream.read(&mut bytes), Ok(n) if n > 0)
         };
-        self.0.iter().filter(|(_, stream)| came(stream)).map(|&(ask, _)| ask).collect()
+        self.0.iter().filter(|(_, stream)| came(stream)).map(|&(signal, _)| signal).collect()
     }
 }
 

@@ -61,7 +61,7 @@ impl Running {
     ///
     /// Where the console cannot be opened, or the host gives no thread.
     pub(crate) fn start(vm: Vm, output: Output) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
-        let Vm { fd, vcpus, mut buses, attached, leftover, taken_over, gate, linux, ending } = vm;
+        let Vm { fd, vcpus, mut buses, attached, leftover, driver_ok, gate, linux, ending } = vm;
         let Connected { serial, output, drained } = connect(&fd, output)?;
         attach::attach_serial(&mut buses, serial.clone())?;
         debug!("memory bus: {:x?}; ports: {:x?}", buses.mmio, buses.pio);
@@ -78,7 +78,7 @@ impl Running {
             results,
         };
         let (of_io, of_vcpus) = (ending.clone(), ending.clone());
-        let io = IoThread { ending: of_io, roll: roll.clone(), leftover, taken_over, jobs };
+        let io = IoThread { ending: of_io, roll: roll.clone(), leftover, driver_ok, jobs };
         let machine = Machine {
             buses: Arc::new(buses),
             ending: of_vcpus,

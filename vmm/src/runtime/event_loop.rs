@@ -1,4 +1,4 @@
-//! What both loops are made of: an `EventManager`, and concerns that may fail.
+//! What both loops are made of: an `EventManager`, and subscribers that may fail.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -11,8 +11,8 @@ use event_manager::{
 use crate::error::HostError;
 use crate::threads::ending::Ending;
 
-/// One concern of a loop: what it waits for, and what it does then. It never blocks.
-pub(crate) trait Concern {
+/// One subscriber of a loop: what it waits for, and what it does then. It never blocks.
+pub(crate) trait Subscriber {
     /// Registers what it waits for.
     ///
     /// # Errors
@@ -24,26 +24,26 @@ pub(crate) trait Concern {
     /// # Errors
     ///
     /// What the loop cannot go on from.
-    fn serve(&mut self, event: Events, ops: &mut EventOps<'_>) -> Result<(), HostError>;
+    fn handle(&mut self, event: Events, ops: &mut EventOps<'_>) -> Result<(), HostError>;
 }
 
-/// A loop of concerns.
+/// A loop of subscribers.
 pub(crate) struct EventLoop<C: ?Sized> {
     manager: EventManager<Watched<C>>,
     failed: Failed,
 }
 
-/// The first error of any concern.
+/// The first error of any subscriber.
 type Failed = Arc<Mutex<Option<HostError>>>;
 
-/// A concern whose error ends the loop.
+/// A subscriber whose error ends the loop.
 struct Watched<C: ?Sized> {
     failed: Failed,
-    concern: Box<C>,
+    subscriber: Box<C>,
 }
 
-impl<C: Concern + ?Sized> EventLoop<C> {
-    /// A loop without concerns.
+impl<C: Subscriber + ?Sized> EventLoop<C> {
+    /// A loop without subscribers.
     ///
     /// # Errors
     ///
@@ -53,22 +53,22 @@ impl<C: Concern + ?Sized> EventLoop<C> {
         Ok(Self { manager, failed: Failed::default() })
     }
 
-    /// Adds a concern.
+    /// Adds a subscriber.
     ///
     /// # Errors
     ///
     /// Where it cannot begin.
-    pub(crate) fn add(&mut self, concern: Box<C>) -> Result<(), HostError> {
+    pub(crate) fn add(&mut self, subscriber: Box<C>) -> Result<(), HostError> {
         let failed = self.failed.clone();
-        self.manager.add_subscriber(Watched { failed, concern });
+        self.manager.add_subscriber(Watched { failed, subscriber });
         self.check()
     }
 
-    /// Serves all concerns until the machine ends. One of them must watch [`Ending`].
+    /// Serves all subscribers until the machine ends. One of them must watch [`Ending`].
     ///
     /// # Errors
     ///
-    /// Where a concern fails, or the host cannot wait.
+    /// Where a subscriber fails, or the host cannot wait.
     pub(crate) fn run(&mut self, ending: &Ending) -> Result<(), HostError> {
         while !ending.requested() {
             self.manager.run().map_err(failed)?;
@@ -91,7 +91,7 @@ impl<C: Concern + ?Sized> EventLoop<C> {
     }
 }
 
-impl<C: Concern + ?Sized> Watched<C> {
+impl<C: Subscriber + ?Sized> Watched<C> {
     fn keep(&self, result: Result<(), HostError>) {
         if let Err(error) = result {
             self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -99,27 +99,27 @@ impl<C: Concern + ?Sized> Watched<C> {
     }
 }
 
-impl<C: Concern + ?Sized> MutEventSubscriber for Watched<C> {
+impl<C: Subscriber + ?Sized> MutEventSubscriber for Watched<C> {
     fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
-        let result = self.concern.serve(events, ops);
+        let result = self.subscriber.handle(events, ops);
         self.keep(result);
     }
 
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        let result = self.concern.begin(ops);
+        let result = self.subscriber.begin(ops);
         self.keep(result);
     }
 }
 
 /// Wakes a loop when the machine ends; [`EventLoop::run`] then returns.
-pub(crate) struct AtTheEnd(pub(crate) Arc<Ending>);
+pub(crate) struct AtExit(pub(crate) Arc<Ending>);
 
-impl Concern for AtTheEnd {
+impl Subscriber for AtExit {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         watch(ops, &*self.0)
     }
 
-    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+    fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         Ok(())
     }
 }
@@ -159,12 +159,12 @@ mod tests {
         at_once: bool,
     }
 
-    impl Concern for Fails {
+    impl Subscriber for Fails {
         fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
             if self.at_once { Err(HostError::Bug("begin".into())) } else { watch(ops, &*self.wake) }
         }
 
-        fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+        fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
             Err(HostError::Bug("serve".into()))
         }
     }
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn an_error_of_a_concern_ends_the_loop() {
         let (wake, ending) = (Arc::new(WakeFd::new().unwrap()), Ending::new().unwrap());
-        let mut events: EventLoop<dyn Concern> = EventLoop::new().unwrap();
+        let mut events: EventLoop<dyn Subscriber> = EventLoop::new().unwrap();
         let error = events.add(Box::new(Fails { wake: wake.clone(), at_once: true })).unwrap_err();
         assert!(error.to_string().contains("begin"), "{error}");
         events.add(Box::new(Fails { wake: wake.clone(), at_once: false })).unwrap();

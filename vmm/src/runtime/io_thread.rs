@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::HostError;
 use crate::machine::devices::Devices;
 use crate::machine::register_pages::RegisterPages;
-use crate::runtime::event_loop::{AtTheEnd, Concern, EventLoop, failed, watch};
+use crate::runtime::event_loop::{AtExit, EventLoop, Subscriber, failed, watch};
 use crate::runtime::jobs::{Jobs, Unsettled};
 use crate::threads::ending::Ending;
 use crate::threads::roll::Roll;
@@ -26,7 +26,7 @@ pub(crate) struct IoThread {
     /// Woken when a doorbell has left work undone.
     pub(crate) leftover: Arc<WakeFd>,
     /// Woken when a driver has taken over a disk.
-    pub(crate) taken_over: Arc<WakeFd>,
+    pub(crate) driver_ok: Arc<WakeFd>,
     pub(crate) jobs: Jobs,
 }
 
@@ -37,13 +37,13 @@ impl IoThread {
     ///
     /// Where the host does not give what it needs.
     pub(crate) fn spawn(self) -> Result<JoinHandle<Result<(), HostError>>, HostError> {
-        let Self { ending, roll, leftover, taken_over, jobs } = self;
+        let Self { ending, roll, leftover, driver_ok, jobs } = self;
         let (devices, pages) = (jobs.devices.clone(), jobs.pages.clone());
-        let mut events: EventLoop<dyn Concern + Send> = EventLoop::new()?;
-        events.add(Box::new(AtTheEnd(ending.clone())))?;
+        let mut events: EventLoop<dyn Subscriber + Send> = EventLoop::new()?;
+        events.add(Box::new(AtExit(ending.clone())))?;
         events.add(Box::new(Leftover { wake: leftover, devices: devices.clone() }))?;
         events.add(Box::new(Finished::new(&devices, jobs.unsettled.clone())))?;
-        events.add(Box::new(TakenOver { wake: taken_over, pages }))?;
+        events.add(Box::new(DriverOk { wake: driver_ok, pages }))?;
         events.add(Box::new(jobs))?;
         let present = roll.enter(NAME.to_owned(), &ending);
         let run = move || {
@@ -66,12 +66,12 @@ struct Leftover {
     devices: Devices,
 }
 
-impl Concern for Leftover {
+impl Subscriber for Leftover {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         watch(ops, &*self.wake)
     }
 
-    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+    fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         self.wake.clear();
         for device in &self.devices.virtio {
             device.service_unfinished();
@@ -98,7 +98,7 @@ impl Finished {
     }
 }
 
-impl Concern for Finished {
+impl Subscriber for Finished {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         for (index, (_, _, wake)) in (0..).zip(&self.queues) {
             ops.add(Events::with_data(&**wake, index, EventSet::IN)).map_err(failed)?;
@@ -106,7 +106,7 @@ impl Concern for Finished {
         Ok(())
     }
 
-    fn serve(&mut self, event: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+    fn handle(&mut self, event: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         let index = usize::try_from(event.data()).unwrap_or(usize::MAX);
         let Some((device, queue, wake)) = self.queues.get(index) else { return Ok(()) };
         // First, so that what is finished from now on wakes again. It fails where the engine has read it.
@@ -118,17 +118,17 @@ impl Concern for Finished {
 }
 
 /// Shows register pages whose disks were all taken over.
-struct TakenOver {
+struct DriverOk {
     wake: Arc<WakeFd>,
     pages: Arc<Mutex<RegisterPages>>,
 }
 
-impl Concern for TakenOver {
+impl Subscriber for DriverOk {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         watch(ops, &*self.wake)
     }
 
-    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+    fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         self.wake.clear();
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).look();
         Ok(())

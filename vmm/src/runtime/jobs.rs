@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::error::HostError;
 use crate::machine::devices::Devices;
 use crate::machine::register_pages::RegisterPages;
-use crate::runtime::event_loop::{Concern, watch};
+use crate::runtime::event_loop::{Subscriber, watch};
 use crate::runtime::messages::{Answer, Done, Job};
 use crate::threads::gate::{Full, Gate};
 use crate::threads::mailbox::{Inbox, Outbox};
@@ -112,13 +112,13 @@ impl Jobs {
     }
 }
 
-impl Concern for Jobs {
+impl Subscriber for Jobs {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         watch(ops, &self.inbox)?;
         watch(ops, &self.unsettled.wake)
     }
 
-    fn serve(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+    fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         for job in self.inbox.take() {
             self.perform(&job);
         }

@@ -8,7 +8,7 @@
 //!   (signals, console, time limit, control socket)
 //! ```
 //!
-//! Both loops are an `EventManager` of small concerns. The main thread never waits for a disk, nor for a lock that is
+//! Both loops are an `EventManager` of small subscribers. The main thread never waits for a disk, nor for a lock that is
 //! held while a disk is waited for: so signals, the time limit and the control socket are served whatever a guest or
 //! the host does.
 //!

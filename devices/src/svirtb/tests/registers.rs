@@ -1,7 +1,7 @@
 //! The state machine and the registers, every case of them.
 
 use super::*;
-use crate::observe::Request;
+use crate::observe::RequestInfo;
 
 const MAGIC: u32 = 0x7472_6976;
 const DRIVER_OK: u32 = 0;
@@ -243,7 +243,7 @@ fn the_handshake_is_told_as_a_story() {
             }
             Recorded::Finished { device, request, outcome } => {
                 assert_eq!(&*device, "svirtb");
-                let Request { index, operation, sector, bytes, .. } = request;
+                let RequestInfo { index, operation, sector, bytes, .. } = request;
                 Some(format!("entry {index}: {operation} {bytes} at sector {sector}: {outcome}"))
             }
             Recorded::Other { .. } => None,
@@ -287,7 +287,7 @@ fn an_observer_sees_the_status_the_ring_and_the_doorbell() {
             "Status { before: 0, now: 1 }".to_owned(),
             "QueueReady { queue: 0, size: 16, place: Ring { base: 4096 } }".to_owned(),
             "Notified { queue: 0 }".to_owned(),
-            "Submitted(Request { queue: 0, index: 0, operation: \"read\", sector: 2, bytes: 512 })"
+            "Submitted(RequestInfo { queue: 0, index: 0, operation: \"read\", sector: 2, bytes: 512 })"
                 .to_owned(),
         ]
     );

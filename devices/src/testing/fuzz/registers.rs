@@ -9,7 +9,7 @@ use crate::testing::input::Input;
 use crate::testing::virtio_driver::{DATA, HEADER, VirtioDriver, reg};
 use crate::testing::{CountingLine, Held, HeldStorage, LogLines, Ring, WatchedImage};
 use crate::virtio::blk::{self, Blk};
-use crate::virtio::mmio::{Options, Policy, Version};
+use crate::virtio::mmio::{MmioOptions, Policy, Version};
 
 /// The image's sectors at first.
 const SECTORS: usize = 16;
@@ -85,19 +85,19 @@ impl Fuzzed {
             storage = Box::new(holding);
         }
         let disk = Disk::new(storage, "the fuzzer's".into(), size, input.one_in(8));
-        let options = blk::Options {
+        let options = blk::BlkOptions {
             queues: 1 + input.below(3) as u16,
             queue_size: 4 << input.below(9),
-            ..blk::Options::default()
+            ..blk::BlkOptions::default()
         };
         let blk = Blk::new("virtio0", &disk, &options, Tap::default()).unwrap();
         let helper = CountingLine::default();
         let with_helper = input.one_in(2);
-        let options = Options {
+        let options = MmioOptions {
             version,
             policy,
             leftover: with_helper.then(|| Arc::new(helper.clone()) as _),
-            ..Options::default()
+            ..MmioOptions::default()
         };
         Self { driver: VirtioDriver::with(blk, options), version, image, held, helper }
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::machine::Machine;
 use super::memory::Memory;
-use super::request::{self, Ask, Broken};
+use super::request::{self, Broken, RequestKind};
 
 pub(super) const INDIRECT_DESC: u64 = 1 << 28;
 pub(super) const EVENT_IDX: u64 = 1 << 29;
@@ -58,7 +58,7 @@ enum Work {
 
 /// A request that the host has, in one part or more.
 #[derive(Debug, Clone)]
-struct Flight {
+struct Pending {
     queue: usize,
     head: u16,
     status: u64,
@@ -90,8 +90,8 @@ pub(super) struct Model {
     /// How often the line, and the helper's, was raised.
     pub(super) raised: [u64; 2],
     pub(super) unfinished: Vec<usize>,
-    flights: Vec<Flight>,
-    /// (flight, part): held back, and done but not reaped.
+    requests: Vec<Pending>,
+    /// (request, part): held back, and done but not reaped.
     waiting: VecDeque<(usize, Work)>,
     done: Vec<usize>,
     pub(super) tally: Tally,
@@ -115,7 +115,7 @@ impl Model {
             pending: 0,
             raised: [0; 2],
             unfinished: Vec::new(),
-            flights: Vec::new(),
+            requests: Vec::new(),
             waiting: VecDeque::new(),
             done: Vec::new(),
             tally: Tally::default(),
@@ -204,27 +204,27 @@ impl Model {
         Ok(true)
     }
 
-    fn start(&mut self, queue: usize, head: u16, status: u64, ask: Ask) {
+    fn start(&mut self, queue: usize, head: u16, status: u64, ask: RequestKind) {
         let durable = self.features & FLUSH == 0 || !self.writeback;
         let place = |sector: u64| (sector as usize).wrapping_mul(512);
         let bytes = |sectors: u64| sectors as usize * 512;
         let mut written = 0;
         let (changes, covers, work) = match ask {
-            Ask::Refused(code) => return self.answer(queue, head, status, code, 0),
-            Ask::GetId { into } => {
+            RequestKind::Refused(code) => return self.answer(queue, head, status, code, 0),
+            RequestKind::GetId { into } => {
                 let id = self.machine.id();
                 for (addr, byte) in into.iter().zip(id) {
                     self.memory.put(*addr, &[byte]);
                 }
                 return self.answer(queue, head, status, 0, into.len().min(20) as u64);
             }
-            Ask::Flush => (false, vec![], vec![Work::Flush]),
-            Ask::Read { sector, into } => {
+            RequestKind::Flush => (false, vec![], vec![Work::Flush]),
+            RequestKind::Read { sector, into } => {
                 let sectors = into.len() as u64 / 512;
                 written = into.len() as u64;
                 (false, vec![(sector, sectors)], vec![Work::Read { at: place(sector), into }])
             }
-            Ask::Write { sector, from } => {
+            RequestKind::Write { sector, from } => {
                 let sectors = from.len() as u64 / 512;
                 (
                     true,
@@ -232,12 +232,12 @@ impl Model {
                     vec![Work::Write { at: place(sector), from, durable }],
                 )
             }
-            Ask::Discard(ranges) => {
+            RequestKind::Discard(ranges) => {
                 let part = |&(s, n): &(u64, u64)| Work::Discard { at: place(s), len: bytes(n) };
                 let work = ranges.iter().map(part).collect();
                 (true, ranges, work)
             }
-            Ask::Zero(ranges) => {
+            RequestKind::Zero(ranges) => {
                 let part =
                     |&(s, n): &(u64, u64)| Work::Zero { at: place(s), len: bytes(n), durable };
                 let work = ranges.iter().map(part).collect();
@@ -250,9 +250,9 @@ impl Model {
         if covers.iter().any(outside) || changes && self.machine.read_only {
             return self.answer(queue, head, status, 1, 0);
         }
-        let flight = self.flights.len();
-        self.flights.push(Flight { queue, head, status, written, left: work.len() });
-        self.waiting.extend(work.into_iter().map(|part| (flight, part)));
+        let request = self.requests.len();
+        self.requests.push(Pending { queue, head, status, written, left: work.len() });
+        self.waiting.extend(work.into_iter().map(|part| (request, part)));
         if !self.machine.held {
             while self.release(0) {}
         }
@@ -260,7 +260,7 @@ impl Model {
 
     /// The host does one of the parts it has.
     pub(super) fn release(&mut self, at: usize) -> bool {
-        let Some((flight, work)) = self.waiting.remove(at) else { return false };
+        let Some((request, work)) = self.waiting.remove(at) else { return false };
         let (image, stable) = (&mut self.image, &mut self.stable);
         match work {
             Work::Flush => stable.clone_from(image),
@@ -285,18 +285,18 @@ impl Model {
             Work::Discard { at, len } if self.machine.punches => image[at..at + len].fill(0),
             Work::Discard { .. } => {}
         }
-        self.done.push(flight);
+        self.done.push(request);
         true
     }
 
     /// Answers what the host has done of a queue.
     fn answer_done(&mut self, index: usize) {
         let (mine, others): (Vec<_>, _) =
-            self.done.iter().partition(|at| self.flights[**at].queue == index);
+            self.done.iter().partition(|at| self.requests[**at].queue == index);
         self.done = others;
         for at in mine {
-            self.flights[at].left -= 1;
-            let Flight { queue, head, status, written, left } = self.flights[at].clone();
+            self.requests[at].left -= 1;
+            let Pending { queue, head, status, written, left } = self.requests[at].clone();
             if left == 0 {
                 self.answer(queue, head, status, 0, written);
             }
@@ -352,7 +352,7 @@ impl Model {
 
     /// The host does the oldest part that it has of a queue.
     fn release_of(&mut self, index: usize) -> bool {
-        let of_queue = |(flight, _): &(usize, Work)| self.flights[*flight].queue == index;
+        let of_queue = |(request, _): &(usize, Work)| self.requests[*request].queue == index;
         let oldest = self.waiting.iter().position(of_queue);
         oldest.is_some_and(|at| self.release(at))
     }
@@ -409,7 +409,7 @@ impl Model {
             }
         }
         self.done.clear();
-        self.flights.clear();
+        self.requests.clear();
         self.queues.clear();
         self.active = false;
         self.unfinished.clear();

@@ -13,7 +13,7 @@ pub(super) struct Broken;
 
 /// What the chain asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(super) enum RequestKind {
     Read {
         sector: u64,
         into: Vec<u64>,
@@ -77,7 +77,7 @@ pub(super) fn buffers(
 }
 
 /// Where the status byte goes, and what is asked for.
-pub(super) fn parse(memory: &mut Memory, chain: &[Buffer]) -> Result<(u64, Ask), Broken> {
+pub(super) fn parse(memory: &mut Memory, chain: &[Buffer]) -> Result<(u64, RequestKind), Broken> {
     let last = chain.iter().rfind(|(_, len, write)| *write && *len > 0).ok_or(Broken)?;
     let status = last.0.checked_add(last.1 - 1).ok_or(Broken)?;
     if !memory.has(status, 1) {
@@ -87,7 +87,7 @@ pub(super) fn parse(memory: &mut Memory, chain: &[Buffer]) -> Result<(u64, Ask),
     for &(addr, len, write) in chain {
         let misplaced = !write && !sides[1].is_empty();
         if misplaced || !memory.has(addr, len) {
-            return Ok((status, Ask::Refused(IOERR)));
+            return Ok((status, RequestKind::Refused(IOERR)));
         }
         sides[usize::from(write)].extend((0..len).map(|n| addr + n));
     }
@@ -96,23 +96,25 @@ pub(super) fn parse(memory: &mut Memory, chain: &[Buffer]) -> Result<(u64, Ask),
     Ok((status, ask(memory, &from, into)))
 }
 
-fn ask(memory: &mut Memory, from: &[u64], into: Vec<u64>) -> Ask {
+fn ask(memory: &mut Memory, from: &[u64], into: Vec<u64>) -> RequestKind {
     if from.len() < 16 {
-        return Ask::Refused(IOERR);
+        return RequestKind::Refused(IOERR);
     }
     let (header, data) = from.split_at(16);
     let header = fetch(memory, header);
     let (kind, sector) = (number(&header[..4]), number(&header[8..]));
     let whole = |bytes: &[u64]| bytes.len().is_multiple_of(512);
     match kind {
-        0 if data.is_empty() && whole(&into) => Ask::Read { sector, into },
-        1 if into.is_empty() && whole(data) => Ask::Write { sector, from: data.to_vec() },
-        0 | 1 => Ask::Refused(IOERR),
-        4 => Ask::Flush,
-        8 => Ask::GetId { into },
-        11 => ranges(&fetch(memory, data), 32, 1 << 22, 0).map_or_else(Ask::Refused, Ask::Discard),
-        13 => ranges(&fetch(memory, data), 4, 1 << 16, 1).map_or_else(Ask::Refused, Ask::Zero),
-        _ => Ask::Refused(UNSUPP),
+        0 if data.is_empty() && whole(&into) => RequestKind::Read { sector, into },
+        1 if into.is_empty() && whole(data) => RequestKind::Write { sector, from: data.to_vec() },
+        0 | 1 => RequestKind::Refused(IOERR),
+        4 => RequestKind::Flush,
+        8 => RequestKind::GetId { into },
+        11 => ranges(&fetch(memory, data), 32, 1 << 22, 0)
+            .map_or_else(RequestKind::Refused, RequestKind::Discard),
+        13 => ranges(&fetch(memory, data), 4, 1 << 16, 1)
+            .map_or_else(RequestKind::Refused, RequestKind::Zero),
+        _ => RequestKind::Refused(UNSUPP),
     }
 }
 

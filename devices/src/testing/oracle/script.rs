@@ -14,7 +14,7 @@ use crate::testing::input::Input;
 use crate::testing::virtio_driver::reg;
 use crate::testing::{CountingLine, Held, HeldStorage, WatchedImage};
 use crate::virtio::blk::{self, Blk};
-use crate::virtio::mmio::{Mmio, Options, Version};
+use crate::virtio::mmio::{Mmio, MmioOptions, Version};
 
 /// A ring as the guest has it.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +145,7 @@ impl World {
             (storage, None)
         };
         let disk = Disk::new(storage, "the oracle's".into(), image.len() as u64, machine.read_only);
-        let options = blk::Options {
+        let options = blk::BlkOptions {
             id: "the oracle".into(),
             queues: machine.queues,
             queue_size: machine.queue_max,
@@ -155,10 +155,10 @@ impl World {
         let blk = Blk::new("virtio0", &disk, &options, Tap::default()).unwrap();
         let blk = Arc::new(blk);
         let ram = GuestRam::anonymous(&RAM).unwrap();
-        let options = Options {
+        let options = MmioOptions {
             version: if machine.legacy { Version::Legacy } else { Version::Modern },
             leftover: machine.helper.then(|| Arc::new(helper.clone()) as _),
-            ..Options::default()
+            ..MmioOptions::default()
         };
         let mmio = Mmio::new(blk.clone(), ram.clone(), Arc::new(line.clone()), options);
         let rings = vec![None; machine.queues.into()];

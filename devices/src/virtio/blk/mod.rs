@@ -6,12 +6,12 @@
 //! | What does a descriptor chain ask for? | `request.rs`: a chain in, an owned request out, no look back |
 //! | Who does it, and what is the driver told? | `worker.rs` |
 //! | What do all workers of a device share? | `shared.rs` |
-//! | What is in flight? | `flight.rs` |
+//! | What is in flight? | `pending.rs` |
 //! | What can a device be, and what not? | `options.rs` |
 
 mod config;
-mod flight;
 mod options;
+mod pending;
 mod request;
 mod shared;
 mod worker;
@@ -29,13 +29,13 @@ use crate::observe::Reporter;
 use crate::observe::Tap;
 use crate::stuck::Stuck;
 use crate::turn::Turn;
-use crate::virtio::device::{Activation, Live, Served, VirtioDevice};
+use crate::virtio::device::{Activation, Live, ServiceResult, VirtioDevice};
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
 
 use config::Config;
-pub use options::{BlkError, Options, QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX};
+pub use options::{BlkError, BlkOptions, QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX};
 use shared::{Shared, hold};
 use worker::Worker;
 
@@ -71,7 +71,7 @@ impl Blk {
     /// # Errors
     ///
     /// Where an option is out of its range, or the disk has no whole block.
-    pub fn new(name: &str, disk: &Disk, options: &Options, tap: Tap) -> Result<Self, BlkError> {
+    pub fn new(name: &str, disk: &Disk, options: &BlkOptions, tap: Tap) -> Result<Self, BlkError> {
         let (size, block_size) = (disk.size(), options.block_size);
         let capacity = options.capacity(disk.name(), size)?;
         let ragged = size - capacity * SECTOR_SIZE;
@@ -137,7 +137,7 @@ impl Blk {
     }
 
     fn config(&self) -> Config {
-        let Options { queues, queue_size, block_size, .. } = self.shared.options;
+        let BlkOptions { queues, queue_size, block_size, .. } = self.shared.options;
         Config {
             capacity: self.shared.capacity(),
             // Two descriptors of a chain are the header's and the status byte's.
@@ -288,16 +288,16 @@ impl VirtioDevice for Blk {
         }
     }
 
-    fn service(&self, index: u16) -> Served {
-        let Some(queue) = self.queue(index) else { return Served::NotLive };
+    fn service(&self, index: u16) -> ServiceResult {
+        let Some(queue) = self.queue(index) else { return ServiceResult::NotRunning };
         if queue.retired.load(Ordering::Acquire) {
-            return Served::NotLive;
+            return ServiceResult::NotRunning;
         }
-        match queue.worker.take(|worker| worker.serve(&queue.retired)) {
-            Some((Served::All, true)) => Served::Some,
-            Some((served, _)) => served,
+        match queue.worker.take(|worker| worker.service(&queue.retired)) {
+            Some((ServiceResult::Drained, true)) => ServiceResult::MoreWork,
+            Some((result, _)) => result,
             // The thread that has the worker looks again.
-            None => Served::All,
+            None => ServiceResult::Drained,
         }
     }
 

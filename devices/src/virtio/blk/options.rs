@@ -13,7 +13,7 @@ pub const QUEUE_SIZE_MAX: u16 = 1024;
 
 /// What a virtio-blk device is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct BlkOptions {
     /// What GET_ID returns: at most 20 bytes.
     pub id: String,
     /// Queues: 1 to [`QUEUES_MAX`].
@@ -27,7 +27,7 @@ pub struct Options {
     pub writeback: bool,
 }
 
-impl Default for Options {
+impl Default for BlkOptions {
     fn default() -> Self {
         Self { id: String::new(), queues: 1, queue_size: 256, block_size: 512, writeback: true }
     }
@@ -85,7 +85,7 @@ pub enum BlkError {
     },
 }
 
-impl Options {
+impl BlkOptions {
     /// Whether a device can be so.
     ///
     /// # Errors

@@ -17,18 +17,18 @@ pub(super) const DATA_MAX: u64 = 128 << 20;
 
 /// A request, and where its answer goes.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct BlkRequest {
     /// By what the chain is given back.
     pub(super) head: u16,
     /// The status byte's guest-physical address, in RAM.
     pub(super) status: u64,
     /// What is asked for, or why that cannot be done.
-    pub(super) ask: Result<Ask, Refusal>,
+    pub(super) kind: Result<RequestKind, Refusal>,
 }
 
 /// What is asked for.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum RequestKind {
     /// Fill the buffers, whole sectors, from the disk.
     Read { sector: u64, data: Buffers },
     /// Store the buffers, whole sectors, on the disk.
@@ -153,7 +153,7 @@ pub(super) enum NoStatus {
     NotInRam(#[from] OutOfRam),
 }
 
-impl Request {
+impl BlkRequest {
     /// What `chain` asks for. Header and status may be split over descriptors, or share them with data
     /// (2.7.4.1: the device assumes nothing of the layout).
     ///
@@ -163,11 +163,11 @@ impl Request {
     pub(super) fn parse(chain: Chain, ram: &GuestRam) -> Result<Self, NoStatus> {
         let status = chain.last_writable.ok_or(NoStatus::NoRoom)?;
         ram.check(status, 1)?;
-        Ok(Self { head: chain.head, status, ask: ask(chain) })
+        Ok(Self { head: chain.head, status, kind: parse_kind(chain) })
     }
 }
 
-fn ask(chain: Chain) -> Result<Ask, Refusal> {
+fn parse_kind(chain: Chain) -> Result<RequestKind, Refusal> {
     let Chain { mut readable, mut writable, flaw, .. } = chain;
     if let Some(flaw) = flaw {
         return Err(flaw.into());
@@ -188,21 +188,21 @@ fn ask(chain: Chain) -> Result<Ask, Refusal> {
         blk::T_IN if !outgoing.is_empty() => {
             Err(Refusal::ReadIntoReadable { sector, len: outgoing.len() })
         }
-        blk::T_IN => Ok(Ask::Read { sector, data: sectors(incoming)? }),
+        blk::T_IN => Ok(RequestKind::Read { sector, data: sectors(incoming)? }),
         blk::T_OUT if !incoming.is_empty() => {
             Err(Refusal::WriteFromWritable { sector, len: incoming.len() })
         }
-        blk::T_OUT => Ok(Ask::Write { sector, data: sectors(outgoing)? }),
+        blk::T_OUT => Ok(RequestKind::Write { sector, data: sectors(outgoing)? }),
         blk::T_DISCARD => {
             let limits = (DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX);
-            Ok(Ask::Discard(ranges(&outgoing, limits, 0)?))
+            Ok(RequestKind::Discard(ranges(&outgoing, limits, 0)?))
         }
         blk::T_WRITE_ZEROES => {
             let limits = (ZEROES_RANGES_MAX, ZEROES_SECTORS_MAX);
-            Ok(Ask::WriteZeroes(ranges(&outgoing, limits, blk::RANGE_UNMAP)?))
+            Ok(RequestKind::WriteZeroes(ranges(&outgoing, limits, blk::RANGE_UNMAP)?))
         }
-        blk::T_FLUSH => Ok(Ask::Flush),
-        blk::T_GET_ID => Ok(Ask::GetId { data: incoming }),
+        blk::T_FLUSH => Ok(RequestKind::Flush),
+        blk::T_GET_ID => Ok(RequestKind::GetId { data: incoming }),
         kind => Err(Refusal::Unknown { kind }),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::QUIET_WITHIN;
-use super::options::{Options, whole_blocks};
+use super::options::{BlkOptions, whole_blocks};
 use crate::block::Disk;
 use crate::bus::first_bytes;
 use crate::observe::Reporter;
@@ -25,7 +25,7 @@ pub(super) mod hold {
 pub(super) struct Shared {
     pub(super) reporter: Reporter,
     pub(super) disk: Disk,
-    pub(super) options: Options,
+    pub(super) options: BlkOptions,
     /// Whether a driver uses the device: from DRIVER_OK to its reset.
     pub(super) live: AtomicBool,
     /// Whether there is a write-back cache, as the configuration space says.

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::flight::{Flight, Flights};
-use super::request::{Ask, Range, Request};
+use super::pending::{PendingRequest, PendingRequests};
+use super::request::{BlkRequest, Range, RequestKind};
 use super::shared::{Shared, hold};
 use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE};
 use crate::observe::{self, Event, Outcome, Rule, Words};
 use crate::stuck::Stuck;
 use crate::virtio::chain::{Chain, ChainError};
-use crate::virtio::device::{Live, Served};
+use crate::virtio::device::{Live, ServiceResult};
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
@@ -46,7 +46,7 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     lane: Lane,
     live: Option<LiveQueue>,
-    flights: Flights,
+    pending: PendingRequests,
     /// Parts of requests that found the host full, in their order. They are tried again before anything new is taken.
     waiting: VecDeque<block::Request>,
     /// Kept so that it need not be made anew for each doorbell.
@@ -75,7 +75,7 @@ impl Worker {
             shared,
             lane,
             live: None,
-            flights: Flights::default(),
+            pending: PendingRequests::default(),
             waiting: VecDeque::new(),
             completions: Vec::new(),
         }
@@ -96,33 +96,33 @@ impl Worker {
         let done = self.settle(until);
         // What waits for room never reached the disk.
         for request in std::mem::take(&mut self.waiting) {
-            self.flights.arrive(request.tag, 0, Ok(()));
+            self.pending.complete_part(request.tag, 0, Ok(()));
         }
         done
     }
 
     /// Answers what is finished, then takes what the driver made available: as many requests as the queue has entries at
     /// most. Interrupts once, if the driver wants that. Once `retired` is set, nothing is taken any more.
-    pub(super) fn serve(&mut self, retired: &AtomicBool) -> Served {
+    pub(super) fn service(&mut self, retired: &AtomicBool) -> ServiceResult {
         self.answer_finished();
         let Some(mut requests) = self.live.as_ref().map(|live| live.queue.size()) else {
-            return Served::NotLive;
+            return ServiceResult::NotRunning;
         };
         if !self.shared.is_held() && !self.waiting.is_empty() {
             self.try_again();
         }
         let mut bytes = BYTES_PER_CALL;
-        let served = loop {
+        let result = loop {
             // What broke is signalled to the driver; until the reset that it asks for, nothing is done.
             let ends = retired.load(Ordering::Acquire) || self.shared.disk.is_stopped();
             if ends || self.is_broken() || self.shared.is_held() {
-                break Served::All;
+                break ServiceResult::Drained;
             }
             if requests == 0 || bytes == 0 {
                 // Another thread is woken only where it finds work.
                 let more = |live: &mut LiveQueue| live.queue.has_available() || live.queue.rearm();
                 let more = self.live.as_mut().is_some_and(more);
-                break if more { Served::Some } else { Served::All };
+                break if more { ServiceResult::MoreWork } else { ServiceResult::Drained };
             }
             match self.take_one() {
                 Some(taken) => {
@@ -130,9 +130,9 @@ impl Worker {
                     bytes = bytes.saturating_sub(taken);
                     self.answer_finished();
                 }
-                None if self.is_broken() => break Served::All,
+                None if self.is_broken() => break ServiceResult::Drained,
                 None if !self.live.as_mut().is_some_and(|live| live.queue.rearm()) => {
-                    break Served::All;
+                    break ServiceResult::Drained;
                 }
                 None => {}
             }
@@ -140,7 +140,7 @@ impl Worker {
         self.lane.commit();
         self.answer_finished();
         self.interrupt();
-        served
+        result
     }
 
     /// Waits until nothing is in flight, and answers it. Requests that wait for room are kept.
@@ -224,7 +224,7 @@ impl Worker {
                         ),
                     );
                 }
-                Request::parse(chain, live.queue.ram())
+                BlkRequest::parse(chain, live.queue.ram())
             }
             Err(error) => {
                 let rule = match error {
@@ -257,40 +257,41 @@ impl Worker {
     }
 
     /// Hands a request to the disk, in one part or more, or answers it at once. The bytes that it moves.
-    fn begin(&mut self, request: Request) -> u64 {
-        let Request { head, status, ask } = request;
-        let flight = |operation, sector, bytes| Flight::new(head, status, operation, sector, bytes);
+    fn begin(&mut self, request: BlkRequest) -> u64 {
+        let BlkRequest { head, status, kind } = request;
+        let request =
+            |operation, sector, bytes| PendingRequest::new(head, status, operation, sector, bytes);
         // Without FLUSH the driver has no other way to make a write safe (5.2.6.2).
         let flushes = self.live.as_ref().is_some_and(|live| live.has(feature::BLK_FLUSH));
         let durable = !flushes || !self.shared.writeback.load(Ordering::Acquire);
-        match ask {
-            Ok(Ask::Read { sector, data }) => {
-                let flight = flight("read", sector, data.len());
-                self.submit(flight, [(sector, Operation::Read(data))])
+        match kind {
+            Ok(RequestKind::Read { sector, data }) => {
+                let request = request("read", sector, data.len());
+                self.submit(request, [(sector, Operation::Read(data))])
             }
-            Ok(Ask::Write { sector, data }) => {
-                let flight = flight("write", sector, data.len());
-                self.submit(flight, [(sector, Operation::Write { data, durable })])
+            Ok(RequestKind::Write { sector, data }) => {
+                let request = request("write", sector, data.len());
+                self.submit(request, [(sector, Operation::Write { data, durable })])
             }
-            Ok(Ask::Flush) => self.submit(flight("flush", 0, 0), [(0, Operation::Flush)]),
-            Ok(Ask::Discard(ranges)) => {
+            Ok(RequestKind::Flush) => self.submit(request("flush", 0, 0), [(0, Operation::Flush)]),
+            Ok(RequestKind::Discard(ranges)) => {
                 let (sector, bytes) = Range::sum(&ranges);
                 let part = |r: Range| (r.sector, Operation::Discard { len: r.bytes() });
                 let parts: Vec<_> = ranges.into_iter().map(part).collect();
-                self.submit(flight("discard", sector, bytes), parts)
+                self.submit(request("discard", sector, bytes), parts)
             }
-            Ok(Ask::WriteZeroes(ranges)) => {
+            Ok(RequestKind::WriteZeroes(ranges)) => {
                 let (sector, bytes) = Range::sum(&ranges);
                 let part = |r: Range| {
                     let (len, unmap) = (r.bytes(), r.unmap);
                     (r.sector, Operation::WriteZeroes { len, unmap, durable })
                 };
                 let parts: Vec<_> = ranges.into_iter().map(part).collect();
-                self.submit(flight("write zeroes", sector, bytes), parts)
+                self.submit(request("write zeroes", sector, bytes), parts)
             }
-            Ok(Ask::GetId { data }) => {
+            Ok(RequestKind::GetId { data }) => {
                 let written = data.copy_from(&self.shared.id()) as u64;
-                self.answer(&flight("get id", 0, data.len()), Answer::ok(written));
+                self.answer(&request("get id", 0, data.len()), Answer::ok(written));
                 0
             }
             Err(refusal) => {
@@ -301,7 +302,7 @@ impl Worker {
                 let status = refusal.status();
                 let outcome = Outcome::Failed(Words(&refusal));
                 let answer = Answer { status, written: 0, outcome };
-                self.answer(&flight("request", 0, 0), answer);
+                self.answer(&request("request", 0, 0), answer);
                 0
             }
         }
@@ -309,7 +310,7 @@ impl Worker {
 
     /// Hands parts, (first sector, what to do), to the disk: all of them, or none where one leaves it. The bytes that
     /// they move.
-    fn submit<P>(&mut self, mut flight: Flight, parts: P) -> u64
+    fn submit<P>(&mut self, mut request: PendingRequest, parts: P) -> u64
     where
         P: AsRef<[(u64, Operation)]> + IntoIterator<Item = (u64, Operation)>,
     {
@@ -317,7 +318,7 @@ impl Worker {
         let outside =
             |(sector, part): &&(u64, Operation)| !is_on_disk(*sector, part.len(), capacity);
         if let Some((sector, part)) = parts.as_ref().iter().find(outside) {
-            let (operation, len) = (flight.operation, part.len());
+            let (operation, len) = (request.operation, part.len());
             let outside = format_args!(
                 "a {operation} of {len} bytes at sector {sector} reaches past the end of the disk, which has \
                  {capacity} sectors"
@@ -325,13 +326,13 @@ impl Worker {
             self.shared.reporter.broken(rules::BLK_RANGE, outside);
             let outcome = Outcome::Failed(Words(&outside));
             let answer = Answer { status: blk::S_IOERR, written: 0, outcome };
-            self.answer(&flight, answer);
+            self.answer(&request, answer);
             return 0;
         }
-        flight.parts = parts.as_ref().len();
-        let bytes = flight.bytes;
-        self.shared.reporter.emit(|| Event::Submitted(self.seen(&flight)));
-        let tag = self.flights.depart(flight);
+        request.parts = parts.as_ref().len();
+        let bytes = request.bytes;
+        self.shared.reporter.emit(|| Event::Submitted(self.seen(&request)));
+        let tag = self.pending.insert(request);
         for (sector, operation) in parts {
             // On the disk, so in bytes it fits.
             let offset = sector.saturating_mul(SECTOR_SIZE);
@@ -354,23 +355,23 @@ impl Worker {
                 self.waiting.push_back(request);
                 continue;
             }
-            let arrived = self.flights.arrive(request.tag, transferred, result);
-            let Some(mut flight) = arrived else { continue };
-            let written = if flight.operation == "read" { flight.done } else { 0 };
-            match flight.error.take() {
-                None => self.answer(&flight, Answer::ok(written)),
+            let arrived = self.pending.complete_part(request.tag, transferred, result);
+            let Some(mut request) = arrived else { continue };
+            let written = if request.operation == "read" { request.done } else { 0 };
+            match request.error.take() {
+                None => self.answer(&request, Answer::ok(written)),
                 Some(error) => {
-                    self.say_failed(&flight, &error);
+                    self.say_failed(&request, &error);
                     let outcome = Outcome::Failed(Words(&error));
-                    self.answer(&flight, Answer { status: blk::S_IOERR, written, outcome });
+                    self.answer(&request, Answer { status: blk::S_IOERR, written, outcome });
                 }
             }
         }
         self.completions = completions;
     }
 
-    fn say_failed(&self, flight: &Flight, error: &BlockError) {
-        let Flight { operation, sector, bytes, .. } = flight;
+    fn say_failed(&self, request: &PendingRequest, error: &BlockError) {
+        let PendingRequest { operation, sector, bytes, .. } = request;
         let rule = match error {
             BlockError::OutOfRange { .. } => rules::BLK_RANGE,
             BlockError::ReadOnly => rules::BLK_READ_ONLY,
@@ -388,22 +389,22 @@ impl Worker {
     }
 
     /// Writes the status byte, gives the chain back, and lets an observer know.
-    fn answer(&mut self, flight: &Flight, answer: Answer<'_>) {
+    fn answer(&mut self, request: &PendingRequest, answer: Answer<'_>) {
         let Answer { status, written, outcome } = answer;
         if let Some(LiveQueue { queue, .. }) = &mut self.live {
             // Its place was checked to be in RAM.
-            let in_ram = queue.ram().write(flight.status, &[status]);
+            let in_ram = queue.ram().write(request.status, &[status]);
             debug_assert!(in_ram.is_ok());
             // A request's data is bounded far below 4 GiB.
-            queue.push(flight.head, u32::try_from(written + 1).unwrap_or(u32::MAX));
+            queue.push(request.head, u32::try_from(written + 1).unwrap_or(u32::MAX));
         }
-        self.shared.reporter.emit(|| Event::Finished { request: self.seen(flight), outcome });
+        self.shared.reporter.emit(|| Event::Finished { request: self.seen(request), outcome });
     }
 
     /// A request as an observer sees it.
-    fn seen(&self, flight: &Flight) -> observe::Request {
-        let Flight { head, operation, sector, bytes, .. } = *flight;
-        observe::Request { queue: self.index, index: head.into(), operation, sector, bytes }
+    fn seen(&self, request: &PendingRequest) -> observe::RequestInfo {
+        let PendingRequest { head, operation, sector, bytes, .. } = *request;
+        observe::RequestInfo { queue: self.index, index: head.into(), operation, sector, bytes }
     }
 }
 

@@ -46,7 +46,7 @@ use crate::observe::{self, Event, Words};
 use crate::stuck::Stuck;
 pub use empty_slot::EmptySlot;
 use meaning::{ConfigAccess, Meaning};
-pub use options::Options;
+pub use options::MmioOptions;
 pub use page::{PAGE_SIZE, RegisterPage, Window};
 use registers::{Direction, Register, Target};
 use signals::WindowSignals;
@@ -57,7 +57,7 @@ pub const SLOT_SIZE: u64 = 0x200;
 
 /// A virtio device behind the registers of virtio-mmio.
 ///
-/// Registers are read in [`Options::window`], without a lock. Writes of the set-up registers share one lock, which is
+/// Registers are read in [`MmioOptions::window`], without a lock. Writes of the set-up registers share one lock, which is
 /// never held while the device waits for I/O. QueueNotify and InterruptACK take no lock at all.
 pub struct Mmio {
     core: Core<Registers>,
@@ -73,11 +73,11 @@ impl Mmio {
         device: Arc<dyn VirtioDevice>,
         ram: GuestRam,
         line: Arc<dyn IrqLine>,
-        options: Options,
+        options: MmioOptions,
     ) -> Self {
-        let Options { version, policy, leftover, taken_over, window } = options;
+        let MmioOptions { version, policy, leftover, driver_ok, window } = options;
         let signals = Arc::new(WindowSignals::new(line, window.clone(), device.reporter().clone()));
-        let options = CoreOptions { version, policy, leftover, driver_ok: taken_over };
+        let options = CoreOptions { version, policy, leftover, driver_ok };
         let core = Core::new(device, ram, signals.clone(), options);
         let mmio = Self { core, signals, window, config_generation: AtomicU32::new(0) };
         mmio.publish(&mmio.core.setup());
@@ -87,7 +87,7 @@ impl Mmio {
     /// Runs `change`, which may change the device's configuration and returns whether it did. Then shows the new
     /// configuration, interrupts the driver, and serves the doorbells that came meanwhile.
     ///
-    /// ConfigGeneration and the configuration change one after the other. A VMM that shows [`Options::window`] to the
+    /// ConfigGeneration and the configuration change one after the other. A VMM that shows [`MmioOptions::window`] to the
     /// guest hides it meanwhile, so that no driver reads between the two.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ impl Mmio {
             self.publish(&setup);
             self.core.config_changed();
         }
-        self.core.serve_all();
+        self.core.service_all();
         changed.map(drop)
     }
 
@@ -127,17 +127,17 @@ impl Mmio {
     /// Ends [`Mmio::hold`], and serves what came meanwhile.
     pub fn release(&self) {
         self.core.device().release();
-        self.core.serve_all();
+        self.core.service_all();
     }
 
-    /// Serves the queues whose doorbell left work undone ([`Options::leftover`]).
+    /// Serves the queues whose doorbell left work undone ([`MmioOptions::leftover`]).
     pub fn service_unfinished(&self) {
-        self.core.serve_unfinished();
+        self.core.service_unfinished();
     }
 
     /// Serves a queue whose requests the host has finished: for the reader of [`Mmio::wakes`].
     pub fn service_finished(&self, index: u16) {
-        self.core.serve(index);
+        self.core.service(index);
     }
 
     /// For each queue what becomes readable when the host has finished requests of it. The reader then calls
@@ -272,7 +272,7 @@ impl Mmio {
         self.publish(&self.core.setup());
         if taken {
             // It may have waited until the device is quiet.
-            self.core.serve_all();
+            self.core.service_all();
         }
     }
 

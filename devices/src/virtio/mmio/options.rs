@@ -17,7 +17,7 @@ pub(super) const fn version_value(version: Version) -> u32 {
 
 /// The options of a device behind virtio-mmio registers.
 #[derive(Default)]
-pub struct Options {
+pub struct MmioOptions {
     /// The layout of the registers: version 2, or version 1 (4.2.4).
     pub version: Version,
     /// What the device does when its driver breaks a rule.
@@ -27,7 +27,7 @@ pub struct Options {
     /// work.
     pub leftover: Option<Arc<dyn Wake>>,
     /// Woken when a driver has set DRIVER_OK ([`was_used`](super::Mmio::was_used)).
-    pub taken_over: Option<Arc<dyn Wake>>,
+    pub driver_ok: Option<Arc<dyn Wake>>,
     /// Where the registers are read.
     pub window: Window,
 }

@@ -192,7 +192,7 @@ impl Mmio {
     /// QueueNotify: serves the queue.
     pub(super) fn notify(&self, value: u32) {
         let why = match self.core.ring(value) {
-            Doorbell::Served | Doorbell::NeedsReset(None) => return,
+            Doorbell::Serviced | Doorbell::NeedsReset(None) => return,
             Doorbell::NeedsReset(Some(rule)) => {
                 let after = rule.map(|rule| format!(" since this rule was broken: {rule}"));
                 return self.core.reporter().broken(

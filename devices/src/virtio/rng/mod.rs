@@ -13,11 +13,11 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::{Chain, ChainError};
-use super::device::{Activation, Live, Served, VirtioDevice};
+use super::device::{Activation, Live, ServiceResult, VirtioDevice};
 use super::queue::SplitQueue;
 use super::rules;
 use super::spec::feature;
-use crate::observe::{Event, Outcome, Reporter, Request, Rule, Tap, Words};
+use crate::observe::{Event, Outcome, Reporter, RequestInfo, Rule, Tap, Words};
 use crate::stuck::Stuck;
 use crate::turn::Turn;
 
@@ -79,20 +79,20 @@ impl Rng {
     }
 
     /// Serves as many requests as the queue has entries, and interrupts once.
-    fn serve(&self, live: &mut LiveQueue) -> Served {
+    fn service_live(&self, live: &mut LiveQueue) -> ServiceResult {
         let mut left = live.queue.size();
-        let served = loop {
+        let result = loop {
             if self.held.load(Ordering::Acquire) || live.live.notifier.is_reset_needed() {
-                break Served::All;
+                break ServiceResult::Drained;
             }
             if left == 0 {
                 let more = live.queue.has_available() || live.queue.rearm();
-                break if more { Served::Some } else { Served::All };
+                break if more { ServiceResult::MoreWork } else { ServiceResult::Drained };
             }
-            match self.serve_one(live) {
+            match self.service_one(live) {
                 Ok(true) => left -= 1,
                 Ok(false) if live.queue.rearm() => {}
-                Ok(false) => break Served::All,
+                Ok(false) => break ServiceResult::Drained,
                 Err((rule, why)) => {
                     self.reporter.broken(
                         rule,
@@ -105,7 +105,7 @@ impl Rng {
         if live.queue.wants_interrupt() {
             live.live.notifier.used_buffers();
         }
-        served
+        result
     }
 
     /// Answers the next request. False where there is none.
@@ -113,7 +113,7 @@ impl Rng {
     /// # Errors
     ///
     /// Where the queue is broken: the rule, and what is wrong.
-    fn serve_one(&self, live: &mut LiveQueue) -> Result<bool, (Rule, Box<dyn fmt::Display>)> {
+    fn service_one(&self, live: &mut LiveQueue) -> Result<bool, (Rule, Box<dyn fmt::Display>)> {
         let broken = |rule, error: Box<dyn fmt::Display>| (rule, error);
         let head = match live.queue.pop() {
             Ok(Some(head)) => head,
@@ -132,7 +132,7 @@ impl Rng {
         live.queue.push(head, len);
         self.reporter.emit(|| {
             let (operation, sector, bytes) = ("random bytes", 0, len.into());
-            let request = Request { queue: 0, index: head.into(), operation, sector, bytes };
+            let request = RequestInfo { queue: 0, index: head.into(), operation, sector, bytes };
             // A chain that can be written gets a byte at least.
             let failed = Outcome::Failed(Words(&"no byte is written"));
             Event::Finished { request, outcome: if len == 0 { failed } else { Outcome::Done } }
@@ -226,20 +226,20 @@ impl VirtioDevice for Rng {
         }
     }
 
-    fn service(&self, index: u16) -> Served {
+    fn service(&self, index: u16) -> ServiceResult {
         if index != 0 {
-            return Served::NotLive;
+            return ServiceResult::NotRunning;
         }
-        let serve = |live: &mut Option<LiveQueue>| match live {
-            Some(live) => self.serve(live),
-            None => Served::NotLive,
+        let service = |live: &mut Option<LiveQueue>| match live {
+            Some(live) => self.service_live(live),
+            None => ServiceResult::NotRunning,
         };
-        match self.queue.take(serve) {
+        match self.queue.take(service) {
             // Another thread came meanwhile, and its request may have been missed.
-            Some((Served::All, true)) => Served::Some,
-            Some((served, _)) => served,
+            Some((ServiceResult::Drained, true)) => ServiceResult::MoreWork,
+            Some((result, _)) => result,
             // The thread that serves the queue looks again.
-            None => Served::All,
+            None => ServiceResult::Drained,
         }
     }
 

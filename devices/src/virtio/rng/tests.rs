@@ -4,7 +4,7 @@ use super::*;
 use crate::memory::GuestRam;
 use crate::testing::virtio_driver::{DATA, RAM_SIZE};
 use crate::testing::{Recorded, Recorder, VirtioDriver};
-use crate::virtio::mmio::Options;
+use crate::virtio::mmio::MmioOptions;
 use crate::virtio::spec::feature::VERSION_1;
 
 const SIZE: u32 = 8;
@@ -85,7 +85,8 @@ fn indirect_tables_and_the_event_index_work() {
     driver.offer(0);
     driver.kick();
     assert_eq!(driver.pop(), Some((0, 16)));
-    let offered = VirtioDriver::with(Rng::new("rng", Tap::default()), Options::default()).offered();
+    let offered =
+        VirtioDriver::with(Rng::new("rng", Tap::default()), MmioOptions::default()).offered();
     assert_eq!(offered & feature::RING_EVENT_IDX, 0, "nobody goes on with leftover work here");
 }
 

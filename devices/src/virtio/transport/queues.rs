@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::{Core, QueueSetup, Setup, Version};
 use crate::observe::{Event, Place, Rule};
 use crate::stuck::Stuck;
-use crate::virtio::device::Served;
+use crate::virtio::device::ServiceResult;
 use crate::virtio::queue::{QueueError, QueueLayout, RingRules, SplitQueue};
 use crate::virtio::spec::feature;
 use crate::virtio::spec::status::DRIVER_OK;
@@ -23,7 +23,7 @@ pub(in crate::virtio) enum QueueRefused {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::virtio) enum Doorbell {
     /// The queue was served.
-    Served,
+    Serviced,
     /// The device needs a reset. For the first doorbell since then: the rule that the driver broke, where that was the
     /// reason.
     NeedsReset(Option<Option<Rule>>),
@@ -123,59 +123,59 @@ impl<R: Default> Core<R> {
         }
         let index = u16::try_from(value).ok();
         let index = index.filter(|&n| usize::from(n) < self.device.queue_max().len());
-        match index.map(|index| self.serve(index)) {
+        match index.map(|index| self.service(index)) {
             None => Doorbell::Missing,
-            Some(Served::All | Served::Some) => Doorbell::Served,
-            Some(Served::NotLive) => Doorbell::NotReady,
+            Some(ServiceResult::Drained | ServiceResult::MoreWork) => Doorbell::Serviced,
+            Some(ServiceResult::NotRunning) => Doorbell::NotReady,
         }
     }
 
     /// Serves the queues whose doorbell left work undone.
-    pub(in crate::virtio) fn serve_unfinished(&self) {
+    pub(in crate::virtio) fn service_unfinished(&self) {
         let unfinished = self.unfinished.swap(0, Ordering::AcqRel);
         for index in (0..u16::MAX).take_while(|&n| u32::from(n) < u64::BITS) {
             if unfinished & (1 << index) != 0 {
-                self.serve(index);
+                self.service(index);
             }
         }
     }
 
     /// Serves all queues of a live device: doorbells may have come while it was waited for.
-    pub(in crate::virtio) fn serve_all(&self) {
+    pub(in crate::virtio) fn service_all(&self) {
         if self.has(DRIVER_OK) {
             for (index, _) in (0u16..).zip(self.device.queue_max()) {
-                self.serve(index);
+                self.service(index);
             }
         }
     }
 
     /// Serves a queue.
-    pub(in crate::virtio) fn serve(&self, index: u16) -> Served {
+    pub(in crate::virtio) fn service(&self, index: u16) -> ServiceResult {
         if self.signals.is_reset_needed() {
-            return Served::All;
+            return ServiceResult::Drained;
         }
         let Some(leftover) = &self.options.leftover else {
-            return self.serve_here(index);
+            return self.service_here(index);
         };
-        let served = self.device.service(index);
-        if served == Served::Some {
+        let result = self.device.service(index);
+        if result == ServiceResult::MoreWork {
             self.unfinished.fetch_or(1 << (index % 64), Ordering::AcqRel);
             leftover.wake();
         }
-        served
+        result
     }
 
     /// Serves a queue where no other thread goes on with what is left: everything that one doorbell can have made
     /// available.
-    fn serve_here(&self, index: u16) -> Served {
+    fn service_here(&self, index: u16) -> ServiceResult {
         let most = self.device.queue_max().get(usize::from(index)).copied().unwrap_or(0);
         for _ in 0..most {
-            let served = self.device.service(index);
-            if served != Served::Some {
-                return served;
+            let result = self.device.service(index);
+            if result != ServiceResult::MoreWork {
+                return result;
             }
         }
-        Served::Some
+        ServiceResult::MoreWork
     }
 
     /// Interrupts a live driver: the configuration space has changed.

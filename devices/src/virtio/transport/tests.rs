@@ -52,7 +52,7 @@ impl Signals for Counts {
 /// A disk of two sectors behind a core whose registers are one number.
 fn core(policy: Policy) -> (Core<u8>, Arc<Counts>, GuestRam) {
     let disk = WatchedImage::new(&[7; 1024]).disk();
-    let blk = Blk::new("disk", &disk, &blk::Options::default(), Tap::default()).unwrap();
+    let blk = Blk::new("disk", &disk, &blk::BlkOptions::default(), Tap::default()).unwrap();
     let ram = GuestRam::anonymous(&[(0, 0x1_0000)]).unwrap();
     let counts = Arc::new(Counts::default());
     let options = CoreOptions { version: Version::Modern, policy, leftover: None, driver_ok: None };
@@ -80,7 +80,7 @@ fn a_request_needs_no_register() {
     ram.write(0x4000, &[0; 16]).unwrap();
     ring.chain(&ram, 0, &[(0x4000, 16, false), (0x5000, 513, true)]);
     ring.offer(&ram, 0);
-    assert_eq!(core.ring(0), Doorbell::Served);
+    assert_eq!(core.ring(0), Doorbell::Serviced);
     let mut data = [0; 513];
     ram.read_into(0x5000, &mut data).unwrap();
     assert!(data[..512] == [7; 512] && data[512] == 0);

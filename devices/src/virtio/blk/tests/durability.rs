@@ -75,7 +75,7 @@ fn the_driver_switches_the_cache_while_the_device_is_live() {
 #[test]
 fn a_reset_brings_back_the_owners_choice() {
     for (owner, other) in [(true, 0), (false, 1)] {
-        let (blk, image) = watched(8, &Options { writeback: owner, ..named("") });
+        let (blk, image) = watched(8, &BlkOptions { writeback: owner, ..named("") });
         let mut driver = VirtioDriver::new(blk).live(feature::BLK_FLUSH, 8);
         let expected = if owner { LAZY } else { SAFE };
         assert_eq!(writeback(&mut driver), u8::from(owner));

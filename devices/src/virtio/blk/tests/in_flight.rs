@@ -6,7 +6,7 @@ use crate::bus::BusDevice;
 
 /// Two live queues of 8 entries, with requests held back.
 fn two_queues() -> (VirtioDriver, [Ring; 2], WatchedImage, Held) {
-    let (blk, image, held) = holding(8, &Options { queues: 2, ..named("") });
+    let (blk, image, held) = holding(8, &BlkOptions { queues: 2, ..named("") });
     let mut driver = VirtioDriver::new(blk);
     assert!(driver.negotiate(
         feature::VERSION_1 | feature::RING_RESET | feature::BLK_FLUSH | feature::BLK_CONFIG_WCE

@@ -25,7 +25,7 @@ use crate::testing::virtio_driver::{DATA, HEADER, STATUS_BYTE, Used, VirtioDrive
 use crate::testing::{
     CountingLine, Fault, FaultStorage, Faults, Held, HeldStorage, LogLines, Ring, WatchedImage,
 };
-use crate::virtio::mmio::Options as MmioOptions;
+use crate::virtio::mmio::MmioOptions;
 use crate::virtio::rules;
 use crate::virtio::spec::mmio;
 use blk::{S_IOERR, S_OK, S_UNSUPP, T_FLUSH, T_GET_ID, T_IN, T_OUT};
@@ -38,8 +38,8 @@ struct Setup {
     path: PathBuf,
 }
 
-fn named(id: &str) -> Options {
-    Options { id: id.into(), ..Options::default() }
+fn named(id: &str) -> BlkOptions {
+    BlkOptions { id: id.into(), ..BlkOptions::default() }
 }
 
 impl Setup {
@@ -74,14 +74,14 @@ impl Setup {
 }
 
 /// A device on an image in memory of so many sectors, each filled with its number plus 1.
-fn watched(sectors: u8, options: &Options) -> (Blk, WatchedImage) {
+fn watched(sectors: u8, options: &BlkOptions) -> (Blk, WatchedImage) {
     let bytes: Vec<_> = (0..sectors).flat_map(|n| [n + 1; 512]).collect();
     let image = WatchedImage::new(&bytes);
     (Blk::new("virtio0", &image.disk(), options, Tap::default()).unwrap(), image)
 }
 
 /// The same, where requests stay in flight until the test lets them go.
-fn holding(sectors: u8, options: &Options) -> (Blk, WatchedImage, Held) {
+fn holding(sectors: u8, options: &BlkOptions) -> (Blk, WatchedImage, Held) {
     let bytes: Vec<_> = (0..sectors).flat_map(|n| [n + 1; 512]).collect();
     let image = WatchedImage::new(&bytes);
     let storage = HeldStorage::new(Box::new(image.clone()));

@@ -10,7 +10,7 @@ use crate::testing::{Recorded, Recorder};
 fn events(recorder: &Recorder) -> Vec<String> {
     let line = |recorded| match recorded {
         Recorded::Finished { device, request, outcome } => {
-            let observe::Request { queue, index, operation, sector, bytes } = request;
+            let observe::RequestInfo { queue, index, operation, sector, bytes } = request;
             Some(format!(
                 "{device} finished {queue}/{index}: {operation} {bytes} at {sector}: {outcome}"
             ))
@@ -36,7 +36,7 @@ fn an_observer_sees_a_request_from_its_doorbell_to_its_interrupt() {
         [
             "Notified { queue: 0 }",
             "ChainTaken { queue: 0, head: 0, available: 1 }",
-            "Submitted(Request { queue: 0, index: 0, operation: \"read\", sector: 2, bytes: 1024 })",
+            "Submitted(RequestInfo { queue: 0, index: 0, operation: \"read\", sector: 2, bytes: 1024 })",
             "virtio0 finished 0/0: read 1024 at 2: ok",
             "Raised { reasons: 1 }",
         ]
@@ -72,7 +72,7 @@ fn an_observer_sees_what_finishes_late_when_it_is_answered() {
     events(&recorder);
     assert_eq!(driver.request(T_IN, 0, 512), None);
     let submitted =
-        "Submitted(Request { queue: 0, index: 0, operation: \"read\", sector: 0, bytes: 512 })";
+        "Submitted(RequestInfo { queue: 0, index: 0, operation: \"read\", sector: 0, bytes: 512 })";
     assert_eq!(events(&recorder).last().unwrap(), submitted);
     held.release_all();
     driver.mmio.service_finished(0);

@@ -6,7 +6,7 @@ const RESETTABLE: u64 = feature::VERSION_1 | feature::RING_RESET | feature::BLK_
 
 /// Two live queues of 8 entries.
 fn two_queues(features: u64) -> (VirtioDriver, [Ring; 2], WatchedImage) {
-    let (blk, image) = watched(8, &Options { queues: 2, ..named("") });
+    let (blk, image) = watched(8, &BlkOptions { queues: 2, ..named("") });
     let mut driver = VirtioDriver::new(blk);
     assert!(driver.negotiate(features));
     let mut rings = [0x4_0000, 0x5_0000].map(|at| Ring::contiguous(8, at, 4));

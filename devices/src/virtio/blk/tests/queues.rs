@@ -23,7 +23,7 @@ fn offer_read(driver: &VirtioDriver, ring: &mut Ring, number: u64, sector: u64) 
 
 #[test]
 fn each_queue_has_its_own_doorbell_and_its_own_rings() {
-    let (blk, _) = watched(8, &Options { queues: 3, ..named("") });
+    let (blk, _) = watched(8, &BlkOptions { queues: 3, ..named("") });
     let mut driver = VirtioDriver::new(blk);
     assert_ne!(driver.offered() & feature::BLK_MQ, 0);
     assert_eq!(config(&mut driver, 34, 2), 3);
@@ -58,7 +58,7 @@ fn each_queue_has_its_own_doorbell_and_its_own_rings() {
 
 #[test]
 fn one_broken_queue_stops_the_device_and_all_its_queues() {
-    let (blk, _) = watched(8, &Options { queues: 2, ..named("") });
+    let (blk, _) = watched(8, &BlkOptions { queues: 2, ..named("") });
     let mut driver = VirtioDriver::new(blk);
     assert!(driver.negotiate(feature::VERSION_1));
     let [mut one, mut two] = [0x4_0000, 0x5_0000].map(|at| Ring::contiguous(8, at, 4));
@@ -84,7 +84,7 @@ fn a_device_with_one_queue_does_not_offer_more() {
 #[test]
 fn queues_of_every_size_up_to_1024_serve_a_chain_as_long_as_they_are() {
     for size in (1..=10).map(|n| 1 << n) {
-        let (blk, _) = watched(200, &Options { queue_size: 1024, ..named("") });
+        let (blk, _) = watched(200, &BlkOptions { queue_size: 1024, ..named("") });
         let mut driver = VirtioDriver::new(blk).live(feature::BLK_FLUSH, size);
         assert_eq!(driver.get(reg::QUEUE_NUM_MAX), 1024);
         // 64 bytes a descriptor, each at a place of its own: whole sectors of them, the rest empty.
@@ -126,7 +126,7 @@ fn the_limits_that_features_tell_of_stand_in_the_configuration_space() {
         (feature::BLK_WRITE_ZEROES, 52, 4, 4, 4),
         (feature::BLK_WRITE_ZEROES, 56, 1, 1, 1),
     ];
-    let small = Options { queue_size: 16, block_size: 4096, ..named("") };
+    let small = BlkOptions { queue_size: 16, block_size: 4096, ..named("") };
     for (options, which) in [(named(""), 0), (small, 1)] {
         let (blk, _) = watched(8, &options);
         let mut driver = VirtioDriver::new(blk);
@@ -142,7 +142,7 @@ fn the_limits_that_features_tell_of_stand_in_the_configuration_space() {
 #[test]
 fn a_request_of_seg_max_buffers_of_size_max_is_served_and_one_of_too_many_bytes_is_not() {
     // RAM has 1 MiB, so buffers lie over each other: what counts are the lengths.
-    let (blk, image) = watched(8, &Options { queue_size: 1024, ..named("") });
+    let (blk, image) = watched(8, &BlkOptions { queue_size: 1024, ..named("") });
     image.hollow_out();
     let mut driver = VirtioDriver::new(blk).live(feature::BLK_FLUSH, 1024);
     driver.header(HEADER, T_OUT, 0);
@@ -164,32 +164,32 @@ fn a_request_of_seg_max_buffers_of_size_max_is_served_and_one_of_too_many_bytes_
 
 #[test]
 fn options_out_of_their_range_make_no_device() {
-    let refused = |options: Options| {
+    let refused = |options: BlkOptions| {
         let image = WatchedImage::new(&[0; 4096]);
         let disk = image.disk();
         Blk::new("v", &disk, &options, Tap::default()).map(drop)
     };
     for queues in [0, 17, u16::MAX] {
-        let error = refused(Options { queues, ..named("") });
+        let error = refused(BlkOptions { queues, ..named("") });
         assert_eq!(error, Err(BlkError::Queues { queues }));
     }
     for size in [0, 1, 2, 3, 1023, 2048, 0x8000] {
-        let error = refused(Options { queue_size: size, ..named("") });
+        let error = refused(BlkOptions { queue_size: size, ..named("") });
         assert_eq!(error, Err(BlkError::QueueSize { size }));
     }
     for size in [0, 1, 511, 1024, 8192] {
-        let error = refused(Options { block_size: size, ..named("") });
+        let error = refused(BlkOptions { block_size: size, ..named("") });
         assert_eq!(error, Err(BlkError::BlockSize { size }));
     }
     for (queues, queue_size, block_size) in [(1, 4, 512), (16, 1024, 4096)] {
-        assert_eq!(refused(Options { queues, queue_size, block_size, ..named("") }), Ok(()));
+        assert_eq!(refused(BlkOptions { queues, queue_size, block_size, ..named("") }), Ok(()));
     }
 }
 
 #[test]
 fn with_blocks_of_4096_the_rest_of_the_image_is_out_of_reach() {
     // 20 sectors: two blocks and a half.
-    let (blk, image) = watched(20, &Options { block_size: 4096, ..named("") });
+    let (blk, image) = watched(20, &BlkOptions { block_size: 4096, ..named("") });
     let mut driver = VirtioDriver::new(blk).live(feature::BLK_BLK_SIZE, 8);
     assert_eq!(config(&mut driver, 0, 8), 16);
     assert_eq!(driver.request(T_IN, 15, 512), used(513, S_OK));
@@ -202,7 +202,7 @@ fn with_blocks_of_4096_the_rest_of_the_image_is_out_of_reach() {
     assert_eq!(image.bytes()[10240 - 512..], [20; 512]);
     let image = WatchedImage::new(&[0; 4095]);
     let disk = image.disk();
-    let options = Options { block_size: 4096, ..named("") };
+    let options = BlkOptions { block_size: 4096, ..named("") };
     let error = Blk::new("v", &disk, &options, Tap::default()).map(drop).unwrap_err();
     assert!(matches!(error, BlkError::TooSmall { size: 4095, block_size: 4096, .. }), "{error}");
 }
@@ -211,7 +211,7 @@ fn with_blocks_of_4096_the_rest_of_the_image_is_out_of_reach() {
 fn a_ragged_end_is_said_once_and_a_whole_disk_says_nothing() {
     let lines = |sectors, block_size| {
         LogLines::of(|| {
-            let (blk, _) = watched(sectors, &Options { block_size, ..named("") });
+            let (blk, _) = watched(sectors, &BlkOptions { block_size, ..named("") });
             let mut driver = VirtioDriver::new(blk).live(0, 8);
             for _ in 0..10 {
                 driver.request(T_IN, 0, 512);

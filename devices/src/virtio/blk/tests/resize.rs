@@ -52,7 +52,7 @@ fn a_driver_that_is_not_live_is_not_interrupted() {
 
 #[test]
 fn growth_of_less_than_a_block_is_no_news() {
-    let (blk, _) = watched(8, &Options { block_size: 4096, ..named("") });
+    let (blk, _) = watched(8, &BlkOptions { block_size: 4096, ..named("") });
     let mut driver = VirtioDriver::new(blk).live(0, 8);
     let generation = driver.get(CONFIG_GENERATION);
     driver.resize(4096 + 4095).unwrap();

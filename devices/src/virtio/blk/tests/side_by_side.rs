@@ -23,7 +23,7 @@ struct Bench {
 }
 
 fn bench() -> Bench {
-    let (blk, image) = watched(8, &Options { queues: 2, ..named("") });
+    let (blk, image) = watched(8, &BlkOptions { queues: 2, ..named("") });
     let leftover = CountingLine::default();
     let options =
         MmioOptions { leftover: Some(Arc::new(leftover.clone())), ..MmioOptions::default() };

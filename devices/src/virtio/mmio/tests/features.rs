@@ -34,7 +34,8 @@ fn after_a_refusal_driver_ok_decides_and_no_write_changes_that() {
 #[test]
 fn features_ok_after_driver_ok_decides_nothing() {
     let image = WatchedImage::new(&[1; 512]);
-    let blk = Blk::new("virtio0", &image.disk(), &blk::Options::default(), Tap::default()).unwrap();
+    let blk =
+        Blk::new("virtio0", &image.disk(), &blk::BlkOptions::default(), Tap::default()).unwrap();
     let mut d = VirtioDriver::new(blk);
     let writeback = |d: &mut VirtioDriver| d.get(reg::CONFIG + 32) & 0xff;
     for status in [0, 1, 3] {
@@ -54,7 +55,7 @@ fn features_ok_after_driver_ok_decides_nothing() {
 #[test]
 fn a_legacy_driver_decides_by_driver_ok() {
     let (mut d, log, complaints) =
-        probe_with(Options { version: Version::Legacy, ..Options::default() });
+        probe_with(MmioOptions { version: Version::Legacy, ..MmioOptions::default() });
     d.negotiate_legacy(1 << 9, 4096);
     let mut ring = crate::testing::Ring::contiguous(8, 0x4_0000, 4096);
     assert!(d.set_up_legacy(0, &mut ring, 4096, 0x40));
@@ -77,7 +78,7 @@ fn a_reset_lets_the_driver_decide_anew() {
 #[test]
 fn the_configuration_space_is_not_written_before_features_ok() {
     for (policy, strict) in [(Policy::Lenient, false), (Policy::Strict, true)] {
-        let (mut d, log, complaints) = probe_with(Options { policy, ..Options::default() });
+        let (mut d, log, complaints) = probe_with(MmioOptions { policy, ..MmioOptions::default() });
         for status in [1, 3] {
             d.set(reg::STATUS, status);
         }
@@ -94,7 +95,7 @@ fn the_configuration_space_is_not_written_before_features_ok() {
     }
     // Legacy drivers have no FEATURES_OK to wait for.
     let (mut d, log, complaints) =
-        probe_with(Options { version: Version::Legacy, ..Options::default() });
+        probe_with(MmioOptions { version: Version::Legacy, ..MmioOptions::default() });
     d.set(reg::STATUS, 3);
     d.mmio.write(reg::CONFIG + 32, &[1]);
     assert_eq!((told(&log), complaints.last()), (vec!["config 32 [1]".to_owned()], None));

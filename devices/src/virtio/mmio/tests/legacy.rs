@@ -6,8 +6,8 @@ use crate::testing::{Ring, WatchedImage};
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::spec::blk::{T_IN, T_OUT};
 
-fn options() -> Options {
-    Options { version: Version::Legacy, ..Options::default() }
+fn options() -> MmioOptions {
+    MmioOptions { version: Version::Legacy, ..MmioOptions::default() }
 }
 
 fn legacy_probe() -> (VirtioDriver, Log) {
@@ -21,7 +21,7 @@ fn disk() -> (VirtioDriver, WatchedImage) {
     let bytes: Vec<_> = (0..8).flat_map(|n| [n + 1; 512]).collect();
     let image = WatchedImage::new(&bytes);
     let disk = image.disk();
-    let blk = Blk::new("virtio0", &disk, &blk::Options::default(), Tap::default()).unwrap();
+    let blk = Blk::new("virtio0", &disk, &blk::BlkOptions::default(), Tap::default()).unwrap();
     (VirtioDriver::with(blk, options()), image)
 }
 
@@ -250,8 +250,8 @@ fn features_are_settled_without_features_ok_and_version_1_is_not_missed() {
 fn a_strict_legacy_device_is_content_with_a_good_driver() {
     let bytes = WatchedImage::new(&[1; 512]);
     let disk = bytes.disk();
-    let blk = Blk::new("virtio0", &disk, &blk::Options::default(), Tap::default()).unwrap();
-    let options = Options { policy: Policy::Strict, ..options() };
+    let blk = Blk::new("virtio0", &disk, &blk::BlkOptions::default(), Tap::default()).unwrap();
+    let options = MmioOptions { policy: Policy::Strict, ..options() };
     let mut d = VirtioDriver::with(blk, options);
     let mut ring = Ring::contiguous(8, 0x4_0000, 4096);
     d.negotiate_legacy(1 << 9, 4096);

@@ -16,9 +16,11 @@ const PAGE: u32 = 0x40;
 fn disk(policy: Policy) -> (VirtioDriver, WatchedImage) {
     let bytes: Vec<_> = (0..8).flat_map(|n| [n + 1; 512]).collect();
     let image = WatchedImage::new(&bytes);
-    let blk = Blk::new("virtio0", &image.disk(), &blk::Options::default(), Tap::default()).unwrap();
+    let blk =
+        Blk::new("virtio0", &image.disk(), &blk::BlkOptions::default(), Tap::default()).unwrap();
     let leftover: Option<Arc<dyn Wake>> = Some(Arc::new(CountingLine::default()));
-    let options = Options { version: Version::Legacy, policy, leftover, ..Options::default() };
+    let options =
+        MmioOptions { version: Version::Legacy, policy, leftover, ..MmioOptions::default() };
     (VirtioDriver::with(blk, options), image)
 }
 
@@ -213,7 +215,8 @@ fn each_register_that_was_left_out_is_one_line_that_says_what_stands_for_it() {
 #[test]
 fn queues_that_come_after_driver_ok_are_served_each_once() {
     let (mut d, log) = {
-        let (d, log, _) = probe_with(Options { version: Version::Legacy, ..Options::default() });
+        let (d, log, _) =
+            probe_with(MmioOptions { version: Version::Legacy, ..MmioOptions::default() });
         (d, log)
     };
     d.negotiate_legacy(1 << 9, 4096);
@@ -261,7 +264,7 @@ fn the_layout_of_version_2_takes_no_queue_after_driver_ok() {
 #[test]
 fn features_that_come_after_driver_ok_count_until_a_queue_is_there() {
     let (mut d, log, complaints) =
-        probe_with(Options { version: Version::Legacy, ..Options::default() });
+        probe_with(MmioOptions { version: Version::Legacy, ..MmioOptions::default() });
     for status in [1, 5] {
         d.set(reg::STATUS, status);
     }

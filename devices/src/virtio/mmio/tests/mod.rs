@@ -13,7 +13,7 @@ use crate::irq::Wake;
 use crate::observe::{Reporter, RuleLog, Tap};
 use crate::testing::virtio_driver::{AVAIL, DESC, USED, reg};
 use crate::testing::{Recorded, Recorder, VirtioDriver};
-use crate::virtio::device::{Activation, Live, Served};
+use crate::virtio::device::{Activation, Live, ServiceResult};
 use crate::virtio::notifier::Notifier;
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
@@ -73,12 +73,12 @@ impl VirtioDevice for Probe {
         let features = activation.live.features;
         self.log.lock().unwrap().push(format!("activate {features:#x} {sizes:?}"));
     }
-    fn service(&self, queue: u16) -> Served {
+    fn service(&self, queue: u16) -> ServiceResult {
         if !self.live.lock().unwrap()[usize::from(queue)] {
-            return Served::NotLive;
+            return ServiceResult::NotRunning;
         }
         self.log.lock().unwrap().push(format!("service {queue}"));
-        Served::All
+        ServiceResult::Drained
     }
     fn start_queue(&self, index: u16, queue: SplitQueue, _: Live) {
         self.set_live(index, true);
@@ -105,10 +105,10 @@ impl VirtioDevice for Probe {
 }
 
 fn probe() -> (VirtioDriver, Log, RuleLog) {
-    probe_with(Options::default())
+    probe_with(MmioOptions::default())
 }
 
-fn probe_with(options: Options) -> (VirtioDriver, Log, RuleLog) {
+fn probe_with(options: MmioOptions) -> (VirtioDriver, Log, RuleLog) {
     let (log, reporter) = (Log::default(), Reporter::new("probe", Tap::default()));
     let complaints = reporter.log().clone();
     let device = Probe { reporter, log: log.clone(), live: Mutex::default() };
@@ -388,7 +388,7 @@ fn an_observer_sees_each_access_by_name() {
     let recorder = Arc::new(Recorder::default());
     let reporter = Reporter::new("probe", Tap::to(recorder.clone()));
     let device = Probe { reporter, log: Log::default(), live: Mutex::default() };
-    let mut d = VirtioDriver::with(device, Options::default());
+    let mut d = VirtioDriver::with(device, MmioOptions::default());
     d.get(reg::DEVICE_ID);
     d.set(reg::STATUS, 3);
     d.set(reg::DEVICE_FEATURES_SEL, 1);
@@ -427,7 +427,7 @@ fn an_observer_sees_what_a_driver_sets_up_rings_and_breaks() {
     let (recorder, tap) = (Arc::new(Recorder::default()), Tap::default());
     let reporter = Reporter::new("probe", tap.clone());
     let device = Probe { reporter, log: Log::default(), live: Mutex::default() };
-    let mut d = VirtioDriver::with(device, Options::default());
+    let mut d = VirtioDriver::with(device, MmioOptions::default());
     d.set(reg::STATUS, 1);
     let id = tap.attach(recorder.clone());
     d.set(reg::STATUS, 3);
@@ -481,7 +481,7 @@ fn an_observer_sees_a_queue_that_is_refused() {
     let recorder = Arc::new(Recorder::default());
     let reporter = Reporter::new("probe", Tap::to(recorder.clone()));
     let device = Probe { reporter, log: Log::default(), live: Mutex::default() };
-    let mut d = VirtioDriver::with(device, Options::default());
+    let mut d = VirtioDriver::with(device, MmioOptions::default());
     assert!(d.negotiate(feature::VERSION_1));
     events(&recorder);
     assert!(!d.set_up_queue(3));

@@ -48,7 +48,7 @@ fn an_empty_slot_is_a_slot_with_no_device() {
 fn the_registers_can_be_read_without_the_device() {
     let page = RegisterPage::new();
     let window = page.slot(0x600).unwrap();
-    let (mut d, ..) = probe_with(Options { window: window.clone(), ..Options::default() });
+    let (mut d, ..) = probe_with(MmioOptions { window: window.clone(), ..MmioOptions::default() });
     let seen = |register| {
         let mut word = [0; 4];
         window.read(register, &mut word);
@@ -85,8 +85,8 @@ fn the_registers_can_be_read_without_the_device() {
 #[test]
 fn whoever_asked_is_told_of_the_drivers_taking_over() {
     let told = CountingLine::default();
-    let taken_over: Option<Arc<dyn Wake>> = Some(Arc::new(told.clone()));
-    let (mut d, ..) = probe_with(Options { taken_over, ..Options::default() });
+    let driver_ok: Option<Arc<dyn Wake>> = Some(Arc::new(told.clone()));
+    let (mut d, ..) = probe_with(MmioOptions { driver_ok, ..MmioOptions::default() });
     assert!(d.negotiate(feature::VERSION_1));
     assert!(d.set_up_queue(8));
     assert_eq!((told.take(), d.mmio.was_used()), (0, false));

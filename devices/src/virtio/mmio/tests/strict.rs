@@ -7,7 +7,7 @@ use crate::virtio::spec::status::{ACKNOWLEDGE, DRIVER, FEATURES_OK};
 fn driver(policy: Policy) -> (VirtioDriver, Log) {
     let (log, reporter) = (Log::default(), Reporter::new("probe", Tap::default()));
     let device = Probe { reporter, log: log.clone(), live: Mutex::default() };
-    (VirtioDriver::with(device, Options { policy, ..Options::default() }), log)
+    (VirtioDriver::with(device, MmioOptions { policy, ..MmioOptions::default() }), log)
 }
 
 type Breach = (&'static str, Rule, fn(&mut VirtioDriver));

@@ -4,7 +4,7 @@ use crate::block::BlockError;
 
 /// A driver's request in flight: all that its answer needs.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct PendingRequest {
     /// By what its chain is given back.
     pub(super) head: u16,
     /// The status byte's guest-physical address, in RAM.
@@ -23,7 +23,7 @@ pub(super) struct Flight {
     pub(super) error: Option<BlockError>,
 }
 
-impl Flight {
+impl PendingRequest {
     /// A request that is about to leave.
     pub(super) const fn new(
         head: u16,
@@ -38,39 +38,39 @@ impl Flight {
 
 /// All requests of a queue in flight. A request's tag is its place here.
 #[derive(Debug, Default)]
-pub(super) struct Flights {
-    slots: Vec<Option<Flight>>,
-    /// The slots without a flight.
+pub(super) struct PendingRequests {
+    slots: Vec<Option<PendingRequest>>,
+    /// The slots without a request.
     free: Vec<usize>,
 }
 
-impl Flights {
+impl PendingRequests {
     /// Takes a request up; its tag.
-    pub(super) fn depart(&mut self, flight: Flight) -> u64 {
+    pub(super) fn insert(&mut self, request: PendingRequest) -> u64 {
         let at = self.free.pop().unwrap_or(self.slots.len());
         match self.slots.get_mut(at) {
-            Some(slot) => *slot = Some(flight),
-            None => self.slots.push(Some(flight)),
+            Some(slot) => *slot = Some(request),
+            None => self.slots.push(Some(request)),
         }
         at as u64
     }
 
     /// One part of the request is completed; the request, where that was the last one.
-    pub(super) fn arrive(
+    pub(super) fn complete_part(
         &mut self,
         tag: u64,
         done: u64,
         result: Result<(), BlockError>,
-    ) -> Option<Flight> {
+    ) -> Option<PendingRequest> {
         let at = usize::try_from(tag).ok()?;
         let slot = self.slots.get_mut(at)?;
-        let flight = slot.as_mut()?;
-        flight.done = flight.done.saturating_add(done);
-        flight.parts = flight.parts.saturating_sub(1);
-        if flight.error.is_none() {
-            flight.error = result.err();
+        let request = slot.as_mut()?;
+        request.done = request.done.saturating_add(done);
+        request.parts = request.parts.saturating_sub(1);
+        if request.error.is_none() {
+            request.error = result.err();
         }
-        if flight.parts > 0 {
+        if request.parts > 0 {
             return None;
         }
         self.free.push(at);
@@ -82,29 +82,29 @@ impl Flights {
 mod tests {
     use super::*;
 
-    fn in_flight(flights: &Flights) -> usize {
-        flights.slots.len() - flights.free.len()
+    fn in_flight(pending: &PendingRequests) -> usize {
+        pending.slots.len() - pending.free.len()
     }
 
-    fn flight(head: u16, parts: usize) -> Flight {
-        Flight { parts, ..Flight::new(head, 0, "read", 0, 0) }
+    fn request(head: u16, parts: usize) -> PendingRequest {
+        PendingRequest { parts, ..PendingRequest::new(head, 0, "read", 0, 0) }
     }
 
     #[test]
     fn a_tag_is_free_again_when_its_last_part_has_arrived_and_no_earlier() {
-        let mut flights = Flights::default();
-        let (a, b) = (flights.depart(flight(1, 2)), flights.depart(flight(2, 1)));
+        let mut pending = PendingRequests::default();
+        let (a, b) = (pending.insert(request(1, 2)), pending.insert(request(2, 1)));
         assert_ne!(a, b);
-        assert!(flights.arrive(a, 10, Err(BlockError::ReadOnly)).is_none());
-        assert_eq!(in_flight(&flights), 2);
-        assert_eq!(flights.arrive(b, 5, Ok(())).unwrap().head, 2);
-        assert!(flights.arrive(b, 5, Ok(())).is_none(), "a completion too many");
-        let c = flights.depart(flight(3, 1));
+        assert!(pending.complete_part(a, 10, Err(BlockError::ReadOnly)).is_none());
+        assert_eq!(in_flight(&pending), 2);
+        assert_eq!(pending.complete_part(b, 5, Ok(())).unwrap().head, 2);
+        assert!(pending.complete_part(b, 5, Ok(())).is_none(), "a completion too many");
+        let c = pending.insert(request(3, 1));
         assert_eq!(c, b, "the free place is used first");
-        let first = flights.arrive(a, 20, Ok(())).unwrap();
+        let first = pending.complete_part(a, 20, Ok(())).unwrap();
         assert_eq!((first.head, first.done, first.error.is_some()), (1, 30, true));
-        assert!(flights.arrive(c, 0, Ok(())).is_some());
-        assert_eq!(in_flight(&flights), 0);
-        assert!(flights.arrive(99, 0, Ok(())).is_none());
+        assert!(pending.complete_part(c, 0, Ok(())).is_some());
+        assert_eq!(in_flight(&pending), 0);
+        assert!(pending.complete_part(99, 0, Ok(())).is_none());
     }
 }
