@@ -98,14 +98,58 @@ pub enum Event<'a> {
         /// The queue, as the driver wrote it: the device may not have it.
         queue: u32,
     },
-    /// The device took a descriptor chain off a queue.
+    /// The device took a descriptor chain from the available ring.
     ChainTaken {
+        /// The queue.
+        queue: u16,
+        /// The chain's first descriptor, as the ring names it.
+        head: u16,
+        /// The index of the ring's entry, before the modulo.
+        entry: u16,
+        /// The available index, as the device last read it.
+        available: u16,
+        /// The used index, as the device last wrote it.
+        used: u16,
+    },
+    /// The device read a descriptor of the chain that it took last from the queue.
+    Descriptor {
+        /// The queue.
+        queue: u16,
+        /// The descriptor, with its index in its table.
+        descriptor: DescriptorInfo,
+    },
+    /// The device returned a descriptor chain through the used ring.
+    ChainReturned {
         /// The queue.
         queue: u16,
         /// The chain's first descriptor.
         head: u16,
-        /// The available index at which it stood.
-        available: u16,
+        /// The bytes that the device wrote into the chain's buffers.
+        written: u32,
+        /// The index of the ring's entry, before the modulo.
+        entry: u16,
+    },
+    /// svirtb: the device read an entry of the ring.
+    Entry {
+        /// Its index in the ring.
+        index: u32,
+        /// Its guest-physical address.
+        at: u64,
+        /// The buffer's guest-physical address.
+        addr: u64,
+        /// The buffer's bytes.
+        size: u64,
+        /// The first sector, of 512 bytes.
+        sector: u64,
+        /// 0 reads, 1 writes.
+        cmd: u32,
+    },
+    /// svirtb: the device found out how far apart the driver's entries are.
+    EntrySpacing {
+        /// From the start of one entry to the start of the next, in bytes.
+        bytes: u64,
+        /// The reason.
+        why: Words<'a>,
     },
     /// The device handed a request to its host.
     Submitted(RequestInfo),
@@ -153,6 +197,24 @@ pub enum Place {
         /// The used ring.
         used: u64,
     },
+}
+
+/// A descriptor of a split virtqueue, as the device read it (virtio 1.2, 2.7.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DescriptorInfo {
+    /// Its index in its table.
+    pub index: u32,
+    /// Whether its table is an indirect one.
+    pub in_indirect_table: bool,
+    /// The buffer's guest-physical address.
+    pub addr: u64,
+    /// The buffer's bytes.
+    pub len: u32,
+    /// The flags NEXT, WRITE and INDIRECT.
+    pub flags: u16,
+    /// The next descriptor, where the flag NEXT is set.
+    pub next: u16,
 }
 
 /// A request of the driver.

@@ -19,7 +19,7 @@ mod reporter;
 mod rule_log;
 mod tap;
 
-pub use event::{Direction, Event, Outcome, Place, RequestInfo, Rule, Seen, Words};
+pub use event::{DescriptorInfo, Direction, Event, Outcome, Place, RequestInfo, Rule, Seen, Words};
 pub use reporter::Reporter;
 pub use rule_log::RuleLog;
 pub use tap::{Observer, ObserverId, Tap};

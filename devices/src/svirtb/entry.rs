@@ -2,7 +2,7 @@
 
 use crate::block::{BlockError, SECTOR_SIZE};
 use crate::memory::{GuestRam, OutOfRam};
-use crate::observe::Rule;
+use crate::observe::{Event, Rule};
 
 /// The bytes of an entry that carry meaning; a C compiler adds 4 more (section 2.2.1).
 pub(super) const ENTRY_BYTES: usize = 28;
@@ -71,6 +71,12 @@ impl Entry {
             Some(Command::Write) => "write",
             None => "unknown command",
         }
+    }
+
+    /// The event that reports entry `index`, which the device read at `at`.
+    pub(super) const fn read_event(&self, index: u32, at: u64) -> Event<'static> {
+        let Self { addr, size, sector, cmd } = *self;
+        Event::Entry { index, at, addr, size, sector, cmd }
     }
 
     /// Checks the entry against `ram` and a disk of `disk_size` bytes. Nothing is moved.

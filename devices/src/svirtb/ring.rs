@@ -172,11 +172,22 @@ impl Ring {
     }
 
     fn read(&self, ram: &GuestRam, index: u32, stride: Stride) -> Result<Entry, OutOfRam> {
-        let addr = u64::from(index)
-            .checked_mul(stride.bytes())
-            .and_then(|offset| self.base.checked_add(offset))
+        let addr = self
+            .entry_address(index, stride)
             .ok_or(OutOfRam { addr: self.base, len: ENTRY_BYTES as u64 })?;
         ram.read(addr).map(Entry::decode)
+    }
+
+    fn entry_address(&self, index: u32, stride: Stride) -> Option<u64> {
+        u64::from(index)
+            .checked_mul(stride.bytes())
+            .and_then(|offset| self.base.checked_add(offset))
+    }
+
+    /// The guest-physical address of an entry that was read.
+    pub(super) fn address(&self, index: u32) -> u64 {
+        // Only entry 0 is read before the stride is known, and it is at the same place for both.
+        self.entry_address(index, self.stride.unwrap_or(Stride::Padded)).unwrap_or(self.base)
     }
 
     fn fits(&self, ram: &GuestRam, stride: Stride) -> bool {

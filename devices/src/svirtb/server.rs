@@ -25,7 +25,7 @@ use crate::observe::{Event, Outcome, Reporter, RequestInfo, Rule, Words};
 /// The most bytes in one request to the disk. Larger entries are served in pieces of this size.
 const PIECE: u64 = 1 << 20;
 /// How often a settled stride is logged: a guest may make the handshake again and again.
-const STRIDES_TOLD: u32 = 8;
+const SPACINGS_LOGGED: u32 = 8;
 /// The rule of the complaint about a write that was stored in part.
 pub(super) const STRADDLES: Rule = "svirtb 2.2.1, a write ends on the disk";
 
@@ -61,14 +61,14 @@ pub(super) struct Server {
     lane: Lane,
     pub(super) ram: GuestRam,
     pub(super) reporter: Reporter,
-    strides_told: u32,
+    spacings_logged: u32,
     straddling_writes: u64,
 }
 
 impl Server {
     pub(super) fn new(disk: &Disk, ram: GuestRam, reporter: Reporter) -> io::Result<Self> {
         let lane = disk.lane()?;
-        Ok(Self { lane, ram, reporter, strides_told: 0, straddling_writes: 0 })
+        Ok(Self { lane, ram, reporter, spacings_logged: 0, straddling_writes: 0 })
     }
 
     /// How many writes were stored in part, because the disk ended within them.
@@ -110,10 +110,11 @@ impl Server {
     fn entry(&mut self, ring: &mut Ring, index: u32) -> Result<Plan, Unfinished> {
         let (settled, fetched) = ring.fetch(&self.ram, index);
         if let Some(settled) = settled {
-            self.tell_stride(settled);
+            self.report_spacing(&settled);
         }
         let (entry, result) = match fetched {
             Ok(entry) => {
+                self.reporter.emit(|| entry.read_event(index, ring.address(index)));
                 self.reporter.emit(|| Event::Submitted(request(index, Some(&entry))));
                 (Some(entry), self.perform(&entry))
             }
@@ -211,10 +212,13 @@ impl Server {
         }
     }
 
-    fn tell_stride(&mut self, settled: Settled) {
-        if self.strides_told < STRIDES_TOLD {
-            self.strides_told += 1;
-            let last = if self.strides_told == STRIDES_TOLD { " (not told again)" } else { "" };
+    fn report_spacing(&mut self, settled: &Settled) {
+        let bytes = settled.stride.bytes();
+        self.reporter.emit(|| Event::EntrySpacing { bytes, why: Words(settled) });
+        if self.spacings_logged < SPACINGS_LOGGED {
+            self.spacings_logged += 1;
+            let is_last = self.spacings_logged == SPACINGS_LOGGED;
+            let last = if is_last { " (not logged again)" } else { "" };
             tracing::info!("{}: {settled}{last}", self.reporter.device());
         }
     }

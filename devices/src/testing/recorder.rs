@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::observe::{Direction, Event, Observer, RequestInfo, Seen};
+use crate::observe::{DescriptorInfo, Direction, Event, Observer, RequestInfo, Seen};
 
 /// What a test asserts of an event. Text is kept as it was displayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,13 @@ pub enum Recorded {
         /// Its result.
         outcome: String,
     },
+    /// A descriptor that the device read.
+    Descriptor {
+        /// The queue.
+        queue: u16,
+        /// The descriptor.
+        descriptor: DescriptorInfo,
+    },
     /// Any other event, as `Debug` writes it.
     Other {
         /// The device, or the bus.
@@ -43,7 +50,7 @@ impl Recorded {
     pub fn other(&self) -> Option<&str> {
         match self {
             Self::Other { event, .. } => Some(event),
-            Self::Register { .. } | Self::Finished { .. } => None,
+            Self::Register { .. } | Self::Finished { .. } | Self::Descriptor { .. } => None,
         }
     }
 }
@@ -74,6 +81,7 @@ impl Observer for Recorder {
             Event::Finished { request, outcome } => {
                 Recorded::Finished { device, request, outcome: outcome.to_string() }
             }
+            Event::Descriptor { queue, descriptor } => Recorded::Descriptor { queue, descriptor },
             other => Recorded::Other { device, event: format!("{other:?}") },
         };
         self.events().push(recorded);

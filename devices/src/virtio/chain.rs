@@ -11,6 +11,7 @@
 use super::queue::SplitQueue;
 use super::spec::ring::{DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE};
 use crate::memory::{Buffers, GuestRam, OutOfRam};
+use crate::observe::DescriptorInfo;
 
 /// One descriptor (2.7.5), as it stood when it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,12 @@ impl Descriptor {
 
     const fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The descriptor as an observer sees it.
+    const fn info(&self, index: u32, in_indirect_table: bool) -> DescriptorInfo {
+        let Self { addr, len, flags, next } = *self;
+        DescriptorInfo { index, in_indirect_table, addr, len, flags, next }
     }
 }
 
@@ -136,12 +143,18 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Walks the chain at `head` of `queue`. With `indirect` it may go through an indirect table (2.7.5.3).
+    /// Walks the chain at `head` of `queue`. With `indirect` it may go through an indirect table (2.7.5.3). Hands each
+    /// descriptor to `observe`, also of a chain that is broken behind it.
     ///
     /// # Errors
     ///
     /// Where its end cannot be found.
-    pub fn walk(queue: &SplitQueue, head: u16, indirect: bool) -> Result<Self, ChainError> {
+    pub fn walk(
+        queue: &SplitQueue,
+        head: u16,
+        indirect: bool,
+        observe: impl Fn(DescriptorInfo),
+    ) -> Result<Self, ChainError> {
         let size = queue.size();
         if head >= size {
             return Err(ChainError::HeadOutOfTable { head, size });
@@ -163,6 +176,7 @@ impl Chain {
                 Ok(descriptor) => descriptor,
                 Err(source) => return Err(ChainError::IndirectNotInRam { index, source }),
             };
+            observe(descriptor.info(index, table.nested));
             if descriptor.has(DESC_INDIRECT) {
                 // At most once: an indirect table cannot hold another.
                 table = table.enter(ram, index, descriptor, indirect)?;

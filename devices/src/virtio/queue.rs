@@ -5,6 +5,7 @@ use super::spec::ring::{
     USED_ELEM,
 };
 use crate::memory::{GuestRam, OutOfRam};
+use crate::observe::Event;
 
 /// Where a driver wants its queue, as it wrote it into the registers. Not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -223,13 +224,20 @@ impl SplitQueue {
         Ok(Some(head))
     }
 
-    /// The available index of the chain that [`SplitQueue::pop`] gave last.
-    pub const fn last_taken(&self) -> u16 {
-        self.next_avail.wrapping_sub(1)
+    /// The event that reports the chain that [`SplitQueue::pop`] returned last.
+    pub const fn taken_event(&self, queue: u16, head: u16) -> Event<'static> {
+        Event::ChainTaken {
+            queue,
+            head,
+            entry: self.next_avail.wrapping_sub(1),
+            available: self.seen_avail,
+            used: self.next_used,
+        }
     }
 
     /// Gives the chain at `head` back to the driver; the device wrote `len` bytes into it (2.7.8.2).
-    pub fn push(&mut self, head: u16, len: u32) {
+    /// Returns the used index of the entry that says so.
+    pub fn push(&mut self, head: u16, len: u32) -> u16 {
         let slot = u64::from(self.next_used % self.size);
         let mut element = [0; 8];
         let (id, written) = element.split_at_mut(4);
@@ -238,9 +246,11 @@ impl SplitQueue {
         // The ring was checked to lie in RAM, and RAM does not go away.
         let in_ram = self.ram.write(self.used + RING_HEADER + USED_ELEM * slot, &element);
         debug_assert!(in_ram.is_ok());
-        self.next_used = self.next_used.wrapping_add(1);
+        let entry = self.next_used;
+        self.next_used = entry.wrapping_add(1);
         let in_ram = self.ram.store_u16(self.used + 2, self.next_used);
         debug_assert!(in_ram.is_ok());
+        entry
     }
 
     /// With EVENT_IDX: asks the driver for a doorbell with the next chain it makes available (2.7.10.2), and

@@ -1,8 +1,8 @@
-//! `cafevm demo`: the main job, shown as a story that a newcomer can follow, and checked from the host's side.
+//! `cafevm demo`: shows the main job to a newcomer, and checks the result on the host.
 //!
-//! Two scratch images, the built-in guest, both protocols. Each register access and each request is printed as
-//! the device saw it (`story.rs`); when the guest has ended, the images are compared with what it was told to
-//! write.
+//! It runs the built-in guest with two scratch images, one for each protocol. It prints each register access, each ring
+//! entry and each request as the device saw it (`story.rs`). When the guest has ended, it compares the images with what
+//! the guest should have written.
 
 mod story;
 
@@ -30,27 +30,27 @@ const SECTORS: usize = 64;
 const SECTOR_SIZE: usize = 512;
 /// The byte that both images are filled with before the guest runs.
 const BLANK: u8 = b'.';
-/// Far longer than it takes, also where KVM emulates its guests.
+/// Far more than the demo needs, also where KVM emulates its guests.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// What the guest is told to write: on which disk, into which sector, which text.
-struct Told {
+/// What the guest writes: to which disk, into which sector, which text.
+struct Expected {
     bus: &'static str,
     sector: usize,
     text: &'static str,
 }
 
-const SVIRTB: Told =
-    Told { bus: "svirtb", sector: 1, text: "hello from six registers and one ring" };
-const VIRTIO: Told = Told { bus: "virtio", sector: 7, text: "hello from a virtqueue" };
+const SVIRTB: Expected =
+    Expected { bus: "svirtb", sector: 1, text: "hello from six registers and one ring" };
+const VIRTIO: Expected = Expected { bus: "virtio", sector: 7, text: "hello from a virtqueue" };
 
-/// Why the demonstration did not go as it should.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// The machine could not be run.
+    /// The machine did not start, or the host failed.
     #[error(transparent)]
     Run(#[from] Error),
-    /// The scratch images could not be made or read.
+    /// The scratch images could not be created or read.
     #[error(
         "cannot {what}: {source}; the demo needs room for two small files there (TMPDIR says where)"
     )]
@@ -60,11 +60,11 @@ pub enum DemoError {
         /// The host's error.
         source: io::Error,
     },
-    /// The story could not be written. A reader that closed its end is no failure.
-    #[error("cannot write to standard output: {0}; the images were right")]
+    /// Standard output failed. A reader that closed the pipe is no failure.
+    #[error("cannot write to standard output: {0}; both images were correct")]
     Output(io::Error),
-    /// The guest did not end as it was told to.
-    #[error("the guest did not end as it was told to: {0}")]
+    /// The guest ended in another way than by powering off.
+    #[error("the guest did not power off: {0}")]
     Guest(String),
     /// An image does not hold what the guest wrote.
     #[error("{}: {why}", image.display())]
@@ -76,21 +76,21 @@ pub enum DemoError {
     },
 }
 
-/// Runs the demonstration and tells its story on standard output.
+/// Runs the demo and prints what happens on standard output.
 ///
 /// # Errors
 ///
-/// Where anything is not as it should be: the demonstration is a test, too.
+/// Where the host fails, or an image does not hold what the guest wrote: the demo is a test, too.
 pub fn demo(kvm: PathBuf) -> Result<(), DemoError> {
-    // Before the story: without KVM there is none.
+    // First of all: nothing else works without KVM.
     Host::open(&kvm)?;
     let scratch = tempfile::Builder::new()
         .prefix("cafevm-demo-")
         .tempdir()
         .map_err(|source| failed("make a scratch directory", &std::env::temp_dir(), source))?;
-    let image = |told: &Told| scratch.path().join(format!("{}.img", told.bus));
-    for told in [&SVIRTB, &VIRTIO] {
-        let path = image(told);
+    let image = |expected: &Expected| scratch.path().join(format!("{}.img", expected.bus));
+    for expected in [&SVIRTB, &VIRTIO] {
+        let path = image(expected);
         fs::write(&path, [BLANK; SECTORS * SECTOR_SIZE])
             .map_err(|source| failed("make", &path, source))?;
     }
@@ -119,10 +119,10 @@ pub fn demo(kvm: PathBuf) -> Result<(), DemoError> {
     if report.verdict != Verdict::PowerOff {
         return Err(DemoError::Guest(format!("{:?}", report.verdict)));
     }
-    for told in [&SVIRTB, &VIRTIO] {
-        let path = image(told);
-        check(&path, told)?;
-        story.holds(&path, told.sector, told.text);
+    for expected in [&SVIRTB, &VIRTIO] {
+        let path = image(expected);
+        check(&path, expected)?;
+        story.holds(&path, expected.sector, expected.text);
     }
     story.end();
     story.written().map_err(DemoError::Output)
@@ -130,19 +130,19 @@ pub fn demo(kvm: PathBuf) -> Result<(), DemoError> {
 
 /// The guest's commands, on its kernel command line.
 fn script() -> String {
-    let Told { sector: s, text: t, .. } = SVIRTB;
-    let Told { sector: v, text: u, .. } = VIRTIO;
+    let Expected { sector: s, text: t, .. } = SVIRTB;
+    let Expected { sector: v, text: u, .. } = VIRTIO;
     format!(
         "sh=\"dev svirtb; write {s} {t}; read {s}; dev virtio; write {v} {u}; flush; read {v}; exit\""
     )
 }
 
-/// Whether the image holds what the guest was told to write, and nothing else has changed.
-fn check(path: &Path, told: &Told) -> Result<(), DemoError> {
+/// Checks that the image holds what the guest wrote, and that nothing else changed.
+fn check(path: &Path, written: &Expected) -> Result<(), DemoError> {
     let bytes = fs::read(path).map_err(|source| failed("read", path, source))?;
     let mut expected = vec![BLANK; SECTORS * SECTOR_SIZE];
-    let at = told.sector * SECTOR_SIZE;
-    let text = told.text.bytes().chain(std::iter::repeat(0)).take(SECTOR_SIZE);
+    let at = written.sector * SECTOR_SIZE;
+    let text = written.text.bytes().chain(std::iter::repeat(0)).take(SECTOR_SIZE);
     for (to, byte) in expected.iter_mut().skip(at).zip(text) {
         *to = byte;
     }
@@ -151,7 +151,7 @@ fn check(path: &Path, told: &Told) -> Result<(), DemoError> {
         return Err(differs(format!("has {} bytes, and had {}", bytes.len(), expected.len())));
     }
     match bytes.iter().zip(&expected).position(|(is, should)| is != should) {
-        Some(at) => Err(differs(format!("is wrong from byte {at} on"))),
+        Some(at) => Err(differs(format!("differs from byte {at} on"))),
         None => Ok(()),
     }
 }
@@ -175,12 +175,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("v.img");
         let mut bytes = vec![BLANK; SECTORS * SECTOR_SIZE];
-        let told = Told { bus: "virtio", sector: 2, text: "abc" };
+        let expected = Expected { bus: "virtio", sector: 2, text: "abc" };
         let verdict = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
-            check(&path, &told).map_err(|e| e.to_string())
+            check(&path, &expected).map_err(|e| e.to_string())
         };
-        assert!(verdict(&bytes).unwrap_err().ends_with("is wrong from byte 1024 on"));
+        assert!(verdict(&bytes).unwrap_err().ends_with("differs from byte 1024 on"));
         bytes[1024..1536].fill(0);
         bytes[1024..1027].copy_from_slice(b"abc");
         assert_eq!(verdict(&bytes), Ok(()));

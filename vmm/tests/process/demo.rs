@@ -30,9 +30,19 @@ fn the_same_each_time() {
     assert!(first.iter().all(|line| line.chars().count() <= 80), "{first:#?}");
     assert_eq!(first, second);
     let at = |text: &str| first.iter().position(|line| line.contains(text));
-    let (virtio, svirtb) = (at("virtio handshake"), at("looks whether there is a disk on svirtb"));
+    let (virtio, svirtb) = (at("virtio handshake"), at("looks for a disk on svirtb"));
     assert!(virtio.is_some() && virtio < svirtb && svirtb < at("svirtb  <- status"));
     assert!(at("exit status 0").is_some());
+    // Guest memory: a ring entry, the rings as the device found them, a descriptor chain, the answer.
+    for line in [
+        "svirtb  [] ring entry 0 at ",
+        "virtio0 [] queue 0: available index 1, used index 0",
+        "virtio0 [] entry 0 of the available ring names descriptor 0",
+        "virtio0 [] descriptor 1: 512 bytes at ",
+        "virtio0 [] entry 0 of the used ring names descriptor 0, 1 byte written",
+    ] {
+        assert!(at(line).is_some(), "{line}: {first:#?}");
+    }
 }
 
 fn it_could_not_be_written() {

@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_way_out_is_said_at_the_start_and_after_three_ctrl_c", the_way_out_is_said),
     ("log_lines_begin_on_a_fresh_line", log_lines_begin_on_a_fresh_line),
     ("log_lines_are_coloured_unless_no_color_is_set", log_lines_are_coloured),
+    ("the_demo_is_coloured_unless_no_color_is_set", the_demo_is_coloured),
     ("a_terminal_that_nobody_reads_does_not_keep_it", a_terminal_that_nobody_reads),
     ("a_paste_of_10_kib_is_whole", a_paste_of_10_kib_is_whole),
     ("in_the_background_it_is_left_alone", in_the_background_it_is_left_alone),
@@ -338,4 +339,18 @@ fn log_lines_are_coloured() {
     command.env("TERM", "xterm").env_remove("NO_COLOR").arg("-v").arg("--kernel").arg(&elf);
     let ended = finish(command.spawn().unwrap());
     assert!(ended.stderr.starts_with("cafevm: memory: "), "{}", ended.stderr);
+}
+
+fn the_demo_is_coloured() {
+    let first = "cafevm demo: a guest kernel uses two disks, each by another protocol.";
+    let coloured = format!("\x1b[1m{first}\x1b[0m\r\n");
+    for (no_color, shows) in [("", coloured), ("1", format!("{first}\r\n"))] {
+        let mut pty = Pty::new();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cafevm"));
+        let mut child =
+            pty.on_it(command.env("TERM", "xterm").env("NO_COLOR", no_color).arg("demo"));
+        assert_eq!(pty.shows("\n"), shows);
+        pty.shows("Ctrl-A X ends it.\r\n");
+        assert_eq!(wait_within(&mut child, SOON), 0);
+    }
 }

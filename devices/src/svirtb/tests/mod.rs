@@ -125,7 +125,7 @@ impl Machine {
             Recorded::Finished { request, outcome, .. } => {
                 Some(format!("{} {}: {outcome}", request.index, request.operation))
             }
-            Recorded::Register { .. } | Recorded::Other { .. } => None,
+            _ => None,
         };
         self.events().into_iter().filter_map(told).collect()
     }

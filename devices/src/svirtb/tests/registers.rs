@@ -246,7 +246,7 @@ fn the_handshake_is_told_as_a_story() {
                 let RequestInfo { index, operation, sector, bytes, .. } = request;
                 Some(format!("entry {index}: {operation} {bytes} at sector {sector}: {outcome}"))
             }
-            Recorded::Other { .. } => None,
+            Recorded::Descriptor { .. } | Recorded::Other { .. } => None,
         })
         .collect();
     let expected = [
@@ -281,19 +281,30 @@ fn an_observer_sees_the_status_the_ring_and_the_doorbell() {
     let seen: Vec<_> = m.events().iter().filter_map(|e| e.other().map(str::to_owned)).collect();
     let magic = Status::Magic.value();
     assert_eq!(
-        seen[..5],
+        seen[..6],
         [
             format!("Status {{ before: {magic}, now: 0 }}"),
             "Status { before: 0, now: 1 }".to_owned(),
             "QueueReady { queue: 0, size: 16, place: Ring { base: 4096 } }".to_owned(),
             "Notified { queue: 0 }".to_owned(),
+            format!("Entry {{ index: 0, at: 4096, addr: {BUFFER}, size: 512, sector: 2, cmd: 0 }}"),
             "Submitted(RequestInfo { queue: 0, index: 0, operation: \"read\", sector: 2, bytes: 512 })"
                 .to_owned(),
         ]
     );
-    assert_eq!(seen[5], "Status { before: 1, now: 2 }");
-    assert!(seen[6].starts_with("Broken { rule: \"svirtb 3, the order"), "{seen:?}");
-    assert_eq!(seen.len(), 7);
+    assert_eq!(seen[6], "Status { before: 1, now: 2 }");
+    assert!(seen[7].starts_with("Broken { rule: \"svirtb 3, the order"), "{seen:?}");
+    assert_eq!(seen.len(), 8);
+}
+
+#[test]
+fn an_observer_sees_how_far_apart_entries_are_and_where_each_one_was_read() {
+    let mut m = Machine::ready(&numbered(4));
+    m.batch(&[SvirtbEntry::read(2, BUFFER, 512), SvirtbEntry::read(1, BUFFER, 512)]);
+    let seen: Vec<_> = m.events().iter().filter_map(|e| e.other().map(str::to_owned)).collect();
+    let spacing = seen.iter().position(|line| line.starts_with("EntrySpacing { bytes: 32"));
+    let second = seen.iter().position(|line| line.starts_with("Entry { index: 1, at: 4128,"));
+    assert!(spacing.is_some() && spacing < second, "{seen:#?}");
 }
 
 #[test]

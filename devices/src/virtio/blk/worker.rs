@@ -209,14 +209,14 @@ impl Worker {
                 return None;
             }
         };
-        let (queue, available) = (self.index, live.queue.last_taken());
-        self.shared.reporter.emit(|| Event::ChainTaken { queue, head, available });
-        let parsed = match Chain::walk(&live.queue, head, indirect) {
+        let (queue, reporter) = (self.index, &self.shared.reporter);
+        reporter.emit(|| live.queue.taken_event(queue, head));
+        let observe = |descriptor| reporter.emit(|| Event::Descriptor { queue, descriptor });
+        let parsed = match Chain::walk(&live.queue, head, indirect, observe) {
             Ok(chain) => {
                 let (descriptors, size) = (chain.descriptors, live.queue.size());
                 if descriptors > size && !std::mem::replace(&mut live.long_reported, true) {
-                    let queue = self.index;
-                    self.shared.reporter.broken(
+                    reporter.broken(
                         rules::CHAIN_LENGTH,
                         format_args!(
                             "the chain at descriptor {head} of queue {queue} has {descriptors} descriptors, more \
@@ -391,14 +391,18 @@ impl Worker {
     /// Writes the status byte, gives the chain back, and lets an observer know.
     fn answer(&mut self, request: &PendingRequest, answer: Answer<'_>) {
         let Answer { status, written, outcome } = answer;
+        let reporter = &self.shared.reporter;
+        reporter.emit(|| Event::Finished { request: self.seen(request), outcome });
         if let Some(LiveQueue { queue, .. }) = &mut self.live {
             // Its place was checked to be in RAM.
             let in_ram = queue.ram().write(request.status, &[status]);
             debug_assert!(in_ram.is_ok());
             // A request's data is bounded far below 4 GiB.
-            queue.push(request.head, u32::try_from(written + 1).unwrap_or(u32::MAX));
+            let written = u32::try_from(written + 1).unwrap_or(u32::MAX);
+            let entry = queue.push(request.head, written);
+            let (queue, head) = (self.index, request.head);
+            reporter.emit(|| Event::ChainReturned { queue, head, written, entry });
         }
-        self.shared.reporter.emit(|| Event::Finished { request: self.seen(request), outcome });
     }
 
     /// A request as an observer sees it.

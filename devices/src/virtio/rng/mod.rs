@@ -120,16 +120,16 @@ impl Rng {
             Ok(None) => return Ok(false),
             Err(error) => return Err(broken(rules::AVAIL_INDEX, Box::new(error))),
         };
-        let available = live.queue.last_taken();
-        self.reporter.emit(|| Event::ChainTaken { queue: 0, head, available });
+        self.reporter.emit(|| live.queue.taken_event(0, head));
         let indirect = live.live.features & feature::RING_INDIRECT_DESC != 0;
-        let chain = Chain::walk(&live.queue, head, indirect).map_err(|error| {
+        let observe =
+            |descriptor| self.reporter.emit(|| Event::Descriptor { queue: 0, descriptor });
+        let chain = Chain::walk(&live.queue, head, indirect, observe).map_err(|error| {
             let too_long = matches!(error, ChainError::TooLong { .. });
             let rule = if too_long { rules::CHAIN_LENGTH } else { rules::CHAIN };
             broken(rule, Box::new(error))
         })?;
         let len = self.fill(head, &chain);
-        live.queue.push(head, len);
         self.reporter.emit(|| {
             let (operation, sector, bytes) = ("random bytes", 0, len.into());
             let request = RequestInfo { queue: 0, index: head.into(), operation, sector, bytes };
@@ -137,6 +137,8 @@ impl Rng {
             let failed = Outcome::Failed(Words(&"no byte is written"));
             Event::Finished { request, outcome: if len == 0 { failed } else { Outcome::Done } }
         });
+        let entry = live.queue.push(head, len);
+        self.reporter.emit(|| Event::ChainReturned { queue: 0, head, written: len, entry });
         Ok(true)
     }
 

@@ -135,7 +135,7 @@ fn an_observer_sees_each_request() {
         Recorded::Finished { request, outcome, .. } => {
             Some((request.operation, request.bytes, outcome))
         }
-        Recorded::Register { .. } | Recorded::Other { .. } => None,
+        _ => None,
     };
     let seen: Vec<_> = recorder.take().into_iter().filter_map(finished).collect();
     let expected = [

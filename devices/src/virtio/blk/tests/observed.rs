@@ -15,6 +15,10 @@ fn events(recorder: &Recorder) -> Vec<String> {
                 "{device} finished {queue}/{index}: {operation} {bytes} at {sector}: {outcome}"
             ))
         }
+        Recorded::Descriptor { queue, descriptor } => {
+            let observe::DescriptorInfo { index, len, flags, next, .. } = descriptor;
+            Some(format!("{queue}: descriptor {index}: {len} bytes, flags {flags}, next {next}"))
+        }
         Recorded::Other { event, .. } => Some(event),
         Recorded::Register { .. } => None,
     };
@@ -35,9 +39,13 @@ fn an_observer_sees_a_request_from_its_doorbell_to_its_interrupt() {
         events(&recorder),
         [
             "Notified { queue: 0 }",
-            "ChainTaken { queue: 0, head: 0, available: 1 }",
+            "ChainTaken { queue: 0, head: 0, entry: 1, available: 2, used: 1 }",
+            "0: descriptor 0: 16 bytes, flags 1, next 1",
+            "0: descriptor 1: 1024 bytes, flags 3, next 2",
+            "0: descriptor 2: 1 bytes, flags 2, next 0",
             "Submitted(RequestInfo { queue: 0, index: 0, operation: \"read\", sector: 2, bytes: 1024 })",
             "virtio0 finished 0/0: read 1024 at 2: ok",
+            "ChainReturned { queue: 0, head: 0, written: 1025, entry: 1 }",
             "Raised { reasons: 1 }",
         ]
     );
@@ -49,9 +57,13 @@ fn an_observer_sees_a_request_from_its_doorbell_to_its_interrupt() {
         events(&recorder),
         [
             "Notified { queue: 0 }".to_owned(),
-            "ChainTaken { queue: 0, head: 0, available: 2 }".to_owned(),
+            "ChainTaken { queue: 0, head: 0, entry: 2, available: 3, used: 2 }".to_owned(),
+            "0: descriptor 0: 16 bytes, flags 1, next 1".to_owned(),
+            "0: descriptor 1: 512 bytes, flags 1, next 2".to_owned(),
+            "0: descriptor 2: 1 bytes, flags 2, next 0".to_owned(),
             format!("Broken {{ rule: \"{}\", what: \"{what}\" }}", rules::BLK_RANGE),
             format!("virtio0 finished 0/0: write 512 at 8: {what}"),
+            "ChainReturned { queue: 0, head: 0, written: 1, entry: 2 }".to_owned(),
             "Raised { reasons: 1 }".to_owned(),
         ]
     );
@@ -78,7 +90,11 @@ fn an_observer_sees_what_finishes_late_when_it_is_answered() {
     driver.mmio.service_finished(0);
     assert_eq!(
         events(&recorder),
-        ["virtio0 finished 0/0: read 512 at 0: ok", "Raised { reasons: 1 }"]
+        [
+            "virtio0 finished 0/0: read 512 at 0: ok",
+            "ChainReturned { queue: 0, head: 0, written: 513, entry: 0 }",
+            "Raised { reasons: 1 }"
+        ]
     );
 }
 

@@ -413,7 +413,7 @@ fn accessed(recorded: Recorded) -> Option<String> {
         Recorded::Register { register, direction, meaning, .. } => {
             Some(format!("{direction:?} {register}: {meaning}"))
         }
-        Recorded::Finished { .. } | Recorded::Other { .. } => None,
+        _ => None,
     }
 }
 
