@@ -1,4 +1,4 @@
-//! What stands behind `--virtio-mmio`: `key=value,...` about the bank of virtio slots.
+//! The value of `--virtio-mmio`: `key=value,...`, which describes the bank of virtio slots.
 
 use cafevm_devices::virtio::mmio::Version;
 
@@ -7,37 +7,35 @@ use crate::config::VirtioBank;
 
 const KEYS: [&str; 4] = ["version", "base", "stride", "slots"];
 
-/// Why a text is not about a bank.
+/// Why a value of `--virtio-mmio` is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BankError {
-    /// There is no such key.
+    /// An unknown key.
     #[error("unknown key '{}'{}; the keys are version, base, stride and slots", .0.escape_debug(), do_you_mean(.0, KEYS))]
     UnknownKey(String),
-    /// A comma with nothing behind it, or no text at all.
-    #[error(
-        "nothing stands where a key should; give version=..., base=..., stride=... or slots=..."
-    )]
+    /// A comma without a key after it, or an empty value.
+    #[error("a key is missing; give version=..., base=..., stride=... or slots=...")]
     Empty,
-    /// A key stands there without its value.
+    /// A key without a value.
     #[error("'{}' needs a value: version=..., base=..., stride=... or slots=...", .0.escape_debug())]
     NoValue(String),
-    /// A value is none of those that are known.
+    /// An unknown value.
     #[error("bad value '{}' for {key}; it is {known}", value.escape_debug())]
     BadValue {
         /// The key.
         key: &'static str,
         /// The value.
         value: String,
-        /// The values there are.
+        /// The known values.
         known: &'static str,
     },
 }
 
-/// Reads the text; what it does not name is as on QEMU's microvm.
+/// Parses the value. Keys that it leaves out have the values of QEMU's microvm.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The first key or value that is wrong.
 pub fn parse(text: &str) -> Result<VirtioBank, BankError> {
     let mut bank = VirtioBank::default();
     for item in text.split(',') {
@@ -75,7 +73,7 @@ pub fn parse(text: &str) -> Result<VirtioBank, BankError> {
     Ok(bank)
 }
 
-/// A number, decimal or with 0x hexadecimal.
+/// A decimal number, or a hexadecimal one with 0x.
 fn number(text: &str) -> Option<u64> {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
@@ -105,7 +103,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_the_way_out() {
         for (text, says) in [
-            ("", "nothing stands where a key should"),
+            ("", "a key is missing"),
             ("slot=8", "unknown key 'slot' (do you mean 'slots'?); the keys"),
             ("legacy", "'legacy' needs a value"),
             ("irq=5", "unknown key 'irq'; the keys are version, base, stride and slots"),
@@ -116,7 +114,7 @@ mod tests {
             ("stride=0x201", "a multiple of 8"),
             ("slots=0", "a number from 1 to 32"),
             ("slots=33", "a number from 1 to 32"),
-            ("slots=1,", "nothing stands where a key should"),
+            ("slots=1,", "a key is missing"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");

@@ -1,4 +1,4 @@
-//! From the arguments to the exit status.
+//! Runs the command that the arguments name, and returns the exit status.
 
 use std::panic;
 
@@ -12,21 +12,21 @@ use crate::log;
 use crate::run::signals::Signals;
 use crate::run::{Console, run};
 
-/// Does what the process's arguments ask for; the exit status.
+/// Runs the command that the process's arguments name. Returns the exit status.
 pub fn main() -> u8 {
     main_with(|_| Ok(()))
 }
 
-/// The same, but `change` has the last word on the machine that is to run. It gives the line to say where there is to be
-/// none. For test programs.
+/// Like [`main`], but passes the machine to `change` before it starts. An error of `change` is logged, and no machine
+/// starts. For test programs.
 pub fn main_with(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
     milestones::begin();
-    let status = obey(change);
+    let status = execute(change);
     log::flush();
     status
 }
 
-fn obey(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
+fn execute(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(Instead::Help(text)) => return print(text.as_bytes()),
@@ -63,8 +63,8 @@ fn failed(error: impl std::fmt::Display) -> u8 {
     exit::FAILED
 }
 
-/// A panic is a bug of ours. Whichever thread has it, the terminal is restored, and the status is none of the
-/// guest's, as Rust's own 101 would be.
+/// Makes a panic in any thread, which is a bug of cafevm, restore the terminal and exit with an even status. Rust's own
+/// status, 101, is odd, and odd statuses belong to the guest.
 pub fn end_on_panic() {
     panic::set_hook(Box::new(|info| {
         terminal::restore();

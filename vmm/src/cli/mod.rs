@@ -1,11 +1,11 @@
-//! What a person types: the flags, the texts behind them, and what the program then does.
+//! The command line: flags, their values, and the commands.
 //!
 //! | question | file |
 //! |---|---|
 //! | From the arguments to the exit status | `command.rs` |
-//! | What stands behind `--disk`? | `spec.rs` |
-//! | What stands behind `--virtio-mmio`? | `bank.rs` |
-//! | What is said of wrong usage? | `usage.rs`, `nearest.rs` |
+//! | The value of `--disk` | `spec.rs` |
+//! | The value of `--virtio-mmio` | `bank.rs` |
+//! | The line for wrong usage | `usage.rs`, `nearest.rs` |
 //! | Help, completions and the man page on standard output | `print.rs` |
 
 pub mod bank;
@@ -33,21 +33,21 @@ use crate::size;
 /// The version, and the commit where the build knows it.
 const VERSION: &str = env!("CAFEVM_VERSION");
 
-/// A small KVM virtual machine monitor whose heart is a disk.
+/// A small KVM virtual machine monitor, built around a disk.
 #[derive(Debug, Parser)]
 #[command(name = "cafevm", version = VERSION, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What cafevm can do.
+/// The commands of cafevm.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Boot a guest with disks.
     Run(Box<RunArgs>),
-    /// Show the whole on two scratch images: both handshakes, requests, and what the images hold afterwards.
+    /// Run the built-in guest with two scratch images, and show each register access and request.
     Demo(DemoArgs),
     /// Write completions for a shell to standard output.
     Completions {
@@ -71,10 +71,10 @@ pub struct DemoArgs {
 }
 
 const DISK: &str = "\
-A disk, any number of times: the path of a raw image, or
+A disk; may be given several times. The path of a raw image, or
 path=FILE[,bus=virtio|svirtb][,readonly=on|off][,snapshot=on|off]
 [,cache=writeback|writethrough|none|unsafe][,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096],
-for svirtb [,entry-size=auto|32|28]; 'ro' is short for readonly=on, and ',,' is a comma in a path";
+for svirtb [,entry-size=auto|32|28]. 'ro' is short for readonly=on. Write a comma in a path as ',,'";
 
 const VIRTIO_MMIO: &str = "\
 The virtio slots: version=modern|legacy, base=ADDR, stride=BYTES, slots=N
@@ -82,13 +82,13 @@ The virtio slots: version=modern|legacy, base=ADDR, stride=BYTES, slots=N
 
 const STATUS: &str = "\
 Exit status:
-  odd   the guest's own verdict: it wrote CODE to port 0xf4, the status is (CODE << 1) | 1
+  odd   the guest wrote CODE to port 0xf4 (debug exit): the status is (CODE << 1) | 1
   0     the guest powered off or reset itself, or you ended it with Ctrl-A X
   2     wrong usage
   4     the host or the configuration failed
   6     the guest crashed (the reason and its registers are on standard error)
-  124   the time given by --timeout was over
-  130   a signal ended it
+  124   the time limit of --timeout passed
+  130   a signal ended cafevm
 
 On a terminal: Ctrl-A X ends cafevm, Ctrl-A H lists the keys, Ctrl-A Ctrl-A sends Ctrl-A.";
 
@@ -108,8 +108,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
 
-    /// The kernel's command line; where each virtio disk is found is appended, and for Linux console=ttyS0 and
-    /// panic=-1 are put in front where it has no console= and no panic=
+    /// The kernel's command line. cafevm appends the address of each virtio device; for Linux it adds console=ttyS0
+    /// and panic=-1, unless there is a console= or panic=
     #[arg(
         long,
         value_name = "TEXT",
@@ -124,7 +124,7 @@ pub struct RunArgs {
     #[arg(long = "disk", value_name = "SPEC", value_parser = OsStringValueParser::new().try_map(spec::parse), help = DISK)]
     pub disks: Vec<DiskConfig>,
 
-    /// Give the guest random bytes: a virtio-rng device, in the slot behind the disks
+    /// Add a virtio-rng device, which gives the guest random bytes, in the slot after the disks
     #[arg(long)]
     pub rng: bool,
 
@@ -132,11 +132,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = bank::parse, help = VIRTIO_MMIO)]
     pub virtio_mmio: Option<VirtioBank>,
 
-    /// Refuse what a virtio driver gets wrong; else it is borne as far as possible, and said
+    /// Refuse every mistake of a virtio driver. Without this flag, tolerable mistakes are logged and tolerated
     #[arg(long)]
     pub strict: bool,
 
-    /// Listen for control messages at this socket, as JSON: status, pause, resume, resize, quit
+    /// Create a socket for control messages in JSON: status, pause, resume, resize, quit
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
@@ -144,15 +144,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = size::parse, allow_hyphen_values = true)]
     pub memory: u64,
 
-    /// How many vCPUs the guest has
+    /// The number of vCPUs
     #[arg(long, value_name = "N", default_value = "1", value_parser = cpus, allow_hyphen_values = true)]
     pub cpus: u32,
 
-    /// Where the serial console goes: stdio, null, or a file, to whose end it is appended; './null' is a file
+    /// Where the output of the serial console goes: stdio, null, or a file, to which it is appended; './null' is a file
     #[arg(long, value_name = "stdio|null|FILE", default_value = "stdio")]
     pub serial: PathBuf,
 
-    /// Stop the guest after so many seconds
+    /// Stop the guest after this time
     #[arg(long, value_name = "SECONDS", value_parser = timeout, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
 
@@ -160,13 +160,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "DEVICE", default_value = KVM)]
     pub kvm: PathBuf,
 
-    /// Say what the machine is made of and how often the guest left to cafevm; twice: say more
+    /// Log the parts of the machine and the number of exits; twice: also debug messages
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
 impl RunArgs {
-    /// The machine, and the ends of its console, that the flags ask for.
+    /// The machine that the flags describe, and the two ends of its console.
     pub fn into_config(self) -> (VmConfig, Output, Input) {
         let kernel = self
             .kernel
@@ -204,7 +204,7 @@ fn command_line(text: OsString) -> Result<String, &'static str> {
 
 fn cpus(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(0) => Err("a machine needs at least 1".to_owned()),
+        Ok(0) => Err("a machine needs at least 1 vCPU".to_owned()),
         Ok(count) => Ok(count),
         Err(_) => Err("give a whole number, 1 or more".to_owned()),
     }
@@ -217,14 +217,14 @@ fn timeout(text: &str) -> Result<Duration, String> {
     if timeout.is_zero() { Err(wrong()) } else { Ok(timeout) }
 }
 
-/// What to print instead of doing anything.
+/// A text to print instead of running a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instead {
-    /// The help or the version that was asked for: on standard output, and all is well.
+    /// The help or the version, as requested: for standard output, with status 0.
     Help(String),
-    /// The help that was not asked for, as there is no command: on standard error.
+    /// The help, because the command is missing: for standard error.
     NoCommand(String),
-    /// What is wrong with the usage, in one line: on standard error.
+    /// One line about wrong usage: for standard error.
     Usage(String),
 }
 
@@ -232,7 +232,7 @@ pub enum Instead {
 ///
 /// # Errors
 ///
-/// What to print where there is nothing to do.
+/// The text to print instead.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Instead> {
     let args: Vec<_> = args.into_iter().collect();
     Cli::try_parse_from(&args).map_err(|error| match error.kind() {

@@ -1,10 +1,10 @@
-//! The word that was probably meant.
+//! Suggestions for misspelled words.
 
-/// " (do you mean 'X'?)" for the known word nearest to `word`; nothing where none is near.
+/// " (do you mean 'X'?)" for the known word nearest to `word`; an empty text if none is near.
 pub(crate) fn do_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let distance = |known| (strsim::damerau_levenshtein(word, known), known);
     match known.into_iter().map(distance).min() {
-        // More than half of it wrong is another word.
+        // With more than half of its letters wrong it is another word.
         Some((distance, known)) if distance * 2 <= word.len() => {
             format!(" (do you mean '{known}'?)")
         }

@@ -1,4 +1,4 @@
-//! Texts for standard output: the help, shell completions, the man page.
+//! Prints the help, the shell completions and the man page.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -9,11 +9,11 @@ use clap_mangen::Man;
 use crate::cli::Cli;
 use crate::error::HostError;
 
-/// Writes the text to standard output. A reader that has seen enough is no failure.
+/// Writes the text to standard output. A reader that closes the pipe early is no failure.
 ///
 /// # Errors
 ///
-/// Where it cannot be written.
+/// If standard output fails.
 pub(super) fn print(text: &[u8]) -> Result<(), HostError> {
     let mut stdout = io::stdout();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
@@ -35,10 +35,10 @@ pub(super) fn completions(shell: Shell) -> Vec<u8> {
 ///
 /// # Errors
 ///
-/// None that memory has.
+/// None: writing to memory does not fail.
 pub(super) fn man(command: Option<&str>) -> Result<Vec<u8>, HostError> {
     let mut cli = Cli::command().disable_help_subcommand(true);
-    // Names such as cafevm-run, to which the pages refer.
+    // Sets names such as cafevm-run, to which the pages refer.
     cli.build();
     let page = command.and_then(|name| cli.find_subcommand(name)).unwrap_or(&cli).clone();
     let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! What stands behind `--disk`: a path, or `path=FILE,key=value,...`.
+//! The value of `--disk`: a path, or `path=FILE,key=value,...`.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +11,7 @@ use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 use crate::cli::nearest::do_you_mean;
 use crate::config::{DiskBus, DiskConfig, OnFull};
 
-/// Each key, and the bus that it is for, where it is for one only.
+/// Each key, and its bus, if it applies to one bus only.
 const KEYS: [(&str, Option<&str>); 11] = [
     ("path", None),
     ("bus", None),
@@ -26,10 +26,10 @@ const KEYS: [(&str, Option<&str>); 11] = [
     ("entry-size", Some("svirtb")),
 ];
 
-/// Why a SPEC is not one.
+/// Why a value of `--disk` is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// There is no such key.
+    /// An unknown key.
     #[error(
         "unknown key '{}'{}; the keys are {}; a comma in a path is written ',,'{}",
         key.escape_debug(), do_you_mean(key, known_keys()), KEYS.map(|(known, _)| known).join(", "),
@@ -38,37 +38,37 @@ pub enum SpecError {
     UnknownKey {
         /// The key.
         key: String,
-        /// The whole item, where it is the first and may be a path.
+        /// The whole item, if it is the first one, which may be a path.
         path: Option<String>,
     },
-    /// A comma with nothing behind it.
+    /// A comma with nothing after it.
     #[error(
-        "nothing stands behind a comma; leave the comma out, or write ',,' for a comma in a path"
+        "a key is missing after a comma; leave the comma out, or write ',,' for a comma in a path"
     )]
     Empty,
-    /// A key stands there without its value.
+    /// A key without a value.
     #[error("'{0}' needs a value: {0}=...")]
     NoValue(String),
-    /// A key stands there twice.
+    /// A key that is given twice.
     #[error("'{0}' is given twice; give it once")]
     Twice(&'static str),
-    /// There is no path.
+    /// The path is missing.
     #[error("no path; give path=FILE")]
     NoPath,
-    /// A value is none of those that are known.
+    /// An unknown value.
     #[error("bad value '{}' for {key}; it is one of {known}", value.escape_debug())]
     BadValue {
         /// The key.
         key: &'static str,
         /// The value.
         value: String,
-        /// The values there are.
+        /// The known values.
         known: String,
     },
-    /// A virtio disk cannot be so.
+    /// An option that a virtio disk cannot have.
     #[error(transparent)]
     Blk(#[from] BlkError),
-    /// The key says nothing about the bus.
+    /// A key of the other bus.
     #[error("{key} is for bus={bus}; leave it out, or give bus={bus}")]
     WrongBus {
         /// The key.
@@ -90,11 +90,11 @@ fn path_hint(path: Option<&str>) -> String {
     .unwrap_or_default()
 }
 
-/// Reads a SPEC. A path may hold any bytes.
+/// Parses the value. A path may hold any bytes.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The first key or value that is wrong.
 pub fn parse(text: impl AsRef<OsStr>) -> Result<DiskConfig, SpecError> {
     let mut values = Values::default();
     for (n, item) in split(text.as_ref().as_bytes()).into_iter().enumerate() {
@@ -117,7 +117,7 @@ pub fn parse(text: impl AsRef<OsStr>) -> Result<DiskConfig, SpecError> {
     values.into_disk()
 }
 
-/// Splits at commas; two of them are one that is meant.
+/// Splits at commas; two commas in a row stand for one comma in the text.
 fn split(text: &[u8]) -> Vec<Vec<u8>> {
     let mut items = vec![Vec::new()];
     let mut bytes = text.iter().peekable();
@@ -131,13 +131,13 @@ fn split(text: &[u8]) -> Vec<Vec<u8>> {
     items
 }
 
-/// The key that `key` is, as a text that lasts; `path` is the item that it stands in, where that may be a path.
+/// Finds the key in the list of keys; `path` is the whole item, if that may be a path.
 fn known(key: &str, path: Option<String>) -> Result<&'static str, SpecError> {
     let found = known_keys().find(|known| *known == if key == "ro" { "readonly" } else { key });
     found.ok_or_else(|| SpecError::UnknownKey { key: key.to_owned(), path })
 }
 
-/// The values as they stand there, by key; those read are gone.
+/// The values that are not used yet, by key.
 #[derive(Default)]
 struct Values(BTreeMap<&'static str, OsString>);
 
@@ -149,7 +149,7 @@ impl Values {
         }
     }
 
-    /// The value as text. A value that is none has no meaning in it, and is shown as well as it can be.
+    /// Takes a value as text. Bytes that are not UTF-8 are replaced: no known value has any.
     fn text(&mut self, key: &'static str) -> Option<String> {
         self.0.remove(key).map(|value| value.to_string_lossy().into_owned())
     }
@@ -163,7 +163,7 @@ impl Values {
         })
     }
 
-    /// What the value stands for; the first one where there is none.
+    /// Takes a value that is one of `choices`; `default` if the key is missing.
     fn choice<T: Copy>(
         &mut self,
         key: &'static str,
@@ -207,7 +207,7 @@ impl Values {
         })
     }
 
-    /// Reads all that is left.
+    /// Takes the keys of the bus, which are all that is left.
     fn bus(&mut self) -> Result<DiskBus, SpecError> {
         let name = self.choice("bus", &[("virtio", "virtio"), ("svirtb", "svirtb")], "virtio")?;
         let other = |(key, bus): &(&'static str, Option<&'static str>)| {

@@ -82,10 +82,10 @@ fn what_is_wrong_is_said_with_the_way_out() {
         ("", "no path"),
         (
             "d.img,",
-            "nothing stands behind a comma; leave the comma out, or write ',,' for a comma in a path",
+            "a key is missing after a comma; leave the comma out, or write ',,' for a comma in a path",
         ),
         ("d.img,ro,,id=x", "unknown key 'ro,id'"),
-        ("path=d.img,,,", "nothing stands behind a comma"),
+        ("path=d.img,,,", "a key is missing after a comma"),
         ("a=b.img", "; if it is a path, write path=a=b.img"),
         ("a=b,,c.img,ro", "; if it is a path, write path=a=b,,c.img"),
     ] {

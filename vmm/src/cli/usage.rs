@@ -1,4 +1,4 @@
-//! What is wrong with the usage, in one line: which flag, which value, what to do.
+//! One line about wrong usage: which flag, which value, what to do.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -9,12 +9,12 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use crate::cli::Cli;
 use crate::cli::nearest::do_you_mean;
 
-/// The line for an error of clap's; `args` are those that it was made from.
+/// The line for an error of clap about `args`.
 pub(super) fn line(error: &Error, args: &[OsString]) -> String {
     format!("{}; see '{} --help'", what(error), command(args))
 }
 
-/// The command whose help tells more.
+/// The command to whose help the line refers.
 fn command(args: &[OsString]) -> String {
     let given = args.get(1).and_then(|word| word.to_str());
     let known = given.filter(|word| Cli::command().find_subcommand(word).is_some());
@@ -63,9 +63,9 @@ fn what(error: &Error) -> String {
         ErrorKind::TooManyValues => format!("{flag} takes no value; leave '{value}' out"),
         ErrorKind::MissingRequiredArgument => format!("{flag} is missing; give it"),
         ErrorKind::InvalidUtf8 => {
-            "an argument is not UTF-8, where only paths may be anything else".to_owned()
+            "an argument is not UTF-8; only paths may have other bytes".to_owned()
         }
-        // None of ours, as far as is known. The first line says what it is; the others are usage and tips.
+        // No flag of cafevm causes another kind. The first line is the error; the others are usage and tips.
         _ => {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
@@ -74,7 +74,7 @@ fn what(error: &Error) -> String {
     }
 }
 
-/// The bare name of what clap shows as `--memory <SIZE>`, `--verbose...` or `[KERNEL]`.
+/// The name alone of a flag that clap shows as `--memory <SIZE>`, `--verbose...` or `[KERNEL]`.
 fn name(shown: &str) -> &str {
     let word = shown.split(' ').next().unwrap_or_default();
     word.trim_end_matches("...").trim_matches(['<', '>', '[', ']'])

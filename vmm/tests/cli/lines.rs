@@ -33,7 +33,7 @@ fn clap_errors_are_sentences() {
         (&["--memory", "1M", "--memory", "2M"], "--memory is given twice; give it once"),
         (
             &["--disk", "d.img,"],
-            "--disk 'd.img,': nothing stands behind a comma; leave the comma out, or write ',,' for a comma in a path",
+            "--disk 'd.img,': a key is missing after a comma; leave the comma out, or write ',,' for a comma in a path",
         ),
     ] {
         says(USAGE, args, &format!("{line}; {SEE}"));
