@@ -56,11 +56,11 @@ fn main() -> ExitCode {
     let kvm = OpenOptions::new().read(true).write(true).open(cafevm::config::KVM);
     let reason = kvm.err().filter(|_| !required);
     if let Some(error) = &reason {
-        eprintln!("ignored here: /dev/kvm: {error} (CAFEVM_REQUIRE_KVM=1 makes that a failure)");
+        println!("ignored here: /dev/kvm: {error} (CAFEVM_REQUIRE_KVM=1 makes that a failure)");
     }
     let root = control::can_mount();
     if !root {
-        eprintln!("ignored here: what needs a file system of its own (mount: run as root)");
+        println!("ignored here: what needs a file system of its own (mount: run as root)");
     }
     let trial = |&(name, test): &Test, runs: bool| {
         let run = move || {

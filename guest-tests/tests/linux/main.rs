@@ -46,11 +46,14 @@ fn main() -> ExitCode {
     let missing = missing.or_else(|| if fetch { scene::fetch().err() } else { None });
     let ignored = missing.is_some() && !needs::required();
     if let Some(why) = &missing {
-        eprintln!("{}: {why}", if ignored { "ignored here" } else { "cannot be run" });
+        println!("{}: {why}", if ignored { "ignored here" } else { "cannot be run" });
     }
     let trials = scenes.into_iter().map(|(name, play)| {
         let missing = missing.clone();
-        let scene = move || missing.map_or_else(|| play(name), |why| Err(why.into()));
+        let scene = move || match missing {
+            Some(why) => Err(why.into()),
+            None => play(name).map(|()| scene::remove_images(name)),
+        };
         Trial::test(name, scene).with_kind("linux").with_ignored_flag(ignored)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
