@@ -1,5 +1,5 @@
-//! Puts the commit into `cafevm --version`. Where there is no git, or the sources are not in it (an unpacked
-//! crate), it is the version alone.
+//! Adds the commit to `cafevm --version`. Without git, or outside a git checkout (an unpacked crate), the version
+//! stands alone.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,11 +14,12 @@ fn main() {
     println!("cargo::rustc-env=CAFEVM_VERSION={version}");
 }
 
-/// The commit that is checked out, if this file is one of its.
+/// The commit that is checked out, if this file belongs to it.
 fn commit() -> Option<String> {
     git(&["ls-files", "--error-unmatch", "build.rs"])?;
     let commit = git(&["rev-parse", "--short=10", "HEAD"])?;
-    // It grows with each commit and each checkout. A missing file would have this run at each build.
+    // This file grows with each commit and each checkout. If it were missing, cargo would run this script at each
+    // build.
     let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
     if Path::new(&log).exists() {
         println!("cargo::rerun-if-changed={log}");
@@ -26,7 +27,7 @@ fn commit() -> Option<String> {
     Some(commit)
 }
 
-/// What git answers, without the line's end.
+/// The answer of git, without the end of the line.
 fn git(args: &[&str]) -> Option<String> {
     let output = Command::new("git").args(args).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

@@ -7,6 +7,7 @@ use cafevm_devices::bus::BusDevice;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::testing::CountingLine;
 
+#[allow(unreachable_pub, reason = "it is shown as a part of a program")]
 #[path = "../docs/disk.rs"]
 mod example;
 

@@ -1,6 +1,6 @@
-//! Why a machine could not be run: the host's side and the configuration's.
+//! Why a machine could not run: errors of the configuration and of the host.
 //!
-//! Every message is one line that names what failed, the value and the flag or file, and says what to do.
+//! Every message is one line with the flag or file, the value, the problem, and what to do.
 
 use std::path::PathBuf;
 
@@ -11,16 +11,16 @@ use cafevm_devices::virtio::blk::BlkError;
 use crate::boot::BootError;
 use crate::size::Human;
 
-/// Why a machine could not be run.
+/// Why a machine could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel, the initrd, the command line or the memory they need.
+    /// The kernel, the initrd, the command line or the memory.
     #[error(transparent)]
     Boot(#[from] BootError),
     /// An image.
     #[error("--disk {0}")]
     Image(#[from] ImageError),
-    /// How devices are put together.
+    /// The combination of devices.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The host.
@@ -28,16 +28,16 @@ pub enum Error {
     Host(#[from] HostError),
 }
 
-/// A configuration that no machine can have.
+/// A wrong configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// One image for two disks, one of which may write.
+    /// One image is attached twice, and one of the two disks may write.
     #[error("--disk {}: is attached twice; give each disk an image of its own, or readonly=on or snapshot=on to both", .0.display())]
     SameImage(PathBuf),
-    /// svirtb has one address.
+    /// Two disks on svirtb.
     #[error("only one disk can have bus=svirtb, as svirtb has one address; {} is the second: give it bus=virtio", .0.display())]
     SecondSvirtb(PathBuf),
-    /// There are not enough slots or interrupt lines for the virtio devices.
+    /// More virtio devices than slots or interrupt lines.
     #[error("{given} virtio devices (disks and --rng) are too many: {limit}; attach fewer")]
     TooManyDevices {
         /// How many there are.
@@ -45,15 +45,15 @@ pub enum ConfigError {
         /// What limits them.
         limit: String,
     },
-    /// The built-in shell would find its disks within the quotes.
+    /// An open quote in the command line: the built-in shell would read its devices as part of the quoted text.
     #[error(
-        "--cmdline: a double quote is not closed, so that the built-in shell would not see where its disks are; close it, as in 'sh=\"read 0; exit\"'"
+        "--cmdline: a double quote is not closed, so that the built-in shell would not find its disks; close it, as in 'sh=\"read 0; exit\"'"
     )]
     OpenQuote,
-    /// A URL in the place of an image's path.
+    /// A URL instead of a path.
     #[error("--disk {}: is a URL, and an image is a file; download it, and give the path of the file", .0.display())]
     Url(PathBuf),
-    /// Two disks with one id.
+    /// Two disks have the same id.
     #[error("--disk {}: its id {id:?} is that of --disk {} too; give each virtio disk an id of its own (id=TEXT)", path.display(), other.display())]
     SameId {
         /// A disk.
@@ -63,8 +63,8 @@ pub enum ConfigError {
         /// The other disk.
         other: PathBuf,
     },
-    /// A disk with another's name.
-    #[error("--disk {}: its id {id:?} is what the log and the control socket call --disk {}; give another id", path.display(), other.display())]
+    /// The id of a disk is the name of another one.
+    #[error("--disk {}: its id {id:?} is the name of --disk {} in the log and for the control socket; give another id", path.display(), other.display())]
     IdIsAName {
         /// The disk.
         path: PathBuf,
@@ -73,24 +73,24 @@ pub enum ConfigError {
         /// The disk with that name.
         other: PathBuf,
     },
-    /// A machine that stops and can never go on.
-    #[error("--disk {}: werror=stop needs --control PATH, by which the machine is told to go on", .0.display())]
+    /// A machine that could stop but never continue.
+    #[error("--disk {}: werror=stop needs --control PATH: the machine continues when it receives the message resume there", .0.display())]
     StopWithoutControl(PathBuf),
-    /// A guest that may not write needs no layer for what it writes.
+    /// Both readonly=on and snapshot=on.
     #[error("--disk {}: readonly=on and snapshot=on exclude each other: with snapshot=on the guest may write, and the image does not change; give one of them", .0.display())]
     ReadOnlySnapshot(PathBuf),
     /// No vCPU.
-    #[error("--cpus 0: a machine needs at least 1")]
+    #[error("--cpus 0: a machine needs at least 1 vCPU")]
     NoCpus,
-    /// The virtio slots lie where something else is.
+    /// The virtio slots overlap something else.
     #[error("--virtio-mmio base={base:#x}: the slots do not fit there: {why}")]
     VirtioBank {
         /// Their first address.
         base: u64,
-        /// What is in the way.
+        /// The conflict.
         why: String,
     },
-    /// The console would overwrite a file of the machine.
+    /// The console would write into a file of the machine.
     #[error("--serial {}: is already used as the machine's {used_as}; give another file", path.display())]
     SerialIsUsed {
         /// The file.
@@ -98,19 +98,19 @@ pub enum ConfigError {
         /// "disk", "kernel" or "initrd".
         used_as: &'static str,
     },
-    /// The console would overwrite a device of the host.
-    #[error("--serial {}: is a block device, which the console would overwrite; give a file", .0.display())]
+    /// The console would write to a device of the host.
+    #[error("--serial {}: is a block device, and the console's output would overwrite its content; give a file", .0.display())]
     SerialIsDevice(PathBuf),
-    /// An image that cannot be a virtio disk.
+    /// An image that is not suitable for a virtio disk.
     #[error("--disk {0}")]
     Blk(#[from] BlkError),
-    /// Two devices at one address.
+    /// Two devices overlap.
     #[error("the devices do not fit together: {0}")]
     Bus(#[from] BusError),
 }
 
 impl ConfigError {
-    /// Whether the flags alone are wrong, whatever the host has.
+    /// Whether the flags alone are wrong, independent of the host.
     pub const fn is_usage(&self) -> bool {
         matches!(
             self,
@@ -127,16 +127,16 @@ impl ConfigError {
     }
 }
 
-/// The host cannot do what is needed.
+/// An error of the host.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// There is no KVM.
-    #[error("--kvm {}: not there; load the module (modprobe kvm_intel or kvm_amd) and see that virtualization is enabled in the firmware (or, in a virtual machine, nested virtualization by its host)", .0.display())]
+    /// KVM is missing.
+    #[error("--kvm {}: does not exist; load the module (modprobe kvm_intel or kvm_amd) and see that virtualization is enabled in the firmware (or, in a virtual machine, nested virtualization by its host)", .0.display())]
     NoKvm(PathBuf),
-    /// There is nothing at the path that was given for KVM.
+    /// The path given for KVM does not exist.
     #[error("--kvm {}: no such file; leave --kvm out (KVM is /dev/kvm on Linux), or give the path of a KVM device", .0.display())]
     NoSuchKvm(PathBuf),
-    /// KVM may not be used.
+    /// No permission to use KVM.
     #[error("--kvm {}: permission denied; {remedy}", path.display())]
     KvmDenied {
         /// The KVM device.
@@ -144,20 +144,20 @@ pub enum HostError {
         /// What to do.
         remedy: String,
     },
-    /// It is not KVM, or not one that works.
+    /// The file is not KVM, or KVM does not work.
     #[error("--kvm {}: {why}", path.display())]
     NotKvm {
-        /// The path given.
+        /// The path.
         path: PathBuf,
         /// What is wrong.
         why: String,
     },
-    /// More vCPUs than KVM has.
+    /// More vCPUs than KVM supports.
     #[error("--cpus {given}: this host's KVM runs at most {most} in one machine; give fewer")]
     TooManyCpus {
-        /// How many there were to be.
+        /// The vCPUs asked for.
         given: u32,
-        /// The most there can be.
+        /// The most that KVM supports.
         most: u32,
     },
     /// More memory than the processor can address.
@@ -170,7 +170,7 @@ pub enum HostError {
         /// The most bytes of RAM.
         most: u64,
     },
-    /// The host did not give the memory.
+    /// The host refuses the memory.
     #[error("--memory {}: the host refuses it ({why}); give less", Human(*bytes))]
     MemoryRefused {
         /// The bytes asked for.
@@ -178,15 +178,15 @@ pub enum HostError {
         /// The host's reason.
         why: String,
     },
-    /// A step of building the machine.
+    /// A call of KVM failed.
     #[error("KVM cannot {what}: {why}")]
     Kvm {
-        /// What was tried.
+        /// The action that failed.
         what: &'static str,
         /// The host's reason.
         why: String,
     },
-    /// The control socket cannot be made.
+    /// The control socket cannot be created.
     #[error("--control {}: cannot listen there: {source}; give a path that is free, in a directory that may be written", path.display())]
     Control {
         /// The socket.
@@ -194,15 +194,15 @@ pub enum HostError {
         /// The host's error.
         source: std::io::Error,
     },
-    /// Something else of the host's.
+    /// Another call of the host failed.
     #[error("cannot {what}: {source}")]
     Os {
-        /// What was tried.
+        /// The action that failed.
         what: &'static str,
         /// The host's error.
         source: std::io::Error,
     },
-    /// The console's file cannot be written.
+    /// The console's file cannot be opened.
     #[error("--serial {}: cannot be opened: {source}; give a file in a directory that exists and may be written", path.display())]
     SerialFile {
         /// The file.
@@ -210,18 +210,18 @@ pub enum HostError {
         /// The host's error.
         source: std::io::Error,
     },
-    /// A thread of ours ended by a panic.
+    /// A thread of cafevm panicked, or an invariant does not hold.
     #[error("a bug in cafevm: {0}")]
     Bug(String),
 }
 
 impl HostError {
-    /// For `map_err` around a call of KVM.
+    /// For `map_err` after a call of KVM.
     pub(crate) fn kvm<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self::Kvm { what, why: error.to_string() }
     }
 
-    /// For `map_err` around a call of the host's system.
+    /// For `map_err` after a call of the host.
     pub(crate) fn os<E: Into<std::io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self::Os { what, source: error.into() }
     }

@@ -1,6 +1,6 @@
-//! How a machine's run ends, and the exit status each end gives: the one place for both.
+//! How a run of a machine ends, and the exit status for each end.
 //!
-//! Odd statuses are the guest's own, so every other one is even.
+//! Odd statuses belong to the guest, so all others are even.
 
 use crate::x86::crash::Crash;
 
@@ -12,27 +12,27 @@ pub const USAGE: u8 = 2;
 pub const FAILED: u8 = 4;
 /// The guest crashed.
 pub const CRASHED: u8 = 6;
-/// The time given by --timeout passed.
+/// The time limit of --timeout passed.
 pub const TIMED_OUT: u8 = 124;
-/// A signal asked to end.
+/// A signal ended cafevm.
 pub const INTERRUPTED: u8 = 130;
 
-/// How a machine's run ended.
+/// How a run of a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The guest wrote this code to the debug exit port.
     DebugExit(u32),
     /// The guest powered the machine off.
     PowerOff,
-    /// The guest reset the machine; there is one run, so this ends it.
+    /// The guest reset the machine. cafevm runs a machine once, so this ends it.
     Reset,
     /// The user ended it with Ctrl-A X.
     Quit,
-    /// The guest did what no machine can go on from.
+    /// The guest crashed.
     Crash(Box<Crash>),
-    /// The time was over.
+    /// The time limit passed.
     TimedOut,
-    /// This signal asked to end.
+    /// This signal arrived.
     Interrupted(&'static str),
 }
 

@@ -50,34 +50,34 @@ pub const STACK: Range<u64> = 0x8000..0x9000;
 pub const PAGE_TABLES: Range<u64> = 0x9000..0xf000;
 /// The command line with its closing zero byte.
 pub const COMMAND_LINE: Range<u64> = 0x1_0000..0x2_0000;
-/// All of the above.
+/// The whole boot area.
 pub const BOOT_AREA: Range<u64> = GDT.start..COMMAND_LINE.end;
 
-/// Where a PC's conventional memory ends, and what the firmware keeps begins.
+/// The end of a PC's conventional memory, where the firmware's area begins.
 pub const CONVENTIONAL_END: u64 = 0x9_fc00;
-/// Where the hole of a PC's video memory begins.
+/// The start of a PC's video memory.
 pub const VIDEO_START: u64 = 0xa_0000;
-/// The area in which a kernel looks for the firmware's tables.
+/// The area that kernels search for the firmware's tables.
 pub const FIRMWARE: Range<u64> = 0xe_0000..0x10_0000;
 /// The ACPI tables; the first is the RSDP.
 pub const ACPI: Range<u64> = FIRMWARE.start..0xf_0000;
-/// Where a processor goes on after a reset, as real mode names it: f000:fff0, or ffff:0000.
+/// The address at which a processor starts after a reset, f000:fff0 or ffff:0000 in real mode.
 pub const RESTART: u64 = FIRMWARE.end - 0x10;
 
 /// The most RAM below 4 GiB.
 pub const LOW_RAM_END: u64 = 3 * GIB;
-/// Where the rest of RAM begins.
+/// The start of the RAM above 4 GiB.
 pub const HIGH_RAM_START: u64 = 4 * GIB;
 
 /// svirtb's registers.
 pub const SVIRTB: Range<u64> = svirtb::BASE..svirtb::BASE + svirtb::LEN;
-/// The virtio-mmio slots, unless the configuration puts them elsewhere.
+/// The default base of the virtio-mmio slots.
 pub const VIRTIO: Range<u64> = 0xfeb0_0000..0xfeb0_4000;
 /// KVM's IOAPIC.
 pub const IOAPIC: Range<u64> = 0xfec0_0000..0xfec0_1000;
-/// KVM's local APICs, which all answer at one address.
+/// KVM's local APICs, all at one address.
 pub const LOCAL_APIC: Range<u64> = 0xfee0_0000..0xfee0_1000;
-/// Four pages that KVM wants on Intel processors: a page table at its default place and a TSS behind it.
+/// Four pages that KVM needs on Intel processors: a page table at its default address, and a TSS after it.
 pub const KVM_PAGES: Range<u64> = 0xfffb_c000..0xfffc_0000;
 /// The TSS in [`KVM_PAGES`].
 pub const KVM_TSS: usize = 0xfffb_d000;
@@ -88,20 +88,20 @@ pub const COM1: u64 = 0x3f8;
 pub const COM1_IRQ: u32 = 4;
 /// The keyboard controller's command port.
 pub const RESET_PORT: u16 = 0x64;
-/// What, written to [`RESET_PORT`], resets the machine.
+/// The value that resets the machine when it is written to [`RESET_PORT`].
 pub const RESET_COMMAND: u8 = 0xfe;
-/// The port that ends the machine with the guest's own status.
+/// The debug exit port: it ends the machine with the guest's status.
 pub const DEBUG_EXIT_PORT: u16 = 0xf4;
 /// The reset control register of Intel's chipsets.
 pub const RESET_CONTROL_PORT: u16 = 0xcf9;
-/// pvpanic's port, as on a PC of QEMU's.
+/// The port of pvpanic, as on QEMU's PC.
 pub const PVPANIC_PORT: u16 = 0x505;
 /// ACPI's sleep control register.
 pub const SLEEP_CONTROL_PORT: u16 = 0x600;
 /// ACPI's sleep status register.
 pub const SLEEP_STATUS_PORT: u16 = 0x601;
 
-/// Where `memory` bytes of RAM lie: (guest-physical address, bytes), lowest first.
+/// The ranges of `memory` bytes of RAM: (guest-physical address, bytes), lowest first.
 pub fn ram(memory: u64) -> Vec<Range<u64>> {
     let low = memory.min(LOW_RAM_END);
     let high = memory - low;
@@ -113,7 +113,7 @@ pub fn ram(memory: u64) -> Vec<Range<u64>> {
     ranges
 }
 
-/// Whether the ranges have no address in common.
+/// Whether no address is in both ranges.
 pub const fn disjoint(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.end <= b.start || b.end <= a.start
 }

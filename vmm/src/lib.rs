@@ -13,47 +13,33 @@
 //!        the I/O thread: runtime ── what a doorbell left, what the host finishes later
 //! ```
 //!
-//! To run a machine from a program (a test, a demonstration), make a [`config::VmConfig`], a [`run::Console`],
-//! and call [`run::run`]:
+//! To run a machine from a program, such as a test, create a [`config::VmConfig`] and a [`run::Console`], and call
+//! [`run::run`]:
 //!
-//! ```no_run
-//! use cafevm::boot::KernelSource;
-//! use cafevm::config::{DiskConfig, VmConfig};
-//! use cafevm::console::{Input, Output};
-//! use cafevm::run::{Console, run};
-//!
-//! # fn main() -> Result<(), cafevm::error::Error> {
-//! let config = VmConfig {
-//!     command_line: "sh=\"read 0; exit\"".to_owned(),
-//!     disks: vec![DiskConfig::new("d.img")],
-//!     ..VmConfig::new(KernelSource::built_in())
-//! };
-//! let console = Console { output: Output::Stdout, input: Input::None, signals: None };
-//! println!("{:?}", run(&config, console)?.verdict);
-//! # Ok(())
-//! # }
-//! ```
+#![doc = "```no_run"]
+#![doc = include_str!("../docs/run.rs")]
+#![doc = "```"]
 //!
 //! # Which file do I open?
 //!
 //! | question | room |
 //! |---|---|
 //! | Which flags are there, what does SPEC mean, what is the exit status? | `cli/`, `exit.rs` |
-//! | What is a machine to be, and what can no machine be? | `config/` |
-//! | How is a kernel understood, loaded and started? | `boot/` |
-//! | What is particular to x86: processor state, ACPI, power, crash reports? | `x86/` |
-//! | What does an exit of the guest mean, and how do vCPUs run and stop? | `vcpu/` |
-//! | In which order is a machine put together, and how do devices reach KVM? | `machine/` |
+//! | What describes a machine, and which descriptions are refused? | `config/` |
+//! | How is a kernel parsed, loaded and started? | `boot/` |
+//! | What depends on x86: processor state, ACPI, power, crash reports? | `x86/` |
+//! | How is an exit of the guest handled, and how do vCPUs run and stop? | `vcpu/` |
+//! | In which order is a machine assembled, and how are devices connected to KVM? | `machine/` |
 //! | How do threads wake each other, pause and end? | `threads/` |
-//! | What do the loops do while a machine runs? | `runtime/` |
-//! | How does one run begin and end? | `run/` |
-//! | How does the guest's console reach a person? | `console/` |
+//! | What do the event loops do while a machine runs? | `runtime/` |
+//! | How does a run start and stop? | `run/` |
+//! | How is the guest's console connected to a file or a terminal? | `console/` |
 //! | How is a running machine controlled? | `control/` |
 //! | How are log lines written? | `log/` |
 //! | What does `cafevm demo` show, and what does it check? | `demo/` |
-//! | Where is what in the guest's address space? | `layout.rs` |
-//! | What is said when something fails? | `error.rs` |
-//! | What is 64M? | `size.rs` |
+//! | What is at which guest-physical address? | `layout.rs` |
+//! | Which errors are there, and what are their texts? | `error.rs` |
+//! | How are sizes such as 64M parsed? | `size.rs` |
 //!
 //! Imports run one way: `cli -> demo -> run -> {console, control} -> runtime -> machine -> vcpu -> threads -> exit -> x86 ->
 //! config -> error -> boot -> size -> {log, layout}`.

@@ -1,4 +1,4 @@
-//! Sizes as people write and read them: 64M is 64 MiB, as in QEMU.
+//! Parses and formats sizes: 64M is 64 MiB, as in QEMU.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ const UNITS: [(char, &str, u64); 4] =
 /// Why a text is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
-    /// It is not a number with a unit.
+    /// It is not a whole number with a unit.
     #[error("'{0}' is not a size; write a whole number with K, M, G or T, such as 64M (= 64 MiB)")]
     Unreadable(String),
-    /// A number alone means bytes to some programs and MiB to others.
+    /// It has no unit: some programs read bytes, others MiB.
     #[error("'{0}' has no unit; write {0}M for MiB, or K, G, T")]
     NoUnit(String),
     /// It does not fit in 64 bits.
@@ -23,12 +23,12 @@ pub enum SizeError {
     TooLarge(String),
 }
 
-/// Reads a size: a whole number and K, M, G or T, in either case, with "iB" behind it or not; all are powers
+/// Parses a size: a whole number and K, M, G or T, in upper or lower case, optionally with "iB". The units are powers
 /// of 1024.
 ///
 /// # Errors
 ///
-/// Where the text is anything else.
+/// If the text has another form.
 pub fn parse(text: &str) -> Result<u64, SizeError> {
     let unreadable = || SizeError::Unreadable(text.to_owned());
     let trimmed = text.trim();
@@ -46,12 +46,12 @@ pub fn parse(text: &str) -> Result<u64, SizeError> {
         .find(|(known, ..)| letter.eq_ignore_ascii_case(known.encode_utf8(&mut [0; 4])))
         .ok_or_else(unreadable)?;
     let too_large = || SizeError::TooLarge(text.to_owned());
-    // Digits only: what fails is too long.
+    // Only digits are left, so the error is an overflow.
     let number: u64 = number.parse().map_err(|_| too_large())?;
     number.checked_mul(bytes).ok_or_else(too_large)
 }
 
-/// Bytes for a person: exact, in the largest unit that leaves a whole number.
+/// Formats bytes exactly, in the largest unit that gives a whole number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Human(pub u64);
 

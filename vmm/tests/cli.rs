@@ -1,5 +1,5 @@
-//! Every bad input, given to the real program: one clear line and the right exit status, and nothing left behind.
-//! None of these gets as far as /dev/kvm, or they name another device in its place.
+//! Wrong input to the real program: each gives one clear line and the right exit status, and leaves no file behind.
+//! None of these tests needs /dev/kvm.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -45,7 +45,7 @@ fn scene() -> TempDir {
     dir
 }
 
-/// The header of an ELF file, and nothing else.
+/// The header of an ELF file, without content.
 fn elf(machine: u16, kind: u16) -> Vec<u8> {
     let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
     bytes.resize(64, 0);
@@ -66,12 +66,12 @@ fn cafevm<S: AsRef<OsStr>>(dir: &Path, args: &[S]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// Runs `cafevm run` with `args`, and wants this status and one line with these words.
+/// Runs `cafevm run` with `args`, and expects this status and one line with these words.
 #[track_caller]
 fn refused(status: i32, args: &[&str], words: &[&str]) {
     let dir = scene();
     let before = fs::read_dir(dir.path()).unwrap().count();
-    // Whatever comes so far as to ask for KVM would fail there, with other words.
+    // A run that gets as far as KVM fails there, with another error.
     let args: Vec<_> = ["run", "--kvm", "no-kvm"].iter().chain(args).copied().collect();
     let (code, stdout, stderr) = cafevm(dir.path(), &args);
     assert_eq!((code, stdout.as_str()), (status, ""), "{args:?}: {stderr}");
@@ -105,7 +105,7 @@ fn no_command_or_an_unknown_one() {
     let dir = scene();
     let (code, stdout, stderr) = cafevm(dir.path(), &["walk"]);
     assert_eq!((code, stdout.as_str(), stderr.lines().count()), (USAGE, "", 1), "{stderr}");
-    // The help, but it is no success.
+    // The help, with the status of an error.
     let (code, stdout, stderr) = cafevm(dir.path(), &[] as &[&str]);
     assert_eq!((code, stdout.as_str()), (USAGE, ""));
     assert_eq!(stderr, cafevm(dir.path(), &["--help"]).1);
@@ -264,7 +264,7 @@ fn a_console_that_would_destroy_a_file_of_the_machine() {
 
 #[test]
 fn a_console_is_not_made_where_the_machine_is_not() {
-    // That no file is left is seen to in `refused`.
+    // `refused` checks that no file is left.
     refused(FAILED, &["--serial", "log.txt"], &["no-kvm"]);
 }
 

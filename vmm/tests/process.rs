@@ -1,7 +1,7 @@
 //! The real program with real guests, as a process: how it ends, its pipes and signals, and the terminal.
 //!
-//! All of these need /dev/kvm: where it cannot be opened they are listed as ignored, unless CAFEVM_REQUIRE_KVM=1
-//! says that they must run.
+//! All of these tests need /dev/kvm. If it cannot be opened they are listed as ignored, unless CAFEVM_REQUIRE_KVM=1 is
+//! set.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cafevm::exit::Verdict;
 use cafevm::run::signals::ignored;
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,6 +30,9 @@ use tempfile::TempDir;
 mod control;
 #[path = "process/demo.rs"]
 mod demo;
+#[allow(unreachable_pub, reason = "it is shown as a part of a program")]
+#[path = "../docs/run.rs"]
+mod example;
 #[path = "process/guests.rs"]
 mod guests;
 #[path = "process/readers.rs"]
@@ -42,7 +46,7 @@ mod terminal;
 
 type Test = (&'static str, fn());
 
-/// Set for this program by itself: it is to panic as cafevm would.
+/// If this is set, the program panics as cafevm would.
 const PANIC: &str = "CAFEVM_TEST_PANIC";
 
 fn main() -> ExitCode {
@@ -107,12 +111,13 @@ const TESTS: &[Test] = &[
     ("ports_that_stock_kernels_probe_are_not_told", ports_that_stock_kernels_probe_are_not_told),
     ("an_image_is_locked_while_it_runs", an_image_is_locked_while_it_runs),
     ("the_machine_is_described", the_machine_is_described),
+    ("the_example_in_the_docs_runs", the_example_in_the_docs_runs),
     ("too_many_vcpus_or_too_much_memory", too_many_vcpus_or_too_much_memory),
     ("a_panic_has_a_status_that_no_guest_has", a_panic_has_a_status_that_no_guest_has),
 ];
 
-/// What the tests were started to ignore, as by nohup or a shell's `&`, cafevm would ignore as well, as it should. A
-/// handler does nothing either, but is not inherited.
+/// cafevm keeps ignoring signals that its parent ignores (nohup, or a shell's `&`), and would inherit that from this
+/// program. A handler with no effect is not inherited.
 fn hear_signals() {
     let is_ignored = ignored();
     for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().filter(|&s| is_ignored(s)) {
@@ -120,14 +125,14 @@ fn hear_signals() {
     }
 }
 
-/// `cafevm run`, to be completed.
+/// The beginning of a `cafevm run` command.
 fn cafevm() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cafevm"));
     command.arg("run").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-/// A directory with one guest, and the guest.
+/// A directory with one guest, and the path of the guest.
 fn guest(elf: &[u8]) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("guest.elf");
@@ -135,7 +140,7 @@ fn guest(elf: &[u8]) -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-/// How a run ended: its status, output and errors.
+/// The result of a run: status, output and errors.
 #[derive(Debug)]
 struct Ended {
     status: i32,
@@ -162,7 +167,7 @@ fn pid(child: &Child) -> Pid {
     Pid::from_child(child)
 }
 
-/// Waits for the child, but not for ever.
+/// Waits for the child, with a limit.
 fn wait_within(child: &mut Child, limit: Duration) -> i32 {
     let deadline = Instant::now() + limit;
     loop {
@@ -227,7 +232,7 @@ fn fast_strings_are_on() {
         return;
     }
     assert_eq!(ended.status, 3, "bit 0 is clear: {ended:?}");
-    // Some KVMs set it by themselves, so the guest alone does not show that cafevm does.
+    // Some KVMs set it themselves, so the guest alone does not show that cafevm does.
     assert!((0..2).all(|cpu| ended.stderr.contains(&set(cpu))), "{}", ended.stderr);
 }
 
@@ -275,7 +280,7 @@ fn output_that_is_closed_is_said_once() {
     drop(child.stdout.take());
     assert_eq!(wait_within(&mut child, Duration::from_secs(20)), 124, "the guest ran on");
     let ended = finish(child);
-    assert_eq!(ended.stderr.matches("output failed").count(), 1, "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("output fails").count(), 1, "{}", ended.stderr);
 }
 
 /// Bytes that the echo guest sends back, and the one that ends it.
@@ -380,6 +385,13 @@ fn an_image_is_locked_while_it_runs() {
     third.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     kill_process(pid(&third), Signal::TERM).unwrap();
     assert_eq!(wait_within(&mut third, Duration::from_secs(10)), 130);
+}
+
+fn the_example_in_the_docs_runs() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(4096).unwrap();
+    let verdict = example::read_sector_0(image.path().to_str().unwrap()).unwrap();
+    assert_eq!(verdict, Verdict::PowerOff);
 }
 
 fn the_machine_is_described() {

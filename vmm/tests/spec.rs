@@ -1,4 +1,4 @@
-//! Replays what the fuzzer of SPEC has found worth keeping.
+//! Replays the fuzzer's corpus for the values of flags.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What stands behind `--disk` and `--virtio-mmio`, from any text.
+//! Parses any text as the value of `--disk` and of `--virtio-mmio`.
 #![no_main]
 
 #[path = "../../tests/spec/body.rs"]

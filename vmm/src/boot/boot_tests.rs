@@ -1,7 +1,7 @@
 use super::*;
 use crate::layout::{GDT, GIB, PAGE_TABLES, START_INFO, ZERO_PAGE};
 
-/// A kernel whose segments lie from here to there.
+/// A kernel with segments at these addresses.
 fn kernel(places: &[(u64, u64)], entry: Entry) -> Kernel {
     let segment = |&(start, end): &(u64, u64)| LoadSegment { place: start..end, file: 0..4 };
     let segments = places.iter().map(segment).collect();
@@ -71,11 +71,11 @@ fn memory_that_a_kernel_was_not_built_for_is_told() {
     }
     let text = told(bits_32, 5 * GIB).unwrap();
     assert!(text.starts_with("--kernel k: is a program of 32 bits"), "{text}");
-    assert!(text.contains("of --memory 5 GiB, 2 GiB lie behind"), "{text}");
-    assert!(text.ends_with("--memory 3072M has none"), "{text}");
+    assert!(text.contains("of --memory 5 GiB, 2 GiB are out of its reach"), "{text}");
+    assert!(text.ends_with("it can use at most --memory 3072M"), "{text}");
     let text = told(four_levels, 65 * tib).unwrap();
-    assert!(text.contains("64 TiB") && text.contains("1025 GiB lie behind"), "{text}");
-    assert!(text.ends_with("--memory 67107840M has none"), "{text}");
+    assert!(text.contains("64 TiB") && text.contains("1025 GiB are out of its reach"), "{text}");
+    assert!(text.ends_with("it can use at most --memory 67107840M"), "{text}");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_64_bit_kernel_is_told_by_the_zero_page_and_finds_4_gib_mapped() {
     );
     assert_eq!(u64_at(&ram, GDT.start + 0x10), tables::CODE_64);
 
-    // As the processor walks the tables.
+    // Walks the tables as the processor does.
     let walk = |addr: u64| {
         let entry = |table: u64, index: u64| u64_at(&ram, table + 8 * index) & !0xfff;
         let pdpt = entry(PAGE_TABLES.start, addr >> 39);
@@ -202,7 +202,7 @@ fn an_initrd_lies_below_the_kernels_own_limit() {
     assert_eq!(boot.initrd.unwrap().addr, 47 * MIB);
     let text = message(Boot::plan(limited(), initrd(17 * MIB), String::new(), 128 * MIB));
     assert!(text.contains("--initrd i: 17 MiB") && text.contains("0x3000000"), "{text}");
-    // Where RAM is what ends first, more of it helps.
+    // If RAM is the limit, more memory helps.
     let text = message(Boot::plan(limited(), initrd(17 * MIB), String::new(), 40 * MIB));
     assert!(text.contains("give more memory"), "{text}");
 }
@@ -212,7 +212,7 @@ fn a_command_line_that_linux_would_cut_off_is_refused() {
     let limited = || linux(Linux { command_line_max: Some(20), ..Linux::default() });
     assert!(Boot::plan(limited(), None, "x".repeat(20), 64 * MIB).is_ok());
     let text = message(Boot::plan(limited(), None, "x".repeat(21), 64 * MIB));
-    assert!(text.contains("21 bytes") && text.contains("room for 20"), "{text}");
+    assert!(text.contains("21 bytes") && text.contains("the limit is 20"), "{text}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! A Linux kernel as its build gives it, a bzImage, entered in 64-bit mode.
+//! A Linux bzImage, entered in 64-bit mode.
 //!
-//! The file is a real-mode part that is not needed here, and behind it the kernel, compressed, with the code that
-//! unpacks it. Between the two stands the setup header, which says how to load it (Linux's documentation,
-//! `arch/x86/boot.rst`, "The Real-Mode Kernel Header"); every number in it is checked before it is used.
+//! The file consists of a real-mode part, which cafevm does not use, and the compressed kernel with the code that
+//! unpacks it. The setup header lies between them and specifies how to load the kernel (Linux's documentation,
+//! `arch/x86/boot.rst`, "The Real-Mode Kernel Header"). Every number of the header is checked before use.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::linux::Linux;
 use super::{Entry, LoadSegment, Reach};
 use crate::layout::MIB;
 
-/// The sign of a setup header, and where it stands ("header").
+/// The magic value of a setup header, and its offset ("header").
 const MAGIC: &[u8] = b"HdrS";
 const MAGIC_AT: usize = 0x202;
 
@@ -27,22 +27,22 @@ const PREF_ADDRESS: usize = 0x258;
 const INIT_SIZE: usize = 0x260;
 
 const SECTOR: usize = 512;
-/// What a setup_sects of 0 means.
+/// The meaning of a setup_sects of 0.
 const DEFAULT_SETUP_SECTS: usize = 4;
 /// syssize counts paragraphs.
 const PARAGRAPH: usize = 16;
-/// In loadflags: the kernel is loaded at 1 MiB or higher.
+/// loadflags: the kernel is loaded at 1 MiB or higher.
 const LOADED_HIGH: u8 = 1 << 0;
-/// In xloadflags: there is a 64-bit entry.
+/// xloadflags: there is a 64-bit entry.
 const KERNEL_64: u16 = 1 << 0;
-/// In xloadflags: it was built with 5-level page tables, and uses them where the processor can.
+/// xloadflags: the kernel was built with 5-level page tables, and uses them if the processor has them.
 const FIVE_LEVELS: u16 = 1 << 6;
 /// The first version with xloadflags.
 const FIRST_WITH_64_BIT_ENTRY: u16 = 0x020c;
-/// The 64-bit entry, from where the kernel is loaded ("64-bit Boot Protocol").
+/// The offset of the 64-bit entry from the load address ("64-bit Boot Protocol").
 const ENTRY_64: u64 = 0x200;
 
-/// What of a bzImage a loader needs.
+/// The parts of a bzImage that the loader needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BzImage {
     pub(super) segment: LoadSegment,
@@ -54,41 +54,41 @@ pub(super) struct BzImage {
 /// Why a bzImage cannot be booted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BzImageError {
-    /// Its header is older than the 64-bit entry.
+    /// The protocol of its header is older than the 64-bit entry.
     #[error(
         "a bzImage whose boot protocol is {}.{:02}, and a 64-bit entry needs 2.12 (Linux 3.8) or later; use a newer kernel",
         .0 >> 8, .0 & 0xff
     )]
     TooOld(u16),
-    /// It would be loaded below 1 MiB.
+    /// It loads below 1 MiB.
     #[error("a zImage, which is loaded below 1 MiB; build a bzImage (make bzImage)")]
     LoadedLow,
-    /// It has the old entries only.
+    /// It has only 32-bit entries.
     #[error(
         "a bzImage without a 64-bit entry: a kernel for 32-bit processors; build it for x86-64 (CONFIG_64BIT=y)"
     )]
     Only32Bit,
-    /// It is shorter than it says.
-    #[error(
-        "a bzImage that is cut off: {has} bytes, and its header speaks of {needs}; copy it again"
-    )]
+    /// The file is shorter than its header states.
+    #[error("a bzImage that is cut off: {has} bytes, and its header states {needs}; copy it again")]
     CutOff {
         /// The file's bytes.
         has: usize,
-        /// What there should be.
+        /// The size that the header states.
         needs: usize,
     },
-    /// It wants to be where it cannot.
-    #[error("a bzImage that wants to be loaded at {0:#x}, where no kernel can be; build it again")]
+    /// Its load address is out of range.
+    #[error(
+        "a bzImage with the load address {0:#x}, where no kernel can be loaded; build it again"
+    )]
     Place(u64),
 }
 
-/// Whether the file is a bzImage, good or bad.
+/// Whether the file is a bzImage, valid or not.
 pub(super) fn is_one(bytes: &[u8]) -> bool {
     bytes.get(MAGIC_AT..).is_some_and(|rest| rest.starts_with(MAGIC))
 }
 
-/// Understands a bzImage.
+/// Parses a bzImage.
 pub(super) fn parse(bytes: &[u8]) -> Result<BzImage, BzImageError> {
     let version = u16::from_le_bytes(field(bytes, VERSION)?);
     if version < FIRST_WITH_64_BIT_ENTRY {
@@ -105,7 +105,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BzImage, BzImageError> {
     let file = kernel_in_file(bytes)?;
 
     let load = u64::from_le_bytes(field(bytes, PREF_ADDRESS)?);
-    // What it needs to unpack itself, from where it is loaded on.
+    // The kernel needs this much memory at its load address to unpack itself.
     let needs = u32::from_le_bytes(field(bytes, INIT_SIZE)?);
     let needs = u64::from(needs).max((file.end - file.start) as u64);
     let end = load.checked_add(needs).filter(|&end| load >= MIB && u32::try_from(end).is_ok());
@@ -113,7 +113,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BzImage, BzImageError> {
 
     let [jump] = field(bytes, JUMP)?;
     let linux = Linux {
-        // The header ends where its first instruction, a short jump, goes to.
+        // The header ends at the target of its first instruction, a short jump.
         setup_header: Some(SETUP_SECTS..JUMP + 1 + usize::from(jump)),
         initrd_max: u32::from_le_bytes(field(bytes, INITRD_ADDR_MAX)?).into(),
         command_line_max: usize::try_from(u32::from_le_bytes(field(bytes, CMDLINE_SIZE)?)).ok(),
@@ -219,7 +219,7 @@ mod tests {
             assert_eq!(with(PREF_ADDRESS, &place.to_le_bytes()), Err(BzImageError::Place(place)));
         }
         assert!(with(INIT_SIZE, &[0xff; 4]).is_err());
-        // A kernel that says it needs no room has at least its own bytes.
+        // A kernel that states a need of 0 bytes still occupies its own bytes.
         assert_eq!(with(INIT_SIZE, &[0; 4]).unwrap().segment.place.end, 0x100_0040);
     }
 

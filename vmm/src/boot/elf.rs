@@ -1,6 +1,6 @@
-//! A kernel as an ELF file: its segments, and how it wants to be entered.
+//! An ELF kernel: its segments and its entry.
 //!
-//! The file is the user's, and may be anything: every number in it is checked before it is used.
+//! The file may have any content: every number in it is checked before use.
 
 use object::Endianness;
 use object::elf::{self, FileHeader32, FileHeader64};
@@ -9,13 +9,13 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use super::{Entry, LoadSegment, Reach, looks};
 use crate::layout::{self, BOOT_AREA, FIRMWARE};
 
-/// The note by which a kernel names its 32-bit entry: Xen's ELFNOTE_PHYS32_ENTRY.
+/// The note with which a kernel states its 32-bit entry: Xen's ELFNOTE_PHYS32_ENTRY.
 const XEN: &[u8] = b"Xen";
 const PHYS32_ENTRY: u32 = 18;
-/// The name of Linux's own notes, such as that of its build's version.
+/// The name of Linux's own notes, such as the one with the version of the build.
 const LINUX: &[u8] = b"Linux";
 
-/// What of an ELF file a loader needs.
+/// The parts of an ELF file that the loader needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Elf {
     pub(super) segments: Vec<LoadSegment>,
@@ -26,42 +26,42 @@ pub(super) struct Elf {
     pub(super) reach: Option<Reach>,
 }
 
-/// Why a file is not a kernel that can be booted.
+/// Why a file is not a bootable kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ElfError {
-    /// It is something else.
+    /// Another kind of file.
     #[error("not an ELF file: {0}")]
     NotElf(String),
-    /// It is for another processor.
+    /// A file for another processor.
     #[error("an ELF file for {0}, not for x86; build it for x86-64")]
     Architecture(String),
-    /// It is not linked to be loaded.
+    /// An ELF file of a type that cannot be loaded.
     #[error("{0}")]
     NotAKernel(String),
-    /// It contradicts itself.
+    /// A file whose numbers contradict each other.
     #[error("a damaged ELF file: {0}; build it again")]
     Damaged(String),
-    /// There is nothing to load.
+    /// A file without a segment to load.
     #[error("an ELF file with nothing to load (no PT_LOAD segment); check the linker script")]
     Empty,
-    /// There is no way in.
+    /// A file without an entry.
     #[error(
         "an ELF file with neither a PVH note (Xen, type 18: the 32-bit entry) nor a 64-bit entry point; add the note or build it for x86-64"
     )]
     NoEntry,
-    /// It begins outside of itself.
+    /// The entry point is outside all loaded segments.
     #[error(
         "its entry point {0:#x} lies in no segment that is loaded; check ENTRY in the linker script, or the PVH note"
     )]
     EntryOutside(u64),
-    /// It begins where it cannot.
+    /// The entry point is at an address that the processor cannot start at.
     #[error(
         "its entry point {0:#x} lies above 4 GiB, where no kernel can be entered; link it lower"
     )]
     EntryHigh(u64),
 }
 
-/// Understands an ELF file.
+/// Parses an ELF kernel.
 pub(super) fn parse(bytes: &[u8]) -> Result<Elf, ElfError> {
     if !bytes.starts_with(&elf::ELFMAG) {
         return Err(ElfError::NotElf(looks::like(bytes)));
@@ -95,7 +95,7 @@ fn parse_class<F: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Elf, 
     for part in parts {
         match part.p_type(endian) {
             elf::PT_LOAD => loads.extend(Load::read(part, endian, bytes)?),
-            // Kernels often have several of these, and the one that counts is not always the first.
+            // A kernel often has several note segments; the PVH note may be in any of them.
             elf::PT_NOTE => {
                 linux |= is_linux(part, endian, bytes);
                 if note.is_none() {
@@ -127,7 +127,7 @@ fn parse_class<F: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Elf, 
     Ok(Elf { segments, entry, kind, linux, reach })
 }
 
-/// Where in the file its header ends, with the table of segments where that follows at once.
+/// The offset in the file where the header ends, or the table of segments, if it follows at once.
 fn headers_end<F: FileHeader<Endian = Endianness>>(
     header: &F,
     endian: Endianness,
@@ -218,9 +218,10 @@ impl Load {
         Ok(Some(Self { segment, virtual_addr: part.p_vaddr(endian).into() }))
     }
 
-    /// Cuts off the file's own headers, which end at `headers` in it, where they would be loaded over an area that no
-    /// kernel may have: GNU ld puts them on the page before the first section unless it gets -n, so that a kernel for
-    /// 1 MiB begins below it. False where nothing is left. Anything but headers and zeros stays, to be refused.
+    /// Removes the file's own headers, which end at offset `headers`, if they would be loaded over an area that the
+    /// loader reserves. GNU ld without -n puts the headers on the page before the first section, so a kernel for 1 MiB
+    /// begins below 1 MiB. Returns false if nothing of the segment is left. Other content than headers and zeros stays,
+    /// and the segment is refused later.
     fn leave_out_headers(&mut self, headers: usize, bytes: &[u8]) -> bool {
         let LoadSegment { place, file } = &mut self.segment;
         let reserved = [FIRMWARE, BOOT_AREA].into_iter().find(|r| !layout::disjoint(r, place));
@@ -229,7 +230,7 @@ impl Load {
         let Some(cut) = end.checked_sub(place.start) else { return true };
         let in_file = usize::try_from(cut).ok().and_then(|cut| file.start.checked_add(cut));
         let Some(in_file) = in_file.filter(|end| *end <= file.end) else { return true };
-        // No bytes where the cut ends within the headers.
+        // There are no bytes if the cut is within the headers.
         let padding = bytes.get(headers..in_file).unwrap_or_default();
         if padding.iter().any(|&byte| byte != 0) {
             return true;
@@ -241,8 +242,7 @@ impl Load {
     }
 }
 
-/// The physical address of an entry point, which may be given as a virtual one: kernels in the upper half
-/// often leave it so.
+/// The physical address of an entry point, which may be a virtual address, as in many kernels in the upper half.
 fn physical(entry: u64, loads: &[Load]) -> Result<u64, ElfError> {
     let translated = || {
         loads.iter().find_map(|load| {
@@ -263,7 +263,7 @@ fn physical(entry: u64, loads: &[Load]) -> Result<u64, ElfError> {
     }
 }
 
-/// Whether a segment's notes are those of Linux's build, which has some of its own name.
+/// Whether the notes of a segment are those of Linux's build, which have a name of their own.
 fn is_linux<P: ProgramHeader<Endian = Endianness>>(
     part: &P,
     endian: Endianness,
@@ -284,7 +284,7 @@ fn pvh_note<P: ProgramHeader<Endian = Endianness>>(
     endian: Endianness,
     bytes: &[u8],
 ) -> Result<Option<u64>, ElfError> {
-    // Notes that nobody can read are somebody else's: only the one for us must be whole.
+    // A malformed note of another kind is ignored: only the PVH note must be complete.
     let Ok(Some(mut notes)) = part.notes(endian, bytes) else { return Ok(None) };
     while let Ok(Some(note)) = notes.next() {
         if note.name() != XEN || note.n_type(endian).0 != PHYS32_ENTRY {

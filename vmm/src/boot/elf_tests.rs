@@ -1,6 +1,6 @@
 use super::*;
 
-/// An ELF file for tests: what its maker says, right or wrong.
+/// An ELF file for tests, built from values that may be right or wrong.
 struct File {
     is_64: bool,
     machine: u16,
@@ -152,7 +152,7 @@ fn a_virtual_entry_point_is_translated() {
     let file = File { entry: part.vaddr + 8, ..File::new(vec![part]) };
     assert_eq!(file.parse().unwrap().entry, Entry::Long(0x20_0008));
 
-    // Linux leaves a physical one beside virtual segments.
+    // Linux has a physical entry point beside virtual segments.
     let mut part = load(0x100_0000, 16, 16);
     part.vaddr = 0xffff_ffff_8100_0000;
     let file = File { entry: 0x100_0004, ..File::new(vec![part]) };
@@ -182,7 +182,7 @@ fn segments_that_contradict_themselves_are_refused() {
     assert!(parse(&bytes).unwrap_err().to_string().contains("cut off"));
 }
 
-/// The file's bytes, with its first segment beginning at the file's start, as GNU ld makes it without -n.
+/// The file's bytes, with the first segment at the start of the file, as GNU ld makes it without -n.
 fn with_headers_loaded(file: &File) -> Vec<u8> {
     const OFFSET: usize = 64 + 8; // p_offset of the first program header, 64-bit
     let mut bytes = file.bytes();
@@ -192,14 +192,14 @@ fn with_headers_loaded(file: &File) -> Vec<u8> {
 
 #[test]
 fn headers_below_1_mib_are_not_loaded() {
-    // ld -Ttext=0x100000: the headers in a segment of their own.
+    // ld -Ttext=0x100000: the headers are in a segment of their own.
     let headers = 64 + 2 * 56;
     let parts = vec![load(0xf_f000, headers, headers as u64), load(0x10_0000, 16, 16)];
     let file = File { entry: 0x10_0000, ..File::new(parts) };
     let elf = parse(&with_headers_loaded(&file)).unwrap();
     assert_eq!(elf.segments, [LoadSegment { place: 0x10_0000..0x10_0010, file: 352..368 }]);
 
-    // With -z noseparate-code: headers, padding and code in one, here in the upper half.
+    // -z noseparate-code: headers, padding and code are in one segment, here in the upper half.
     let mut part = load(0xf_f000, 0x1010, 0x1020);
     part.bytes[..0x1000].fill(0);
     part.vaddr = 0xffff_ffff_800f_f000;
@@ -212,10 +212,10 @@ fn headers_below_1_mib_are_not_loaded() {
 #[test]
 fn whatever_else_lies_below_1_mib_is_loaded() {
     let place = |bytes: &[u8]| parse(bytes).unwrap().segments[0].place.clone();
-    // Something between the headers and 1 MiB.
+    // Content between the headers and 1 MiB.
     let code = || File { entry: 0x10_0004, ..File::new(vec![load(0xf_f000, 0x1010, 0x1010)]) };
     assert_eq!(place(&with_headers_loaded(&code())), 0xf_f000..0x10_0010);
-    // Zeros and no headers; headers and uninitialised memory; headers elsewhere.
+    // Zeros without headers; headers and uninitialised memory; headers at another place.
     let mut zeros = load(0xf_f000, 0x1010, 0x1010);
     zeros.bytes.fill(0);
     let file = File { entry: 0x10_0004, ..File::new(vec![zeros]) };
@@ -224,7 +224,7 @@ fn whatever_else_lies_below_1_mib_is_loaded() {
     assert_eq!(place(&with_headers_loaded(&file)), 0xf_f000..0x10_0010);
     let file = File::new(vec![load(0x20_0000, 120, 120)]);
     assert_eq!(place(&with_headers_loaded(&file)), 0x20_0000..0x20_0078);
-    // The entry is not to be lost.
+    // The entry point must not be cut off.
     let parts = vec![load(0xf_f000, 176, 176), load(0x10_0000, 16, 16)];
     let file = File { entry: 0xf_f010, ..File::new(parts) };
     assert_eq!(parse(&with_headers_loaded(&file)), Err(ElfError::EntryOutside(0xf_f010)));

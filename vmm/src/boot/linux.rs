@@ -1,38 +1,37 @@
-//! What is done for a kernel that is known to be Linux, and for no other: its setup header, its limits, and the
-//! words that its command line should not lack.
+//! Handling of Linux kernels only: the setup header, the limits, and words for the command line.
 //!
-//! A kernel is known to be Linux by being a bzImage, or by the ELF notes that Linux's build puts into vmlinux. The
-//! guest of a driver's author gets the command line as it was given, whichever way it is entered.
+//! A kernel counts as Linux if it is a bzImage, or if it has the ELF notes that Linux's build puts into vmlinux. Every
+//! other guest gets exactly the command line that the user gave.
 
 use std::ops::Range;
 
-/// What was learnt of a Linux kernel.
+/// What the files of a Linux kernel state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Linux {
-    /// A bzImage's setup header in the file, which the kernel wants to find in the zero page.
+    /// The place of a bzImage's setup header in the file; the kernel expects a copy in the zero page.
     pub setup_header: Option<Range<usize>>,
-    /// The last address that an initrd may have.
+    /// The last address that an initrd may occupy.
     pub initrd_max: u64,
-    /// The longest command line that the kernel takes, without the closing zero.
+    /// The longest command line that the kernel accepts, in bytes, without the closing zero.
     pub command_line_max: Option<usize>,
 }
 
 impl Default for Linux {
-    /// A kernel that says nothing of itself.
+    /// A kernel that states nothing about itself.
     fn default() -> Self {
         Self { setup_header: None, initrd_max: u64::MAX, command_line_max: None }
     }
 }
 
-/// Words without which a person would see nothing, or wait for ever: each is put in front unless the command
-/// line has one that begins in the same way. The console is cafevm's only one; and a kernel that panicked resets
-/// the machine at once, which ends cafevm, where Linux would by itself halt for ever.
+/// Words that Linux needs to print to the console of cafevm, and to reset after a panic. Each is added unless the
+/// command line has a word with the same beginning. Without `panic=-1`, Linux halts forever after a panic; the reset
+/// ends cafevm.
 const WORDS: [(&str, &str); 2] = [("console=", "console=ttyS0"), ("panic=", "panic=-1")];
 
-/// The command line with what it should not lack.
+/// The command line with the missing words added.
 pub(super) fn complete(command_line: &str) -> String {
     let has = |start: &str| {
-        // What follows "--" is for init.
+        // The words after "--" are for init.
         let mut words = command_line.split_ascii_whitespace().take_while(|&word| word != "--");
         words.any(|word| word.starts_with(start))
     };

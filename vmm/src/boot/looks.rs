@@ -1,6 +1,6 @@
-//! What a file that is not an ELF file seems to be, so that the person who gave it can see the mistake.
+//! Guesses the kind of a file that is not an ELF file, so that the error can name the mistake.
 
-/// A sign by which a kind of file is known: the bytes, where they stand, and what to say.
+/// A signature of a kind of file: its bytes, their offset, and the text of the error.
 struct Sign {
     at: usize,
     bytes: &'static [u8],
@@ -36,7 +36,7 @@ const SIGNS: [Sign; 17] = [
         says: "it is compressed with zstd; unpack it first (zstd -d)",
     },
     Sign { at: 0, bytes: b"BZh", says: "it is compressed with bzip2; unpack it first (bzip2 -d)" },
-    // The format of the kernel's own build, which the tool names "legacy".
+    // The format of the kernel's own build, which the lz4 tool calls "legacy".
     Sign {
         at: 0,
         bytes: b"\x02\x21\x4c\x18",
@@ -64,7 +64,7 @@ const SIGNS: [Sign; 17] = [
     },
 ];
 
-/// What the file seems to be.
+/// The kind of the file, as text.
 pub(super) fn like(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "it is empty".to_owned();
@@ -85,8 +85,8 @@ pub(super) fn like(bytes: &[u8]) -> String {
     format!("it begins with {}; a flat binary needs an ELF header", first.join(" "))
 }
 
-/// Whether there is the header of a boot protocol that cafevm does not speak: Multiboot 1 (in the first 8 KiB,
-/// its first three words add up to zero) or 2 (in the first 32 KiB, four words).
+/// Whether the file has a Multiboot header, a protocol that cafevm does not support: version 1 (in the first 8 KiB, its
+/// first three words add up to zero) or 2 (in the first 32 KiB, four words).
 pub(super) fn multiboot(bytes: &[u8]) -> bool {
     let found = |magic: u32, within: usize, words: usize| {
         let start = bytes.get(..within).unwrap_or(bytes);

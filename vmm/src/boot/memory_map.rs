@@ -1,16 +1,16 @@
-//! What a kernel is told of memory: the same entries for both protocols, which also share the numbers of the
-//! kinds (ACPI 6.5, 15).
+//! The memory map for the kernel: both boot protocols have the same entries, and the same numbers for their kinds (ACPI
+//! 6.5, 15).
 
 use std::ops::Range;
 
 use crate::layout::{self, CONVENTIONAL_END, FIRMWARE, MIB, VIDEO_START};
 
-/// Memory for the kernel's use.
+/// RAM that the kernel may use.
 const RAM: u32 = 1;
-/// Memory that is not.
+/// Memory that the kernel must not use.
 const RESERVED: u32 = 2;
 
-/// A range of guest-physical addresses, and its kind.
+/// A range of guest-physical addresses and its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Area {
     pub(super) place: Range<u64>,
@@ -23,7 +23,7 @@ impl Area {
     }
 }
 
-/// The memory map of a machine with `memory` bytes, lowest first: a PC's first MiB, then all the rest.
+/// The memory map of a machine with `memory` bytes of RAM, lowest address first: the first MiB of a PC, then the rest.
 pub(super) fn areas(memory: u64) -> Vec<Area> {
     let mut areas = vec![
         Area { place: 0..CONVENTIONAL_END, kind: RAM },

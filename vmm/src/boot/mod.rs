@@ -1,11 +1,12 @@
-//! From a kernel's bytes to a guest ready to run: what is loaded where, and what the kernel is info.
+//! Loads a kernel: parses its file, checks that it fits into memory, and writes it and its boot information into guest
+//! RAM.
 //!
 //! ```text
 //!  bytes ──▶ elf::parse or bzimage::parse ──▶ Boot::plan (does all fit?) ──▶ Boot::load (into guest RAM) ──▶ Start ──▶ cpu_state
 //! ```
 //!
-//! Nothing is written before all was checked. Another kernel format is another file beside `elf.rs` and `bzimage.rs`
-//! that gives the same [`Kernel`].
+//! Nothing is written before everything is checked. To support another format of kernels, add a file beside `elf.rs`
+//! and `bzimage.rs` that returns a [`Kernel`].
 
 mod bzimage;
 mod elf;
@@ -32,45 +33,45 @@ pub use reach::Reach;
 pub use source::{Bytes, KernelSource, ReadError};
 pub(crate) use source::{is_url, read_initrd};
 
-/// How a kernel wants to be entered.
+/// How a kernel is entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// At this physical address in 32-bit protected mode, by the kernel's PVH note.
+    /// At this physical address in 32-bit protected mode, as the kernel's PVH note states.
     Pvh(u64),
-    /// At this physical address in 64-bit mode, as Linux's 64-bit boot protocol has it.
+    /// At this physical address in 64-bit mode, as in Linux's 64-bit boot protocol.
     Long(u64),
 }
 
-/// A part of a kernel.
+/// A part of a kernel to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadSegment {
-    /// Its guest-physical addresses, with what the kernel wants zeroed behind the bytes of the file.
+    /// Its guest-physical addresses, including the zeros after the bytes of the file.
     pub place: Range<u64>,
-    /// Its bytes in the file.
+    /// The place of its bytes in the file.
     pub file: Range<usize>,
 }
 
-/// A kernel that was understood.
+/// A parsed kernel.
 #[derive(Debug)]
 pub struct Kernel {
-    /// What messages call it.
+    /// The name for messages.
     pub name: String,
-    /// The file.
+    /// The bytes of the file.
     pub bytes: Bytes,
-    /// What is to be loaded; never empty.
+    /// The parts to load; never empty.
     pub segments: Vec<LoadSegment>,
-    /// Where it begins.
+    /// The entry.
     pub entry: Entry,
-    /// What it is, in a few words.
+    /// The kind of the kernel, in a few words.
     pub kind: &'static str,
-    /// What is known of it where it is Linux.
+    /// What is known if the kernel is Linux.
     pub linux: Option<Linux>,
-    /// How much memory it was built for, where that is known.
+    /// The most memory that it was built for, if that is known.
     pub reach: Option<Reach>,
 }
 
 impl Kernel {
-    /// The command line for it: that of the user, and for Linux what it should not lack.
+    /// The command line for it: that of the user, for Linux with the missing words added.
     pub(crate) fn command_line(&self, given: String) -> String {
         if self.linux.is_some() { linux::complete(&given) } else { given }
     }
@@ -82,7 +83,7 @@ pub enum BootError {
     /// The kernel or the initrd cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The kernel is not one.
+    /// The file is not a kernel.
     #[error("--kernel {name}: {source}")]
     NotAKernel {
         /// The kernel.
@@ -90,7 +91,7 @@ pub enum BootError {
         /// What is wrong with it.
         source: ElfError,
     },
-    /// It is a bzImage that cannot be booted.
+    /// The file is a bzImage that cannot be booted.
     #[error("--kernel {name}: {source}")]
     BadBzImage {
         /// The kernel.
@@ -98,7 +99,7 @@ pub enum BootError {
         /// What is wrong with it.
         source: BzImageError,
     },
-    /// No room for what every kernel is given.
+    /// The memory is smaller than every kernel needs.
     #[error("--memory {}: too small; a machine needs at least {}", Human(*memory), Human(*least))]
     MemoryTooSmall {
         /// The bytes of RAM.
@@ -106,13 +107,13 @@ pub enum BootError {
         /// The least bytes.
         least: u64,
     },
-    /// RAM is made of pages.
+    /// The memory is not a whole number of pages.
     #[error("--memory {}: not a multiple of 4 KiB; give whole pages", Human(*memory))]
     MemoryNotPages {
         /// The bytes of RAM.
         memory: u64,
     },
-    /// A part of the kernel is not in RAM.
+    /// A part of the kernel is outside RAM.
     #[error("--kernel {name}: does not fit in memory: it needs {:#x} to {:#x}, and RAM ends at {ram_end:#x} (--memory {}); {remedy}", place.start, place.end, Human(*memory))]
     DoesNotFit {
         /// The kernel.
@@ -126,7 +127,7 @@ pub enum BootError {
         /// What to do.
         remedy: String,
     },
-    /// A part of the kernel lies where it is told things.
+    /// A part of the kernel overlaps the boot information.
     #[error("--kernel {name}: its segment {:#x} to {:#x} overlaps the boot area {:#x} to {:#x}, where a kernel finds its command line and tables; link it at 1 MiB (0x100000) or higher", place.start, place.end, BOOT_AREA.start, BOOT_AREA.end)]
     OverlapsBootArea {
         /// The kernel.
@@ -134,7 +135,7 @@ pub enum BootError {
         /// The segment.
         place: Range<u64>,
     },
-    /// A part of the kernel lies where the firmware's tables do.
+    /// A part of the kernel overlaps the firmware's tables.
     #[error("--kernel {name}: its segment {:#x} to {:#x} overlaps the firmware's area {:#x} to {:#x}, where a kernel finds ACPI tables; link it at 1 MiB (0x100000) or higher", place.start, place.end, FIRMWARE.start, FIRMWARE.end)]
     OverlapsFirmware {
         /// The kernel.
@@ -142,8 +143,8 @@ pub enum BootError {
         /// The segment.
         place: Range<u64>,
     },
-    /// The initrd has no room where the kernel looks for it.
-    #[error("--initrd {name}: {} do not fit beside the kernel, which ends at {kernel_end:#x}, below {limit:#x}, the last address that this kernel takes; give a smaller initrd", Human(*len))]
+    /// The initrd does not fit below the limit of the kernel.
+    #[error("--initrd {name}: {} do not fit beside the kernel, which ends at {kernel_end:#x}, below {limit:#x}, the last address that this kernel accepts; give a smaller initrd", Human(*len))]
     InitrdTooHigh {
         /// The initrd.
         name: String,
@@ -154,7 +155,7 @@ pub enum BootError {
         /// The end of what the kernel's header allows.
         limit: u64,
     },
-    /// The initrd has no room.
+    /// The initrd does not fit into RAM.
     #[error("--initrd {name}: {} do not fit beside the kernel, which ends at {kernel_end:#x}, below {ram_end:#x} (--memory {}); give more memory", Human(*len), Human(*memory))]
     InitrdDoesNotFit {
         /// The initrd.
@@ -168,9 +169,9 @@ pub enum BootError {
         /// The bytes of RAM.
         memory: u64,
     },
-    /// The command line has no room.
+    /// The command line is too long.
     #[error(
-        "--cmdline: too long: {given} bytes with the words for the virtio disks, and there is room for {most}; give a shorter one"
+        "--cmdline: too long: {given} bytes with the words for the virtio devices, and the limit is {most}; give a shorter one"
     )]
     CommandLineTooLong {
         /// Its bytes.
@@ -181,12 +182,12 @@ pub enum BootError {
     /// A command line ends at the first zero byte.
     #[error("--cmdline: has a zero byte, where a guest would see its end; leave it out")]
     CommandLineZero,
-    /// What was planned does not lie in RAM: a bug of ours, told as an error.
+    /// A write outside RAM after all checks: a bug of cafevm.
     #[error("cannot load the kernel: {0}")]
     Load(#[from] OutOfRam),
 }
 
-/// What is to be put into guest RAM: checked, so that it fits.
+/// The content for guest RAM, checked to fit.
 #[derive(Debug)]
 pub struct Boot {
     kernel: Kernel,
@@ -201,17 +202,17 @@ struct Initrd {
     bytes: Bytes,
 }
 
-/// Where and how the first vCPU begins.
+/// Where and how the first vCPU starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
     /// The kernel's entry.
     pub entry: Entry,
-    /// What it finds in ebx (PVH) or rsi (64-bit): the address of what it is info.
+    /// The value of ebx (PVH) or rsi (64-bit): the address of the boot information.
     pub info: u64,
 }
 
 impl Boot {
-    /// Checks that all fits into `memory` bytes of RAM.
+    /// Checks that everything fits into `memory` bytes of RAM.
     ///
     /// # Errors
     ///
@@ -229,7 +230,7 @@ impl Boot {
             return Err(BootError::MemoryNotPages { memory });
         }
         let places = || kernel.segments.iter().map(|segment| &segment.place);
-        // What memory can hold at all: the others are wrong in another way.
+        // The end of the kernel, without parts that no memory size makes fit: they are wrong in another way.
         let end = places().map(|place| place.end).filter(|end| *end <= layout::LOW_RAM_END).max();
         for place in places() {
             check_segment(&kernel.name, place, end.unwrap_or(place.end), memory)?;
@@ -250,11 +251,11 @@ impl Boot {
         &self.command_line
     }
 
-    /// Writes everything into `ram`, which is still all zeros, and says where the first vCPU begins.
+    /// Writes everything into `ram`, which must be all zeros. Returns where the first vCPU starts.
     ///
     /// # Errors
     ///
-    /// Where `ram` is not what was planned for.
+    /// If `ram` is not the RAM that was planned for.
     pub fn load(&self, ram: &GuestRam) -> Result<Start, BootError> {
         let file = self.kernel.bytes.as_slice();
         for segment in &self.kernel.segments {
@@ -287,14 +288,14 @@ impl Boot {
     }
 }
 
-/// What a kernel is told, in whichever protocol.
+/// The boot information for a kernel, independent of the protocol.
 #[derive(Debug, Clone)]
 struct BootInfo<'a> {
     memory: u64,
-    /// Empty where there is none.
+    /// Empty without an initrd.
     initrd: Range<u64>,
     command_line_len: usize,
-    /// Empty where the kernel has none.
+    /// Empty if the kernel has none.
     setup_header: &'a [u8],
 }
 
@@ -302,7 +303,7 @@ fn low_ram_end(memory: u64) -> u64 {
     layout::ram(memory).first().map_or(0, |low| low.end)
 }
 
-/// `end` is where the last part of the kernel ends that can be in the RAM below 4 GiB.
+/// `end` is the end of the last part of the kernel that fits into the RAM below 4 GiB.
 fn check_segment(name: &str, place: &Range<u64>, end: u64, memory: u64) -> Result<(), BootError> {
     let name = name.to_owned();
     if !layout::disjoint(place, &BOOT_AREA) {
@@ -327,7 +328,7 @@ fn check_segment(name: &str, place: &Range<u64>, end: u64, memory: u64) -> Resul
 fn check_command_line(text: &str, linux: Option<&Linux>) -> Result<(), BootError> {
     let room = usize::try_from(COMMAND_LINE.end - COMMAND_LINE.start).unwrap_or(0);
     let most = room.saturating_sub(1); // the closing zero
-    // Linux would cut it off without a word.
+    // Linux would truncate it without a message.
     let most = linux.and_then(|linux| linux.command_line_max).map_or(most, |max| max.min(most));
     if text.len() > most {
         return Err(BootError::CommandLineTooLong { given: text.len(), most });
@@ -338,7 +339,7 @@ fn check_command_line(text: &str, linux: Option<&Linux>) -> Result<(), BootError
     Ok(())
 }
 
-/// The initrd goes to the top of the RAM below 4 GiB, or below the kernel's own limit, on a page of its own.
+/// Places the initrd at the top of the RAM below 4 GiB, or below the kernel's own limit, page-aligned.
 fn place_initrd(
     name: String,
     bytes: Bytes,

@@ -1,4 +1,4 @@
-//! Memory that a kernel was not built for, as far as its file tells.
+//! Warns about memory that a kernel was not built for, as far as its file shows.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,17 +7,17 @@ use super::Boot;
 use crate::layout::{self, GIB, HIGH_RAM_START, LOW_RAM_END};
 use crate::size::Human;
 
-/// Up to where a kernel was built to reach.
+/// The most memory that a kernel can address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// It is a program of 32 bits.
+    /// A 32-bit program.
     Bits32,
     /// Linux for x86-64 without 5-level page tables (CONFIG_X86_5LEVEL): 46 bits of physical address.
     FourLevels,
 }
 
 impl Reach {
-    /// The first address out of reach.
+    /// The first address that it cannot reach.
     const fn end(self) -> u64 {
         match self {
             Self::Bits32 => 4 * GIB,
@@ -25,7 +25,7 @@ impl Reach {
         }
     }
 
-    /// The most memory that it reaches wholly, in bytes.
+    /// The largest memory, in bytes, that it can address completely.
     const fn memory(self) -> u64 {
         match self {
             Self::Bits32 => LOW_RAM_END,
@@ -44,15 +44,15 @@ impl fmt::Display for Reach {
 }
 
 impl Boot {
-    /// What to say of memory that the kernel was not built for; it may bear it, so that this is no error.
+    /// The warning about memory that the kernel was not built for. This is no error: the kernel may work nevertheless.
     pub(crate) fn beyond_reach(&self) -> Option<String> {
         let reach = self.kernel.reach?;
         let beyond = |ram: Range<u64>| ram.end.saturating_sub(ram.start.max(reach.end()));
         let bytes: u64 = layout::ram(self.memory).into_iter().map(beyond).sum();
         (bytes > 0).then(|| {
             format!(
-                "--kernel {}: {reach}; of --memory {}, {} lie behind that and may go unused, or worse: \
-                 --memory {}M has none",
+                "--kernel {}: {reach}; of --memory {}, {} are out of its reach; the kernel may ignore them or \
+                 fail; it can use at most --memory {}M",
                 self.kernel.name,
                 Human(self.memory),
                 Human(bytes),

@@ -1,4 +1,4 @@
-//! Where the bytes of a kernel or an initrd come from.
+//! Reads the bytes of a kernel or an initrd.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use super::bzimage::{self, BzImage};
 use super::{BootError, Entry, Kernel, Linux, elf, looks};
 
-/// Where a kernel comes from.
+/// The source of a kernel.
 #[derive(Clone)]
 pub enum KernelSource {
     /// A file.
     File(PathBuf),
-    /// Bytes in memory, and what messages call them.
+    /// Bytes in memory, with a name for messages.
     Bytes {
         /// The name for messages.
         name: String,
@@ -23,21 +23,21 @@ pub enum KernelSource {
 }
 
 impl KernelSource {
-    /// The guest that cafevm carries: a block shell on the serial console.
+    /// The guest that is built into cafevm: a block shell on the serial console.
     pub fn built_in() -> Self {
         Self::Bytes { name: "(built-in)".to_owned(), bytes: Cow::Borrowed(cafevm_resources::SHELL) }
     }
 
-    /// Whether it is the guest that cafevm carries.
+    /// Whether this is the built-in guest.
     pub(crate) fn is_built_in(&self) -> bool {
         matches!(self, Self::Bytes { bytes: Cow::Borrowed(bytes), .. } if std::ptr::eq(*bytes, cafevm_resources::SHELL))
     }
 
-    /// Reads and understands the kernel.
+    /// Reads and parses the kernel.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read, or is not a kernel that can be booted.
+    /// If it cannot be read, or is not a bootable kernel.
     pub fn read(&self) -> Result<Kernel, BootError> {
         let (name, bytes) = match self {
             Self::File(path) => (path.display().to_string(), read("--kernel", path)?),
@@ -82,7 +82,7 @@ impl fmt::Debug for KernelSource {
 pub struct Bytes(Cow<'static, [u8]>);
 
 impl Bytes {
-    /// All of them.
+    /// All the bytes.
     pub fn as_slice(&self) -> &[u8] {
         &self.0
     }
@@ -113,7 +113,7 @@ pub struct ReadError {
 ///
 /// # Errors
 ///
-/// Where it is missing, not a regular file or may not be read.
+/// If the file is missing, not a regular file, or not readable.
 pub(super) fn read(flag: &'static str, path: &Path) -> Result<Bytes, ReadError> {
     let failed = |why: &str| ReadError { flag, path: path.to_owned(), why: why.to_owned() };
     let cannot = |error: &io::Error| match error.kind() {
@@ -124,7 +124,7 @@ pub(super) fn read(flag: &'static str, path: &Path) -> Result<Bytes, ReadError> 
         io::ErrorKind::PermissionDenied => failed("permission denied; change its permissions"),
         _ => failed(&format!("cannot be read: {error}")),
     };
-    // Asked before it is opened: a pipe would wait, and a device might never end.
+    // Checked before the file is opened: the open of a pipe would block, and a device may have no end.
     match std::fs::metadata(path) {
         Ok(m) if m.is_dir() => return Err(failed("is a directory; give the path of a file in it")),
         Ok(m) if !m.is_file() => return Err(failed("is not a regular file; copy it into one")),
@@ -134,7 +134,7 @@ pub(super) fn read(flag: &'static str, path: &Path) -> Result<Bytes, ReadError> 
     std::fs::read(path).map(Bytes::from).map_err(|error| cannot(&error))
 }
 
-/// Whether it is no path but a URL, such as https://...
+/// Whether the text is a URL, such as https://..., instead of a path.
 pub(crate) fn is_url(path: &Path) -> bool {
     let text = path.as_os_str().to_string_lossy();
     text.split_once("://").is_some_and(|(scheme, _)| {
@@ -143,11 +143,11 @@ pub(crate) fn is_url(path: &Path) -> bool {
     })
 }
 
-/// Reads an initrd: the name for messages, and its bytes.
+/// Reads an initrd. Returns its name for messages and its bytes.
 ///
 /// # Errors
 ///
-/// Where it cannot be read, or is empty.
+/// If it cannot be read, or is empty.
 pub(crate) fn read_initrd(path: &Path) -> Result<(String, Bytes), ReadError> {
     let bytes = read("--initrd", path)?;
     if bytes.as_slice().is_empty() {

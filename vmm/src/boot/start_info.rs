@@ -1,6 +1,6 @@
 //! PVH: `hvm_start_info` version 1, as in Xen's public header `arch-x86/hvm/start_info.h`.
 //!
-//! All of it lies in one page: the structure, the list of modules, the memory map.
+//! The structure, the list of modules and the memory map are in one page.
 
 use cafevm_devices::memory::{GuestRam, OutOfRam};
 
@@ -10,11 +10,11 @@ use crate::layout::{ACPI, COMMAND_LINE, START_INFO};
 const MAGIC: u32 = 0x336e_c578;
 const VERSION: u32 = 1;
 
-/// Where the list of modules and the memory map stand in the page.
+/// The addresses of the list of modules and of the memory map, in the page.
 const MODULES: u64 = START_INFO.start + 0x40;
 const MEMORY_MAP: u64 = START_INFO.start + 0x80;
 
-/// Writes what a PVH kernel is told; the address for ebx.
+/// Writes the boot information of a PVH kernel. Returns its address, for ebx.
 pub(super) fn write(ram: &GuestRam, info: &BootInfo<'_>) -> Result<u64, OutOfRam> {
     let areas = memory_map::areas(info.memory);
     let has_initrd = !info.initrd.is_empty();

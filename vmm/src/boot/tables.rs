@@ -1,5 +1,5 @@
-//! The tables a processor needs before a kernel has its own: flat segments, and an identity map of the low
-//! 4 GiB, where the devices are.
+//! The tables that a processor needs until the kernel has its own: flat segments, and an identity map of the low 4 GiB,
+//! which include the devices.
 
 use cafevm_devices::memory::{GuestRam, OutOfRam};
 
@@ -15,17 +15,17 @@ pub(crate) const CODE_64: Descriptor = 0x00af_9b00_0000_ffff;
 pub(crate) const CODE_32: Descriptor = 0x00cf_9b00_0000_ffff;
 /// Flat data.
 pub(crate) const DATA: Descriptor = 0x00cf_9300_0000_ffff;
-/// A task state segment in use; no kernel looks into it, but a processor must have one.
+/// A busy task state segment; kernels do not use it, but the processor requires one.
 pub(crate) const TASK: Descriptor = 0x0000_8b00_0000_0067;
 
-/// The selectors, as Linux's boot protocol names them.
+/// The selectors of Linux's boot protocol.
 pub(crate) const CODE_SELECTOR: u16 = 0x10;
 pub(crate) const DATA_SELECTOR: u16 = 0x18;
 pub(crate) const TASK_SELECTOR: u16 = 0x20;
-/// The table's limit: the offset of its last byte. In 64-bit mode the task segment takes two places.
+/// The table's limit: the offset of its last byte. In 64-bit mode the task segment has two entries.
 pub(crate) const GDT_LIMIT: u16 = 0x2f;
 
-/// The code segment a kernel is entered with.
+/// The code segment at the kernel's entry.
 pub(crate) const fn code(entry: Entry) -> Descriptor {
     match entry {
         Entry::Pvh(_) => CODE_32,

@@ -26,10 +26,10 @@ const E820_TABLE: u64 = 0x2d0;
 const LOADER_UNKNOWN: u8 = 0xff;
 /// The kernel was loaded at 1 MiB or higher.
 const LOADED_HIGH: u8 = 1;
-/// The newest protocol, as the header of a kernel would name it.
+/// The newest protocol version, in the format of a kernel's header.
 const PROTOCOL_2_15: u16 = 0x020f;
 
-/// Writes what a kernel entered in 64-bit mode is told; the address for rsi.
+/// Writes the boot information of a kernel that is entered in 64-bit mode. Returns its address, for rsi.
 pub(super) fn write(ram: &GuestRam, info: &BootInfo<'_>) -> Result<u64, OutOfRam> {
     let put = |offset: u64, bytes: &[u8]| ram.write(ZERO_PAGE.start + offset, bytes);
     let low = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or(0).to_le_bytes();

@@ -1,25 +1,25 @@
-//! What virtio disks are called: in the log, and by the guest and the control socket.
+//! The names and ids of virtio disks, for the log, the guest and the control socket.
 
 use cafevm_devices::virtio::blk::BlkOptions;
 
 use crate::config::{DiskBus, DiskConfig};
 use crate::error::ConfigError;
 
-/// What the log calls virtio disk `number`.
+/// The name of virtio disk `number` in the log.
 pub(crate) fn name(number: u32) -> String {
     format!("virtio{number}")
 }
 
-/// The id of virtio disk `number`: the one given, or one made from its number.
+/// The id of virtio disk `number`: the configured one, or one made from the number.
 pub(crate) fn id(number: u32, options: &BlkOptions) -> String {
     if options.id.is_empty() { format!("cafevm-disk{number}") } else { options.id.clone() }
 }
 
-/// Checks that an id or a name means one disk only, as the control socket takes either.
+/// Checks that no id is also the id or the name of another disk: the control socket accepts both.
 ///
 /// # Errors
 ///
-/// The first disk whose id means another, too.
+/// The first disk with an id that is also that of another disk, or its name.
 pub(crate) fn check(disks: &[DiskConfig]) -> Result<(), ConfigError> {
     let virtio = disks.iter().filter_map(|disk| match &disk.bus {
         DiskBus::Virtio(options) => Some((disk, options)),

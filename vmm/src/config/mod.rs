@@ -1,4 +1,4 @@
-//! What a machine is to be.
+//! The configuration of a machine.
 
 pub(crate) mod ids;
 
@@ -17,30 +17,30 @@ use crate::boot::KernelSource;
 use crate::error::ConfigError;
 use crate::layout::{self, MIB};
 
-/// A machine to be made. Start from [`VmConfig::new`] and change what is to differ.
+/// The configuration of a machine. Start from [`VmConfig::new`] and change fields.
 #[derive(Debug, Clone)]
 pub struct VmConfig {
-    /// What to boot.
+    /// The kernel.
     pub kernel: KernelSource,
-    /// An initial RAM disk for it.
+    /// The initial RAM disk.
     pub initrd: Option<PathBuf>,
-    /// Its command line; the words for the virtio disks are appended.
+    /// The kernel's command line; the words for the virtio devices are appended.
     pub command_line: String,
-    /// The disks, in the order in which the guest is to see them.
+    /// The disks, in the order in which the guest finds them.
     pub disks: Vec<DiskConfig>,
     /// RAM in bytes: whole pages.
     pub memory: u64,
-    /// How many vCPUs there are; at least 1.
+    /// The number of vCPUs; at least 1.
     pub cpus: u32,
-    /// Whether there is a virtio-rng device, behind the disks.
+    /// Whether there is a virtio-rng device, in the slot after the disks.
     pub rng: bool,
-    /// Where the virtio slots are.
+    /// The virtio slots.
     pub virtio: VirtioBank,
-    /// Where to listen for control messages.
+    /// The path of the control socket.
     pub control: Option<PathBuf>,
-    /// After how long the machine is stopped.
+    /// The time after which the machine is stopped.
     pub timeout: Option<Duration>,
-    /// Who watches the devices.
+    /// The observers of the devices.
     pub tap: Tap,
     /// The device file of KVM.
     pub kvm: PathBuf,
@@ -65,11 +65,11 @@ impl VmConfig {
         }
     }
 
-    /// Checks what can be checked without the host.
+    /// Checks everything that does not depend on the host.
     ///
     /// # Errors
     ///
-    /// What no machine can have.
+    /// The first setting that no machine can have.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.cpus == 0 {
             return Err(ConfigError::NoCpus);
@@ -101,7 +101,7 @@ impl VmConfig {
         (0..).map(|n| self.virtio.slot(n)).zip(disks)
     }
 
-    /// The slot of the virtio-rng device, where there is one: the first behind the disks.
+    /// The slot of the virtio-rng device, if there is one: the first slot after the disks.
     pub fn rng_slot(&self) -> Option<Slot> {
         let number = u32::try_from(self.virtio_disks().count()).unwrap_or(u32::MAX);
         self.rng.then(|| self.virtio.slot(number))
@@ -112,7 +112,7 @@ impl VmConfig {
         self.virtio_disks().map(|(slot, _)| slot).chain(self.rng_slot())
     }
 
-    /// The command line as the guest gets it: the user's text, and where the virtio devices are.
+    /// The complete command line: the user's text, and the addresses of the virtio devices.
     pub fn whole_command_line(&self) -> String {
         let words = self.virtio_slots().map(|slot| {
             format!("virtio_mmio.device={}@{:#x}:{}", self.virtio.stride, slot.base, slot.irq)
@@ -122,35 +122,35 @@ impl VmConfig {
     }
 }
 
-/// Where KVM is found.
+/// The usual device file of KVM.
 pub const KVM: &str = "/dev/kvm";
 
-/// A disk to be attached.
+/// The configuration of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskConfig {
     /// The image.
     pub path: PathBuf,
-    /// What the guest may do with it.
+    /// Whether the guest may write.
     pub access: Access,
-    /// Whether the image stays as it is: what the guest writes is thrown away when the machine ends.
+    /// Whether the image stays unchanged: the guest's writes are dropped when the machine ends.
     pub snapshot: bool,
-    /// What stands between a write and stable storage.
+    /// The host's cache mode.
     pub cache: Cache,
-    /// What becomes of a write when the host's disk is full.
+    /// What happens to a write when the host's disk is full.
     pub on_full: OnFull,
-    /// How the guest reaches it.
+    /// The bus that the disk is attached to.
     pub bus: DiskBus,
-    /// Puts other storage in front of the image's, for tests.
+    /// Wraps the image's storage, for tests.
     pub storage: Option<WrapStorage>,
 }
 
-/// What becomes of a write that finds the host's disk full.
+/// What happens to a write when the host's disk is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFull {
-    /// The guest is told of the error.
+    /// The guest gets an error.
     #[default]
     Report,
-    /// The machine is paused, until it is told to go on by the control socket.
+    /// The machine pauses until a client of the control socket resumes it.
     Stop,
 }
 
@@ -168,27 +168,27 @@ impl DiskConfig {
         }
     }
 
-    /// How the image is opened: with `snapshot`, only for reading, and others may read it too.
+    /// How the image is opened: with `snapshot`, for reading only, and shared with other readers.
     pub fn opening(&self) -> Opening {
         self.cache.opening(if self.snapshot { Access::ReadOnly } else { self.access })
     }
 }
 
-/// Puts storage in front of an image's, so that a test sees, delays or fails the disk's requests.
+/// Wraps the storage of an image, so that a test can observe, delay or fail requests.
 #[derive(Clone)]
 pub struct WrapStorage(Arc<Wrap>);
 
 type Wrap = dyn Fn(Box<dyn Storage>) -> Box<dyn Storage> + Send + Sync;
 
 impl WrapStorage {
-    /// Puts what `wrap` gives in the place of the storage that it takes.
+    /// Replaces the storage that it gets by the result of `wrap`.
     pub fn new(
         wrap: impl Fn(Box<dyn Storage>) -> Box<dyn Storage> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(wrap))
     }
 
-    /// The storage to be used.
+    /// The wrapped storage.
     pub(crate) fn wrap(&self, storage: Box<dyn Storage>) -> Box<dyn Storage> {
         (self.0)(storage)
     }
@@ -200,7 +200,7 @@ impl fmt::Debug for WrapStorage {
     }
 }
 
-/// The same wrap, not one that does the same.
+/// Equal if it is the same object.
 impl PartialEq for WrapStorage {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -209,34 +209,34 @@ impl PartialEq for WrapStorage {
 
 impl Eq for WrapStorage {}
 
-/// How a guest reaches a disk.
+/// The bus of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskBus {
-    /// virtio-blk on virtio-mmio. Without an id it gets one from its number.
+    /// virtio-blk on virtio-mmio. Without an id the disk gets one made from its number.
     Virtio(BlkOptions),
-    /// The teaching protocol.
+    /// svirtb, the teaching protocol.
     Svirtb {
-        /// The size of a ring entry.
+        /// The distance of ring entries.
         entry_size: svirtb::EntrySize,
     },
 }
 
-/// Where the virtio-mmio slots are, and how they behave: on QEMU's microvm, and so by default here, 32 of 0x200 bytes at 0xfeb00000.
+/// The virtio-mmio slots. The default is that of QEMU's microvm: 32 slots of 0x200 bytes at 0xfeb00000.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtioBank {
-    /// The first slot's guest-physical address.
+    /// The guest-physical address of the first slot.
     pub base: u64,
-    /// From one slot to the next, in bytes.
+    /// The distance of two slots, in bytes.
     pub stride: u64,
-    /// How many slots answer.
+    /// The number of slots.
     pub slots: u32,
-    /// The first slot's interrupt; each slot in use has one of its own.
+    /// The interrupt of the first slot; each slot in use has its own.
     pub first_irq: u32,
     /// The last interrupt that a slot can have.
     pub last_irq: u32,
-    /// The layout of the registers.
+    /// The version of the registers.
     pub version: Version,
-    /// What becomes of a driver that breaks a rule.
+    /// What happens when a driver breaks a rule.
     pub policy: Policy,
 }
 
@@ -254,7 +254,7 @@ impl Default for VirtioBank {
     }
 }
 
-/// A place for one virtio device.
+/// The place of one virtio device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     /// Its guest-physical address.
@@ -264,7 +264,7 @@ pub struct Slot {
 }
 
 impl VirtioBank {
-    /// The slot with this number, from 0 on.
+    /// Slot `number`, counted from 0.
     pub fn slot(&self, number: u32) -> Slot {
         let offset = u64::from(number).saturating_mul(self.stride);
         let irq = self.first_irq.saturating_add(number);
@@ -298,11 +298,11 @@ impl VirtioBank {
         };
         let place = self.base..end;
         if layout::ram(memory).iter().any(|ram| !layout::disjoint(ram, &place)) {
-            // RAM begins at 0, and no machine has less than 1 MiB.
+            // RAM begins at 0, and a machine has at least 1 MiB.
             let less = if place.start < MIB { "" } else { "less memory (--memory), or " };
             return Err(wrong(&format!("RAM is there; give {less}another base")));
         }
-        // The other devices are found by the bus; these are KVM's.
+        // The bus checks the other devices; these belong to KVM.
         for kvm in [layout::IOAPIC, layout::LOCAL_APIC, layout::KVM_PAGES] {
             if !layout::disjoint(&kvm, &place) {
                 return Err(wrong("an interrupt controller is there; give another base"));

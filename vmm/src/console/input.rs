@@ -1,4 +1,4 @@
-//! The console's input on its way to the guest.
+//! The path of the console's input to the guest.
 
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
@@ -23,24 +23,25 @@ use crate::runtime::timer::Timer;
 use crate::threads::ending::Ending;
 use crate::threads::wake::WakeFd;
 
-/// The most bytes of a terminal that wait for a guest that does not read. They are read from the terminal all
-/// the same, as the user may want to end the machine.
+/// The most bytes from a terminal that are buffered for a guest that does not read. Further bytes are still read from
+/// the terminal, because they may contain the key that ends cafevm.
 const MOST_TYPED: usize = 1 << 20;
-/// How many bytes are read at once.
+/// The most bytes of one read.
 const CHUNK: usize = 4096;
-/// How many chunks of a file are read before other subscribers have their turn.
+/// The most chunks of a file that are read before other subscribers get their turn.
 const TURN: usize = 16;
-/// How often to look whether the terminal is ours again: a shell's `fg` tells a job that runs nothing.
+/// How often to check whether cafevm is in the terminal's foreground again: a shell's `fg` sends no signal to a job
+/// that runs.
 const BACKGROUND: Duration = Duration::from_millis(500);
 
-/// Feeds the guest.
+/// Passes input to the guest.
 #[derive(Debug)]
 pub(crate) struct Feeder {
     source: Source,
     pending: VecDeque<u8>,
-    /// What the guest gets at the end of the input.
+    /// The bytes that the guest gets after the end of the input.
     end: &'static [u8],
-    /// The guest has not read what it has: the serial port tells when there is room.
+    /// Bytes that the guest has not accepted yet: the serial port signals when it has room.
     full: bool,
     lost: bool,
 }
@@ -53,8 +54,8 @@ enum Source {
 }
 
 impl Feeder {
-    /// Begins; a terminal in the foreground is raw from here on, until the feeder is dropped. `end` is what the guest gets
-    /// behind an input that has ended.
+    /// Starts reading. Makes a terminal in the foreground raw until the feeder is dropped. `end` is what the guest gets
+    /// after the end of the input.
     pub(crate) fn new(input: Input, end: &'static [u8]) -> Self {
         let (source, mut pending) = match input {
             Input::None => (Source::Ended, VecDeque::new()),
@@ -78,7 +79,7 @@ impl Feeder {
         self.pending.extend(self.end);
     }
 
-    /// The terminal, if there is one.
+    /// The terminal, if standard input is one.
     pub(crate) fn terminal(&self) -> Option<Rc<Terminal>> {
         match &self.source {
             Source::Terminal(terminal, _) => Some(terminal.clone()),
@@ -86,7 +87,7 @@ impl Feeder {
         }
     }
 
-    /// Whether standard input is to be read when there is something.
+    /// Whether to read standard input when it is ready.
     fn listens(&self) -> bool {
         match &self.source {
             Source::Ended => false,
@@ -95,7 +96,7 @@ impl Feeder {
         }
     }
 
-    /// Reads what is there; the user's wish, if there was one.
+    /// Reads what is available. Returns the key command of the user, if there was one.
     fn read(&mut self) -> Option<Wish> {
         let mut bytes = [0; CHUNK];
         let count = match rustix::io::read(stdin(), &mut bytes) {
@@ -106,11 +107,11 @@ impl Feeder {
             Ok(count) => count,
             Err(Errno::INTR | Errno::AGAIN) => return None,
             Err(error) => {
-                // A terminal that was hung up, or went to the background just now, says so in this way.
+                // The error of a terminal that was hung up, or that is in the background now.
                 let away = self.terminal().is_some_and(|terminal| !terminal.in_foreground());
                 if !away {
                     if error != Errno::IO {
-                        warn!("standard input cannot be read and is taken as ended: {error}");
+                        warn!("standard input cannot be read: {error}; cafevm treats it as ended");
                     }
                     self.end();
                 }
@@ -124,7 +125,7 @@ impl Feeder {
                 if self.pending.len() > MOST_TYPED {
                     self.pending.truncate(MOST_TYPED);
                     if !std::mem::replace(&mut self.lost, true) {
-                        warn!("the guest does not read its input: what is typed now is lost");
+                        warn!("the guest does not read its input; cafevm drops further keys");
                     }
                 }
                 wish
@@ -136,12 +137,12 @@ impl Feeder {
         }
     }
 
-    /// Gives the guest what it takes.
+    /// Passes bytes to the guest, as many as it accepts.
     fn feed(&mut self, serial: &Mutex<Serial>) {
         if self.pending.is_empty() || self.full {
             return;
         }
-        // A vCPU holds it for one access.
+        // A vCPU holds this lock for one access.
         let mut serial = serial.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = serial.feed(self.pending.make_contiguous());
         self.pending.drain(..taken);
@@ -149,26 +150,26 @@ impl Feeder {
     }
 }
 
-/// Reads standard input, and feeds the guest.
+/// Reads standard input for the guest, on the main thread's loop.
 pub(crate) struct InputSubscriber {
     feeder: Feeder,
     serial: Arc<Mutex<Serial>>,
-    /// Woken when the serial port has room again, or the terminal may be another's.
+    /// Woken when the serial port has room again, or when the terminal's foreground may have changed.
     look: Arc<WakeFd>,
     background: Timer,
     ending: Arc<Ending>,
-    /// Whether standard input is waited for.
+    /// Whether the loop watches standard input.
     watched: bool,
-    /// Whether it can be waited for. A regular file and /dev/null cannot, and need not: they are always ready.
+    /// Whether epoll can watch standard input. It cannot watch a regular file or /dev/null, which are always ready.
     waitable: bool,
 }
 
 impl InputSubscriber {
-    /// Feeds `serial`, whose `drained` wakes `look`.
+    /// Passes input to `serial`, whose `drained` wakes `look`.
     ///
     /// # Errors
     ///
-    /// Where the host gives no timer.
+    /// If the host cannot create a timer.
     pub(crate) fn new(
         feeder: Feeder,
         serial: Arc<Mutex<Serial>>,
@@ -189,19 +190,19 @@ impl InputSubscriber {
         self.feeder.feed(&self.serial);
     }
 
-    /// Feeds the guest, and waits for what is to be waited for next.
+    /// Passes input to the guest, and chooses the next event to wait for.
     fn advance(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         self.feeder.feed(&self.serial);
         let listens = self.feeder.listens();
         if listens && self.waitable && !self.watched {
-            // A shell's `fg` gives it to a job that runs, and sends no signal.
+            // A shell's `fg` of a job that runs sends no signal.
             if let Some(terminal) = self.feeder.terminal() {
                 terminal.enter();
                 say_way_out();
             }
             match ops.add(Events::new(&stdin(), EventSet::IN)) {
                 Ok(()) => self.watched = true,
-                // Reading it does not wait; and where it is no open file, tells so.
+                // A read does not block here, and it reports a closed descriptor.
                 Err(Error::Epoll(error)) if matches!(error.errno(), libc::EPERM | libc::EBADF) => {
                     self.waitable = false;
                 }
@@ -238,11 +239,11 @@ impl Subscriber for InputSubscriber {
     fn handle(&mut self, event: Events, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         let fd = event.fd();
         if fd == self.look.as_raw_fd() {
-            // Cleared, or it would be readable for ever.
+            // Reset the event, or the descriptor stays readable.
             self.look.clear();
             self.feeder.full = false;
         } else if fd == stdin().as_raw_fd() {
-            // Also where it was hung up: to read it tells.
+            // Also after a hang-up: the read reports it.
             self.read();
         }
         self.advance(ops)

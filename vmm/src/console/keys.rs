@@ -1,43 +1,43 @@
-//! The keys that a terminal's user has for cafevm itself: Ctrl-A, then a letter.
+//! The key commands of a terminal: Ctrl-A, then a letter.
 
 use std::collections::VecDeque;
 
 /// Ctrl-A.
 const PREFIX: u8 = 0x01;
 
-/// What the keys do, for the user.
+/// The help for the keys.
 pub const HELP: &str =
     "keys: Ctrl-A X ends cafevm, Ctrl-A H shows this line, Ctrl-A Ctrl-A sends Ctrl-A to the guest";
 
-/// How to end cafevm, for a user who may not know.
+/// How to end cafevm, for a new user.
 pub const WAY_OUT: &str = "Ctrl-A X ends cafevm";
 
 /// Ctrl-C, and how many of them in a row show that the user wants to end something.
 const INTERRUPT: u8 = 0x03;
 const PATIENCE: u8 = 3;
 
-/// What the user asked cafevm for.
+/// A key command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// To end.
+    /// End cafevm.
     Quit,
-    /// To see the keys.
+    /// Show the keys.
     Help,
-    /// To end, it seems: so many Ctrl-C in a row, which are the guest's.
+    /// Several Ctrl-C in a row, which went to the guest: the user may want to end cafevm.
     WayOut,
 }
 
-/// Tells the user's wishes from the guest's input.
+/// Separates key commands from the guest's input.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Keys {
     prefixed: bool,
-    /// How many Ctrl-C came in a row.
+    /// The number of Ctrl-C in a row.
     interrupts: u8,
 }
 
 impl Keys {
-    /// Adds what is the guest's to `input`; the last wish among the bytes, if there is one. What follows the
-    /// wish to end is nobody's.
+    /// Appends the guest's bytes to `input`. Returns the last key command among the bytes. Bytes after the command to
+    /// end are dropped.
     pub fn filter(&mut self, bytes: &[u8], input: &mut VecDeque<u8>) -> Option<Wish> {
         let mut wish = None;
         for &byte in bytes {
@@ -52,7 +52,7 @@ impl Keys {
                 (false, other) => input.push_back(other),
                 (true, PREFIX) => input.push_back(PREFIX),
                 (true, b'x' | b'X') => return Some(Wish::Quit),
-                // A key that means nothing is best answered with those that do.
+                // An unknown command shows the help.
                 (true, _) => wish = Some(Wish::Help),
             }
         }

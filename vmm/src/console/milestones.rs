@@ -1,8 +1,7 @@
-//! How long a guest takes to come up, as -v tells: from the process's start to the guest's first byte on its
-//! console, and for Linux to its first process.
+//! The start-up times that -v logs: from the start of the process to the guest's first byte on the console and, for
+//! Linux, to its first process.
 //!
-//! Linux says "Run /init as init process" on the console where its log level lets it (not with `quiet`); nothing
-//! else is asked of the guest.
+//! Linux prints "Run /init as init process" to the console if its log level allows (not with `quiet`).
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -12,15 +11,15 @@ use tracing::{Level, enabled, info};
 
 static START: OnceLock<Instant> = OnceLock::new();
 
-/// Marks the process's start.
+/// Stores the time of the process's start.
 pub(crate) fn begin() {
     let _earlier = START.set(Instant::now());
 }
 
-/// What Linux says as it starts its first process.
+/// The line that Linux prints when it starts its first process.
 const INIT: &[u8] = b"as init process";
 
-/// The guest's output on its way to `output`, watched if somebody wants to know.
+/// Wraps the guest's `output` to find the milestones, if they are logged.
 pub(crate) fn watch(output: Box<dyn Write + Send>) -> Box<dyn Write + Send> {
     if !enabled!(Level::INFO) {
         return output;
@@ -50,17 +49,17 @@ impl Write for Watch {
     }
 }
 
-/// What was seen of the output.
+/// The state of the search.
 #[derive(Debug, Default)]
 struct Seen {
     any: bool,
-    /// How much of [`INIT`].
+    /// The number of bytes of [`INIT`] that matched.
     matched: usize,
     init: bool,
 }
 
 impl Seen {
-    /// Looks at the next byte; what it shows that was not shown before.
+    /// Takes the next byte. Returns a milestone that it completes.
     fn look(&mut self, byte: u8) -> Option<&'static str> {
         if !self.any {
             self.any = true;
@@ -68,9 +67,9 @@ impl Seen {
         }
         match INIT.get(self.matched) {
             Some(wanted) if byte == *wanted => self.matched += 1,
-            // The text's first letter comes only once in it, so that a match that fails begins anew at this byte.
+            // The first letter occurs only once in the text, so a failed match can start again at this byte.
             Some(_) => self.matched = usize::from(byte == b'a'),
-            // Told at the end of its line, to stand on one of its own.
+            // Reported at the end of the line, so that the log line stands alone.
             None if byte == b'\n' && !self.init => {
                 self.init = true;
                 return Some("the guest's first process was started");

@@ -3,9 +3,9 @@
 //! | question | file |
 //! |---|---|
 //! | How does the guest's output reach a file, a pipe or a terminal? | `output.rs` |
-//! | How does a person's input reach the guest? | `input.rs` |
+//! | How does the input reach the guest? | `input.rs` |
 //! | When is a terminal raw, and which keys does cafevm take? | `terminal.rs`, `keys.rs` |
-//! | How long does a guest take to come up? | `milestones.rs` |
+//! | How long does a guest need to start? | `milestones.rs` |
 
 pub(crate) mod input;
 pub mod keys;
@@ -15,13 +15,13 @@ pub(crate) mod terminal;
 
 pub use crate::console::output::Output;
 
-/// Where the guest's input comes from.
+/// The source of the guest's input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// Nowhere.
+    /// No input.
     None,
-    /// From standard input. Where that is a terminal, it is made raw and has the keys of [`crate::console::keys`].
+    /// Standard input. A terminal is made raw and has the keys of [`crate::console::keys`].
     Stdin,
-    /// These bytes, as fast as the guest takes them.
+    /// These bytes, as fast as the guest reads them.
     Bytes(Vec<u8>),
 }

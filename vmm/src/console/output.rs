@@ -1,4 +1,4 @@
-//! The guest's output on its way to a file: no vCPU waits for the file's reader.
+//! The path of the guest's output to a file: no vCPU waits for the file's reader.
 //!
 //! ```text
 //!  vCPU ──byte──▶ Serial ──▶ Queued ──▶ Backlog (256 KiB) ──thread "console"──▶ file, pipe, terminal
@@ -24,48 +24,49 @@ use crate::log::backlog::{Backlog, CHUNK};
 use crate::log::patient::write_patiently;
 use crate::log::screen;
 
-/// How many bytes of the guest's output wait for the file's reader.
+/// The most bytes of output that are buffered.
 const CAPACITY: usize = 256 << 10;
 
-/// Where the guest's output goes.
+/// The destination of the guest's output.
 pub enum Output {
     /// To standard output.
     Stdout,
-    /// Nowhere.
+    /// Nowhere: the output is dropped.
     Null,
-    /// To the end of this file, which is made where it is not there.
+    /// Appended to this file, which is created if it does not exist.
     File(PathBuf),
-    /// To this writer. It should not block for long: a vCPU waits for it.
+    /// This writer. It should not block for long: a vCPU waits for it.
     Writer(Box<dyn Write + Send>),
 }
 
 impl Output {
-    /// Opens it: what the serial port writes to, and what empties that. A file is made here and no earlier.
+    /// Opens the destination. Creates a file only here. Returns the writer for the serial port, and the queue behind
+    /// it.
     ///
     /// # Errors
     ///
-    /// Where it cannot be opened.
+    /// If it cannot be opened.
     pub(crate) fn open(self) -> Result<(Box<dyn serial::Output>, Option<Drain>), HostError> {
         let direct = |writer| {
             let direct: Box<dyn serial::Output> = Box::new(Direct(Some(milestones::watch(writer))));
             (direct, None)
         };
-        // Log lines begin on a line of their own there.
+        // Log lines there start on a new line.
         let shares_screen = matches!(self, Self::Stdout) && screen::is_shared();
         let file = match self {
             Self::Null => return Ok(direct(Box::new(io::sink()))),
             Self::Writer(writer) => return Ok(direct(writer)),
             Self::Stdout => {
-                // Not Rust's own, which keeps bytes back until a line ends.
+                // Unbuffered: Rust's own standard output keeps bytes until the end of a line.
                 let copy =
                     rustix::io::dup(stdout()).map_err(HostError::os("use standard output"))?;
                 File::from(copy)
             }
             Self::File(path) => OpenOptions::new()
-                // What it holds is not lost, whatever it is.
+                // Append mode: existing content stays.
                 .append(true)
                 .create(true)
-                // To open a pipe would wait for somebody who reads it.
+                // The open of a pipe would block until it has a reader.
                 .custom_flags(libc::O_NONBLOCK)
                 .open(&path)
                 .map_err(|source| HostError::SerialFile { path, source })?,
@@ -77,7 +78,7 @@ impl Output {
     }
 }
 
-/// Output that a thread of its own writes.
+/// Output that a thread writes.
 struct Queued(Arc<Backlog>);
 
 impl serial::Output for Queued {
@@ -90,7 +91,7 @@ impl serial::Output for Queued {
     }
 }
 
-/// Output that the vCPU writes, until that fails.
+/// Output that the vCPU writes, until a write fails.
 struct Direct(Option<Box<dyn Write + Send>>);
 
 impl serial::Output for Direct {
@@ -109,21 +110,21 @@ impl serial::Output for Direct {
 }
 
 fn say_failed(error: &io::Error) {
-    warn!("serial: the console's output failed and is dropped from here on: {error}");
+    warn!("serial: the console's output fails: {error}; further output is dropped");
 }
 
-/// The queue and its file, before there is a thread.
+/// The queue and its file, before the thread runs.
 pub(crate) struct Drain {
     backlog: Arc<Backlog>,
     writer: Box<dyn Write + Send>,
 }
 
 impl Drain {
-    /// Starts the thread that writes the file. `eased` is called by it when the full queue has room again.
+    /// Starts the thread that writes the file. The thread calls `eased` when the full queue has room again.
     ///
     /// # Errors
     ///
-    /// Where the host gives no thread.
+    /// If the host cannot create a thread.
     pub(crate) fn start(self, eased: impl FnMut() + Send + 'static) -> Result<Draining, HostError> {
         let Self { backlog, mut writer } = self;
         let draining = Draining(backlog.clone());
@@ -139,9 +140,8 @@ impl Drain {
     }
 }
 
-/// The guest's output while it is written. Dropped when the guest has ended: then it waits until all is written, as
-/// long as [`Backlog::flush`] does, and says what is missing. The thread is left behind where it cannot be ended,
-/// blocked by a reader.
+/// The running output thread. Drop it when the guest has ended: the drop waits until all output is written, limited as
+/// in [`Backlog::flush`], and logs what is missing. A thread that is blocked by a reader is left behind.
 pub(crate) struct Draining(Arc<Backlog>);
 
 impl Drop for Draining {
@@ -164,12 +164,12 @@ impl Drop for Draining {
     }
 }
 
-/// A file whose reader may take any time.
+/// A file whose reader may block.
 struct Patient {
     file: File,
-    /// Whether the last line has no end yet.
+    /// Whether the last line is incomplete.
     open_line: bool,
-    /// Whether it is the log's terminal, too.
+    /// Whether the log uses the same terminal.
     shares_screen: bool,
 }
 
@@ -190,7 +190,7 @@ impl Write for Patient {
     }
 }
 
-/// What follows on a terminal begins on a line of its own.
+/// Ends the last line, so that later output on the terminal starts on a new line.
 impl Drop for Patient {
     fn drop(&mut self) {
         if self.open_line && self.file.is_terminal() {
@@ -205,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts the writes, each of which fails.
+    /// Counts the writes, all of which fail.
     #[derive(Clone, Default)]
     struct Broken(Arc<Mutex<usize>>);
 

@@ -1,4 +1,4 @@
-//! A client of the control socket: bytes in, lines, answers in their order, bytes out. It never waits.
+//! A client of the control socket: input, lines, answers in order, output. Nothing here blocks.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -11,48 +11,48 @@ use serde_json::json;
 use super::Operator;
 use crate::runtime::messages::{Answer, Ticket};
 
-/// The most bytes of a line.
+/// The longest line in bytes.
 pub(super) const LINE_MAX: usize = 16 << 10;
-/// The most lines that are served before other clients have their turn.
+/// The most lines that are handled before other clients get their turn.
 const TURN: usize = 16;
-/// How long a client waits for the answer to a message.
+/// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection.
 pub(super) struct Client {
     pub(super) stream: UnixStream,
-    /// What was read and is no answered line yet.
+    /// Input that is not a complete line yet.
     input: Vec<u8>,
     output: VecDeque<u8>,
-    /// The message that is answered later, and until when.
+    /// The message that is answered later, and the deadline.
     waits: Option<(Ticket, Instant)>,
-    /// The client sends nothing more.
+    /// The client has closed its sending side.
     ended: bool,
-    /// The rest of a line that is too long is skipped.
+    /// The rest of a line that is too long is being skipped.
     skipping: bool,
-    /// It takes no answers any more. What it has sent is still done.
+    /// The client no longer reads answers. Its messages are still carried out.
     deaf: bool,
 }
 
 impl Client {
-    /// A connection whose descriptor does not block.
+    /// A client on a non-blocking descriptor.
     pub(super) fn new(stream: UnixStream) -> Self {
         let (input, output) = Default::default();
         let (ended, skipping, deaf) = (false, false, false);
         Self { stream, input, output, waits: None, ended, skipping, deaf }
     }
 
-    /// The other side is closed.
+    /// Marks the receiving side as closed.
     pub(super) const fn hang_up(&mut self) {
         self.deaf = true;
     }
 
-    /// Until when it waits for an answer; none where it does not wait.
+    /// The deadline of the answer that the client waits for.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waits.map(|(_, until)| until)
     }
 
-    /// Whether it waits for this answer, which it has then.
+    /// Passes a late answer to the client, if it waits for this one.
     pub(super) fn take_answer(&mut self, ticket: Ticket, answer: &Answer) -> bool {
         let its = self.waits.is_some_and(|(waits_for, _)| waits_for == ticket);
         if its {
@@ -62,31 +62,31 @@ impl Client {
         its
     }
 
-    /// Answers with an error what takes too long. The job goes on.
+    /// Answers with an error if the deadline has passed. The job continues.
     pub(super) fn lose_patience(&mut self, operator: &Operator<'_>, now: Instant) {
         if self.deadline().is_some_and(|until| until <= now) {
             self.waits = None;
             self.queue_answer(&Err(format!(
-                "not done after {} s, and still to be done: {}",
+                "not finished after {} s; cafevm continues with it: {}",
                 PATIENCE.as_secs(),
                 operator.delay()
             )));
         }
     }
 
-    /// Takes what the client says and answers it, as far as that goes without waiting; the events to wait for next.
+    /// Reads and answers lines, as far as that works without blocking. Returns the events to wait for.
     ///
     /// # Errors
     ///
-    /// Where the connection is over.
+    /// If the connection has ended.
     pub(super) fn handle(&mut self, operator: &mut Operator<'_>) -> io::Result<EventSet> {
         for _ in 0..TURN {
             self.send()?;
             if !self.output.is_empty() {
-                return Ok(EventSet::OUT); // It must read first.
+                return Ok(EventSet::OUT); // The client must read first.
             }
             if self.waits.is_some() {
-                // One message after the other. That the other side was closed is told all the same.
+                // One message at a time. A hang-up is reported nevertheless.
                 return Ok(EventSet::empty());
             }
             if let Some(line) = self.next_line() {
@@ -108,12 +108,12 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        // It is its turn again when others had theirs.
+        // Other clients get their turn first.
         Ok(EventSet::OUT)
     }
 
-    /// The next line, without its end. At the end of input, what has no end is one, too. A line that is too long is
-    /// answered with an error and skipped.
+    /// Takes the next line, without its end. At the end of the input, an incomplete line counts, too. A line that is
+    /// too long is skipped, and answered with an error.
     fn next_line(&mut self) -> Option<Vec<u8>> {
         let mut end = self.input.iter().position(|byte| *byte == b'\n');
         if self.skipping {

@@ -1,10 +1,10 @@
-//! The messages of the control socket: JSON, one object with one key, the message's name.
+//! The messages of the control socket: JSON objects with one key, the name of the message.
 
 use serde_json::{Map, Value};
 
 use crate::size;
 
-/// Each message as an example.
+/// An example of each message.
 const EXAMPLES: &str = concat!(
     r#"{"status":{}}, {"pause":{}}, {"resume":{}}, {"quit":{}}, "#,
     r#"{"resize":{"id":"virtio0","size":"64M"}}"#
@@ -13,7 +13,7 @@ const EXAMPLES: &str = concat!(
 /// A message of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Message {
-    /// Make a virtio disk larger.
+    /// Enlarge a virtio disk.
     Resize {
         /// The disk's id or name.
         id: String,
@@ -27,11 +27,11 @@ pub(super) enum Message {
 }
 
 impl Message {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, and what is possible.
+    /// What is wrong with it, and what is allowed.
     pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
         let value: Value = serde_json::from_slice(line).map_err(|error| {
             format!("this is not JSON (the mistake is at byte {}); {}", error.column(), messages())

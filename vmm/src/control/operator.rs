@@ -1,4 +1,4 @@
-//! What a message means, and what is its answer.
+//! Carries out messages.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::runtime::pausing::Pausing;
 use crate::threads::ending::Ending;
 use crate::threads::mailbox::Outbox;
 
-/// Does what clients ask for, without ever waiting.
+/// Carries out messages of clients, without blocking.
 pub(crate) struct Operator<'a> {
     pub(crate) devices: Devices,
     pub(crate) jobs: Outbox<Job>,
@@ -35,7 +35,7 @@ impl<'a> Operator<'a> {
         Self { devices, jobs, pausing, ending, next: 0 }
     }
 
-    /// Does what one line says. The answer, or the ticket by which it comes later.
+    /// Carries out one line. Returns the answer, or the ticket of an answer that follows later.
     pub(super) fn perform(&mut self, line: &[u8]) -> Result<Answer, Ticket> {
         let message = match Message::parse(line) {
             Ok(message) => message,
@@ -59,7 +59,7 @@ impl<'a> Operator<'a> {
         Err(ticket)
     }
 
-    /// Why an answer takes long, as far as it is known.
+    /// The reason why an answer takes long, as far as it is known.
     pub(super) fn delay(&self) -> String {
         let (state, _) = self.pausing.borrow().status();
         let why = self.devices.unfinished().map(|unfinished| format!(": {unfinished}"));
@@ -84,7 +84,7 @@ impl<'a> Operator<'a> {
         status
     }
 
-    /// A virtio disk's number.
+    /// Finds a virtio disk.
     fn find(&self, id: &str) -> Result<usize, String> {
         let disks = &self.devices.disks;
         disks.iter().position(|d| d.blk.id() == id || d.blk.name() == id).ok_or_else(|| {
@@ -95,7 +95,7 @@ impl<'a> Operator<'a> {
     }
 }
 
-/// What `status` tells of a disk: `known`, and what every disk has.
+/// Adds to `known` what `status` reports of every disk.
 fn described(disk: &Disk, mut known: Value) -> Value {
     if let Some(known) = known.as_object_mut() {
         known.insert("path".to_owned(), disk.name().into());

@@ -1,4 +1,4 @@
-//! The control socket: who connects, and who is waited for. None of them can hold the machine up.
+//! The control socket: connections and their events. No client can block the machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,28 +26,28 @@ use crate::threads::mailbox::Inbox;
 
 /// The most connections at a time; further ones wait.
 const CLIENTS_MAX: usize = 8;
-/// How soon connections are taken again after the host had no descriptor left.
+/// The time after which connections are accepted again when the host had no descriptor left.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
-/// A socket that listens; its file is removed with it.
+/// A listening socket; its file is removed with it.
 pub(crate) struct Listener {
     path: PathBuf,
     socket: UnixListener,
 }
 
 impl Listener {
-    /// Listens at `path`, for this user only. What a machine that was killed left there is replaced.
+    /// Listens at `path`, for this user only. Replaces the file of a machine that was killed.
     ///
     /// # Errors
     ///
-    /// Where something else is there, or the host does not give a socket.
+    /// If another file is there, or the host cannot create a socket.
     pub(crate) fn at(path: &Path) -> Result<Self, HostError> {
         let failed = |source: io::Error| HostError::Control { path: path.to_owned(), source };
         remove_stale(path).map_err(failed)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let make = || {
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            // The file gets the socket's mode, so that it is nobody else's at any moment.
+            // The file gets the socket's mode, so that no other user can connect at any moment.
             fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
             bind(&socket, &SocketAddrUnix::new(path)?)?;
             listen(&socket, 8)?;
@@ -60,35 +60,35 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Somebody may have removed it already.
+        // The file may be gone already.
         let _removed = fs::remove_file(&self.path);
     }
 }
 
-/// Serves the control socket.
+/// The subscriber of the control socket.
 pub(crate) struct ControlSocket<'a> {
     listener: Listener,
     listens: bool,
-    /// By descriptor; with the events that are waited for, none where the other side is closed.
+    /// The clients by descriptor, with the events that are watched; none if the other side is closed.
     clients: BTreeMap<RawFd, (Client, Option<EventSet>)>,
     operator: Operator<'a>,
-    /// Answers that come later.
+    /// Answers that arrive later.
     answers: Inbox<(Ticket, Answer)>,
     /// Expires when the host may have descriptors again.
     accept_again: Timer,
     out_of_descriptors: bool,
-    /// That was said since the last connection.
+    /// Whether this was logged since the last connection.
     told: bool,
-    /// Expires when a client has waited long enough for an answer.
+    /// Expires at the next deadline of a client.
     patience: Timer,
 }
 
 impl<'a> ControlSocket<'a> {
-    /// Serves those who connect. Answers that the operator's tickets wait for come by `answers`.
+    /// Handles connections. Late answers to the operator's tickets arrive in `answers`.
     ///
     /// # Errors
     ///
-    /// Where the host gives no timer.
+    /// If the host cannot create a timer.
     pub(crate) fn new(
         listener: Listener,
         operator: Operator<'a>,
@@ -107,7 +107,7 @@ impl<'a> ControlSocket<'a> {
         })
     }
 
-    /// Takes connections, as many as there may be.
+    /// Accepts connections, up to the limit.
     fn accept(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         while self.clients.len() < CLIENTS_MAX {
             let stream = match self.listener.socket.accept() {
@@ -117,7 +117,7 @@ impl<'a> ControlSocket<'a> {
                 Err(error) => {
                     if !std::mem::replace(&mut self.told, true) {
                         warn!(
-                            "the control socket cannot take a connection: {error}; tried again when another connection \
+                            "the control socket cannot accept a connection: {error}; cafevm retries when another connection \
                          ends, or after {} s",
                             ACCEPT_AGAIN.as_secs()
                         );
@@ -135,7 +135,7 @@ impl<'a> ControlSocket<'a> {
         Ok(())
     }
 
-    /// Serves a client, and sees to it that it is served again.
+    /// Handles a client's events, and registers the next ones.
     fn handle_client(&mut self, fd: RawFd, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         let Some((client, waits_for)) = self.clients.get_mut(&fd) else { return Ok(()) };
         loop {
@@ -146,18 +146,18 @@ impl<'a> ControlSocket<'a> {
                     *now = events;
                     return ops.modify(Events::new(&client.stream, events)).map_err(failed);
                 }
-                // Its end is closed, so all that it sent is there.
+                // The client has closed its side, so all its input is there.
                 (Ok(_), None) if client.deadline().is_some() => return Ok(()),
                 (Ok(_), None) => {}
             }
         }
     }
 
-    /// The other side is closed. What it has sent is done; answers are dropped.
+    /// The other side is closed. Its messages were carried out; answers are dropped.
     fn hang_up(&mut self, fd: RawFd, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         if let Some((client, waits_for)) = self.clients.get_mut(&fd) {
             client.hang_up();
-            // It would be ready for ever.
+            // Otherwise epoll would report it forever.
             if waits_for.take().is_some() {
                 unwatch(ops, &client.stream)?;
             }
@@ -168,16 +168,16 @@ impl<'a> ControlSocket<'a> {
     fn drop_client(&mut self, fd: RawFd, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         let Some((client, watched)) = self.clients.remove(&fd) else { return Ok(()) };
         self.out_of_descriptors = false;
-        // Before it is closed, as the descriptor's number is free then.
+        // Before the close: after it another descriptor may have this number.
         watched.map_or(Ok(()), |_| unwatch(ops, &client.stream))
     }
 
-    /// Hands answers that came later to those who wait for them.
+    /// Passes late answers to the clients that wait for them.
     fn answer(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         let answers: Vec<_> = self.answers.take().collect();
         for (ticket, answer) in answers {
             let mut clients = self.clients.iter_mut();
-            // A client that has gone, or lost its patience, takes no answer.
+            // A client that has gone, or whose deadline has passed, gets no answer.
             let fd = clients
                 .find_map(|(fd, (client, _))| client.take_answer(ticket, &answer).then_some(*fd));
             if let Some(fd) = fd {
@@ -199,7 +199,7 @@ impl<'a> ControlSocket<'a> {
         Ok(())
     }
 
-    /// Waits for what is to be waited for next.
+    /// Registers the next events and deadlines.
     fn arm(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         let listens = self.clients.len() < CLIENTS_MAX && !self.out_of_descriptors;
         if listens != self.listens {
@@ -243,12 +243,12 @@ impl Subscriber for ControlSocket<'_> {
     }
 }
 
-/// Whether an error of `accept` subscribers the connection that was to be taken, and not the socket.
+/// Whether an error of `accept` concerns one connection, not the socket.
 fn is_of_one_client(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
 }
 
-/// Removes a socket that nobody listens at.
+/// Removes the file of a socket that has no listener.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(there) if there.file_type().is_socket() => match UnixStream::connect(path) {

@@ -33,7 +33,7 @@ impl IrqLine for NoLine {
     fn raise(&self) {}
 }
 
-/// A socket, and all that is behind it but threads: the test is the I/O thread.
+/// A socket with everything but threads: the test acts as the I/O thread.
 struct Scene {
     dir: TempDir,
     events: EventLoop<dyn Subscriber>,
@@ -88,12 +88,12 @@ impl Scene {
         UnixStream::connect(self.dir.path().join("control")).unwrap()
     }
 
-    /// Serves the socket until nothing is left to do.
+    /// Handles events until none is left.
     fn serve(&mut self) {
         self.events.serve_what_is_there().unwrap();
     }
 
-    /// Does what the I/O thread is asked.
+    /// Runs the jobs of the I/O thread.
     fn work(&mut self) {
         let jobs: Vec<Job> = self.jobs.inbox.take().collect();
         jobs.iter().for_each(|job| self.jobs.perform(job));
@@ -107,7 +107,7 @@ impl Scene {
         self.serve();
     }
 
-    /// Sends a line and gives its answer.
+    /// Sends a line and returns the answer.
     fn tell(&mut self, client: &mut BufReader<UnixStream>, line: &str) -> String {
         writeln!(client.get_mut(), "{line}").unwrap();
         self.serve();
@@ -120,7 +120,7 @@ impl Scene {
     }
 }
 
-/// The next answer. It is there already.
+/// The next answer, which must be there already.
 fn next(client: &mut BufReader<UnixStream>) -> String {
     client.get_ref().set_nonblocking(true).unwrap();
     let mut line = String::new();
@@ -214,7 +214,7 @@ fn a_connection_gets_a_line_for_a_line() {
     assert!(!path.exists());
 }
 
-/// Only the client that has asked waits for a long job, and its messages keep their order.
+/// Only the client that sent the long job waits, and its messages keep their order.
 #[test]
 fn a_client_that_waits_keeps_no_other_waiting() {
     let mut scene = Scene::new();
@@ -253,7 +253,7 @@ fn what_a_client_has_sent_is_done_though_it_has_gone() {
     assert_eq!(scene.pausing.borrow().status().0, "paused");
     scene.work();
     assert_eq!(scene.size(), 4096);
-    // The connection has made room for others.
+    // The closed connection has made room for others.
     let clients: Vec<_> = (0..8).map(|_| BufReader::new(scene.connect())).collect();
     scene.serve();
     for mut client in clients {
@@ -261,7 +261,7 @@ fn what_a_client_has_sent_is_done_though_it_has_gone() {
     }
 }
 
-/// A line without end is not kept in memory, and the connection goes on after it.
+/// A line without an end is not kept in memory, and the connection continues after it.
 #[test]
 fn a_line_that_is_too_long_is_answered_and_skipped() {
     let mut scene = Scene::new();

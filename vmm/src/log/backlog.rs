@@ -1,10 +1,10 @@
-//! A bounded queue of bytes between threads that must not wait and a file that may block.
+//! A bounded queue of bytes between threads that must not block and a file that may block.
 //!
-//! The log and the guest's console each have one. Any thread pushes its bytes and goes on; one thread
-//! ([`Backlog::write_out`]) writes them to the file and is the only one that waits for the file's reader.
+//! The log and the guest's console have one each. Any thread adds bytes without waiting. One thread
+//! ([`Backlog::write_out`]) writes them to the file; only this thread waits for the file's reader.
 //!
-//! What does not fit is dropped and counted. After a drop, all is dropped until a good part of the queue is free, so
-//! that the reader sees one gap and not many.
+//! Bytes that do not fit are dropped and counted. After a drop, further bytes are dropped until a large part of the
+//! queue is free, so that the output has one gap instead of many.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,55 +12,55 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How many bytes are written at once: what Linux writes to a pipe whole or not at all (PIPE_BUF, pipe(7)), so
-/// that it is known how many bytes a reader got.
+/// The bytes of one write: Linux writes this many to a pipe completely or not at all (PIPE_BUF, pipe(7)), so the count
+/// of written bytes is exact.
 pub(crate) const CHUNK: usize = 4096;
-/// How long [`Backlog::flush`] waits for a reader that reads nothing, and for one that reads slowly.
+/// The limits of [`Backlog::flush`] for a reader that reads nothing, and for a slow one.
 const STANDSTILL: Duration = Duration::from_secs(1);
 const IN_ALL: Duration = Duration::from_secs(3);
-/// How often [`Backlog::try_push`] tries to get the lock, which is held for less than a microsecond at a time.
+/// How often [`Backlog::try_push`] tries to get the lock, which is never held for as long as a microsecond.
 const TRIES: usize = 1000;
 
 /// The queue.
 pub(crate) struct Backlog {
     capacity: usize,
-    /// With less room than this the queue becomes full,
+    /// The queue becomes full when it has less room than this,
     margin: usize,
-    /// and with this much room it no longer is.
+    /// and stops being full when it has this much.
     ease: usize,
-    /// In which unit dropped bytes are counted.
+    /// Counts dropped bytes in a unit, such as lines.
     count: fn(&[u8]) -> u64,
     state: Mutex<State>,
-    /// There are bytes to write, or the queue was closed.
+    /// Signals bytes to write, or that the queue was closed.
     filled: Condvar,
-    /// Bytes were written.
+    /// Signals that bytes were written.
     moved: Condvar,
 }
 
 struct State {
-    /// Not yet written, which includes those that are being written.
+    /// Bytes that are not written yet, including those of the current write.
     bytes: VecDeque<u8>,
-    /// How many were written since the start.
+    /// The bytes written since the start.
     written: u64,
-    /// How many units were dropped and not yet taken by [`Backlog::take_dropped`].
+    /// The units dropped since the last [`Backlog::take_dropped`].
     dropped: u64,
     /// Set when the room falls below `margin`, cleared when it reaches `ease`.
     full: bool,
-    /// Something was dropped since `full` was set.
+    /// Whether something was dropped since `full` was set.
     dropping: bool,
-    /// The writing thread waits for `filled`.
+    /// Whether the writing thread waits for `filled`.
     sleeping: bool,
-    /// Somebody waits for `moved`.
+    /// Whether a thread waits for `moved`.
     flushing: bool,
-    /// No more bytes are to come.
+    /// Whether the queue was closed: no more bytes follow.
     closed: bool,
-    /// The writing thread has ended: bytes are accepted and discarded.
+    /// Whether the writing thread has ended: further bytes are discarded.
     ended: bool,
 }
 
 impl Backlog {
     /// An empty queue of `capacity` bytes. It becomes full with less than `margin` bytes of room, or when something
-    /// does not fit, and stays so until there is room for `ease` bytes. `count` says how many units some bytes are.
+    /// does not fit, and stays full until it has `ease` bytes of room. `count` counts the units in some bytes.
     pub(crate) const fn new(
         capacity: usize,
         margin: usize,
@@ -82,13 +82,13 @@ impl Backlog {
         Self { capacity, margin, ease, count, state: Mutex::new(state), filled, moved }
     }
 
-    /// Takes all of these bytes, or drops and counts all of them. Never waits for the writing thread.
+    /// Adds all bytes, or drops and counts all of them. Never waits for the writing thread.
     pub(crate) fn push(&self, bytes: &[u8]) {
         self.add(self.lock(), bytes);
     }
 
-    /// As [`Backlog::push`], but gives up where the lock is not to be had: for the panic hook, which may run on a
-    /// thread that holds it. False where it gave up.
+    /// Like [`Backlog::push`], but gives up and returns false if the lock stays held: for the panic hook, which may run
+    /// on the thread that holds it.
     pub(crate) fn try_push(&self, bytes: &[u8]) -> bool {
         for _ in 0..TRIES {
             if let Ok(state) = self.state.try_lock() {
@@ -112,23 +112,23 @@ impl Backlog {
         }
         state.bytes.extend(bytes);
         state.full |= room - bytes.len() < self.margin;
-        // A system call: only where the thread needs it.
+        // A system call, made only if the thread waits.
         if std::mem::take(&mut state.sleeping) {
             self.filled.notify_one();
         }
     }
 
-    /// Whether the queue is not full: then `margin` bytes fit.
+    /// Whether the queue is not full: it then has room for `margin` bytes.
     pub(crate) fn has_room(&self) -> bool {
         !self.lock().full
     }
 
-    /// How many units were dropped since the last call.
+    /// Returns the number of units dropped since the last call.
     pub(crate) fn take_dropped(&self) -> u64 {
         std::mem::take(&mut self.lock().dropped)
     }
 
-    /// Says that no more bytes come: [`Backlog::write_out`] returns when all are written.
+    /// Closes the queue: [`Backlog::write_out`] returns when all bytes are written.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -136,13 +136,13 @@ impl Backlog {
         self.filled.notify_one();
     }
 
-    /// The writing thread's work: gives the bytes to `write`, which may block and returns how many it wrote, until
-    /// the queue is closed and empty, or ended. `eased` is called, without a lock held, when a full queue has room
-    /// again.
+    /// Runs on the writing thread: passes the bytes to `write`, which may block and returns the number of bytes
+    /// written, until the queue is closed and empty, or ended. Calls `eased`, without a lock, when a full queue has
+    /// room again.
     ///
     /// # Errors
     ///
-    /// The first error of `write`. [`Backlog::end`] is to be called after that.
+    /// The first error of `write`. Call [`Backlog::end`] after it.
     pub(crate) fn write_out(
         &self,
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
@@ -185,7 +185,7 @@ impl Backlog {
         }
     }
 
-    /// No byte is written from here on: what is still in the queue, and what comes, is discarded and not counted.
+    /// Ends the queue: bytes still in it and further bytes are discarded, and not counted.
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
@@ -194,8 +194,8 @@ impl Backlog {
         self.moved.notify_all();
     }
 
-    /// Waits until all is written, and where the queue is closed until the writing thread has ended; but no longer
-    /// than 1 s without a byte written, nor 3 s in all. How many bytes are left.
+    /// Waits until all bytes are written and, if the queue is closed, until the writing thread has ended. Gives up
+    /// after 1 s without a written byte, or 3 s in all. Returns the number of bytes that are left.
     pub(crate) fn flush(&self) -> usize {
         let give_up = Instant::now() + IN_ALL;
         let mut state = self.lock();

@@ -9,7 +9,7 @@ fn bytes(bytes: &[u8]) -> u64 {
     bytes.len() as u64
 }
 
-/// A queue whose writing thread waits until it is allowed to write some bytes.
+/// A queue whose writing thread waits for permission to write.
 fn with_slow_reader(test: impl FnOnce(&Backlog, &mpsc::Sender<usize>, &AtomicUsize)) -> Vec<u8> {
     let backlog = Backlog::new(CAPACITY, 10, CAPACITY / 2, bytes);
     let (allow, allowed) = mpsc::channel::<usize>();
@@ -37,7 +37,7 @@ fn with_slow_reader(test: impl FnOnce(&Backlog, &mpsc::Sender<usize>, &AtomicUsi
     })
 }
 
-/// Waits until the thread has written so many bytes.
+/// Waits until the thread has written this many bytes.
 fn written(backlog: &Backlog, count: u64) {
     while backlog.lock().written < count {
         thread::yield_now();
@@ -66,7 +66,7 @@ fn a_full_queue_drops_in_one_piece_until_there_is_room() {
         backlog.push(&[3; 20]);
         allow.send(30).unwrap();
         written(backlog, 30);
-        // There would be room, but something is missing before it.
+        // There is room for this, but bytes before it were dropped.
         backlog.push(&[4; 20]);
         assert!(!backlog.has_room());
         allow.send(20).unwrap();
@@ -99,7 +99,7 @@ fn a_writing_thread_that_comes_back_after_the_end_ends() {
         assert_eq!(backlog.flush(), 90);
         backlog.end();
     });
-    // The thread had begun to write once more.
+    // The thread had started another write.
     assert_eq!(seen.len(), 100);
 }
 

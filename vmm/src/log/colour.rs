@@ -1,4 +1,4 @@
-//! Colours, where a person looks: on a terminal that shows them, unless NO_COLOR asks for none.
+//! Colours for terminals that support them, unless NO_COLOR is set.
 
 use std::fmt::{self, Display};
 use std::os::fd::AsFd;
@@ -8,32 +8,32 @@ use anstyle::{AnsiColor, Style};
 use rustix::stdio::stderr;
 use rustix::termios::isatty;
 
-/// For cafevm's name at the beginning of a line.
+/// The program's name at the beginning of a line.
 pub(crate) const NAME: Style = Style::new().bold();
-/// For what is wrong and ends cafevm.
+/// An error that ends cafevm.
 pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
-/// For what is wrong and is no end.
+/// A warning.
 pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
-/// For what only a developer asks for.
+/// A debug message.
 pub(crate) const DEBUG: Style = Style::new().dimmed();
 
-/// Whether what is written to this file is to be coloured.
+/// Whether to colour output to this file.
 pub(crate) fn wanted(file: impl AsFd) -> bool {
     isatty(file) && is_ansi() && !anstyle_query::no_color()
 }
 
-/// Whether the terminal understands escape sequences.
+/// Whether the terminal supports escape sequences.
 pub(crate) fn is_ansi() -> bool {
     anstyle_query::term_supports_ansi_color()
 }
 
-/// Whether standard error is to be coloured.
+/// Whether to colour standard error.
 pub(crate) fn on_stderr() -> bool {
     static WANTED: OnceLock<bool> = OnceLock::new();
     *WANTED.get_or_init(|| wanted(stderr()))
 }
 
-/// The text in this style, or as it is.
+/// The text, in this style if `wanted`.
 pub(crate) fn paint<T: Display>(wanted: bool, style: Style, text: T) -> Painted<T> {
     Painted { style: if wanted { style } else { Style::new() }, text }
 }

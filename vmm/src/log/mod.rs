@@ -1,11 +1,11 @@
-//! What cafevm itself says: on standard error, a line at a time, each beginning with its name.
+//! The log: lines on standard error, each with the program's name.
 //!
-//! No thread waits for the reader of standard error: lines go into a queue of 64 KiB, which a thread of its own
-//! writes. Lines that do not fit are dropped; their number is said when there is room again.
+//! No thread waits for the reader of standard error: lines go into a queue of 64 KiB, and a thread writes them. Lines
+//! that do not fit are dropped; their number is logged when there is room again.
 //!
 //! | question | file |
 //! |---|---|
-//! | How do bytes wait for a reader, and threads not? | `backlog.rs`, `patient.rs` |
+//! | Where do bytes wait for a reader, so that no thread has to? | `backlog.rs`, `patient.rs` |
 //! | How do log lines and the guest's output share a terminal? | `screen.rs` |
 //! | When are lines coloured? | `colour.rs` |
 
@@ -30,23 +30,23 @@ use crate::log::backlog::Backlog;
 use crate::log::colour::{DEBUG, ERROR, NAME, WARNING, on_stderr, paint};
 use crate::log::patient::{write_all_patiently, write_patiently};
 
-/// How many bytes of lines wait for the reader of standard error.
+/// The most bytes of lines that are buffered.
 const CAPACITY: usize = 64 << 10;
 
 static LINES: Backlog = Backlog::new(CAPACITY, 0, CAPACITY / 2, count_lines);
-/// Whether the thread that writes them could be started.
+/// Whether the writing thread could be started.
 static WRITER: OnceLock<bool> = OnceLock::new();
 
 fn count_lines(text: &[u8]) -> u64 {
     text.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
-/// Says a line to the user.
+/// Logs a line.
 pub(crate) fn line(line: impl fmt::Display) {
     lines(format_args!("{} {line}", paint(on_stderr(), NAME, "cafevm:")));
 }
 
-/// Says why cafevm ends without success.
+/// Logs the error that ends cafevm.
 pub(crate) fn error_line(line: impl fmt::Display) {
     lines(error(line));
 }
@@ -56,14 +56,14 @@ fn error(line: impl fmt::Display) -> impl fmt::Display {
     fmt::from_fn(move |f| write!(f, "{name} {line}"))
 }
 
-/// Says something of several lines, the last without its end. They stay together.
+/// Logs several lines, which stay together; the last one without its end.
 pub(crate) fn lines(text: impl fmt::Display) {
     start_writer();
     LINES.push(format!("{text}\n").as_bytes());
 }
 
-/// Says the last line of a panic, and waits for it a limited time. The thread that panics may hold any lock: where
-/// it holds the log's own, the line is lost.
+/// Logs the last line of a panic, and waits for it for a limited time. The thread that panicked may hold any lock: if
+/// it holds the log's lock, the line is lost.
 pub(crate) fn last_line(line: impl fmt::Display) {
     start_writer();
     if LINES.try_push(format!("{}\n", error(line)).as_bytes()) {
@@ -71,17 +71,16 @@ pub(crate) fn last_line(line: impl fmt::Display) {
     }
 }
 
-/// Waits until all lines are written, but no longer than a reader of standard error that reads nothing deserves:
-/// see [`Backlog::flush`].
+/// Waits until all lines are written, limited as in [`Backlog::flush`].
 pub(crate) fn flush() {
     match WRITER.get() {
-        // Some may have been dropped after the last time that the queue had room.
+        // Lines may have been dropped after the last time that the queue had room.
         Some(true) if LINES.flush() == 0 => {
             report_dropped();
             LINES.flush();
         }
         Some(true) | None => {}
-        // The host gives no threads: here nothing is left to do but this.
+        // The host could not create the thread, so the lines are written here.
         Some(false) => {
             LINES.close();
             write_lines();
@@ -100,13 +99,13 @@ fn write_lines() {
     let _never_fails = LINES.write_out(|bytes| Ok(write_some(bytes)), report_dropped);
 }
 
-/// Writes some of the bytes; how many. Where standard error is closed, or its file system full, there is no place to
-/// say so.
+/// Writes some of the bytes; returns how many. Errors are ignored: if standard error fails, there is no other place to
+/// report it.
 fn write_some(bytes: &[u8]) -> usize {
     if !screen::is_shared() {
         return write_patiently(stderr(), bytes).unwrap_or(bytes.len());
     }
-    // Whole lines, so that the guest's output does not come between.
+    // Whole lines, so that the guest's output cannot split one.
     let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
     let lines = bytes.get(..end).unwrap_or(bytes);
     let line = screen::lock();
@@ -124,11 +123,11 @@ fn report_dropped() {
     }
 }
 
-/// Where the subscriber writes its lines.
+/// The writer for the subscriber's lines.
 struct Queue;
 
 impl Write for Queue {
-    /// The subscriber writes a whole line at once.
+    /// The subscriber writes a whole line at a time.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         start_writer();
         LINES.push(line);
@@ -140,7 +139,7 @@ impl Write for Queue {
     }
 }
 
-/// Begins to write the log: warnings; with `verbose` 1 also what the machine is made of, with 2 all.
+/// Starts the log: with warnings; with `verbose` 1 also the parts of the machine, with 2 everything.
 pub(crate) fn start(verbose: u8) {
     let level = match verbose {
         0 => LevelFilter::WARN,
@@ -150,13 +149,13 @@ pub(crate) fn start(verbose: u8) {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(|| Queue)
-        // Written to standard error by the subscriber itself otherwise.
+        // Otherwise the subscriber would write these to standard error itself.
         .log_internal_errors(false)
         .event_format(Line)
         .init();
 }
 
-/// One line: who speaks, how serious it is, what.
+/// The format of a line: the program's name, the severity, the message.
 struct Line;
 
 impl<S, N> FormatEvent<S, N> for Line

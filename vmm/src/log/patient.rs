@@ -1,4 +1,4 @@
-//! Writing to a file whose reader may be slow, and which may be non-blocking.
+//! Writes to a file that may have a slow reader, and may be non-blocking.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -6,16 +6,16 @@ use std::os::fd::BorrowedFd;
 use rustix::event::epoll;
 use rustix::io::Errno;
 
-/// Writes some of `bytes`, and waits for the reader where there is no room; how many were written.
+/// Writes some of `bytes`, and waits for room if there is none. Returns the number of bytes written.
 ///
 /// # Errors
 ///
-/// The host's.
+/// The host's error.
 pub(crate) fn write_patiently(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match rustix::io::write(file, bytes) {
             Err(Errno::INTR) => {}
-            // Opened so that it does not block, or made so by another process.
+            // The file is non-blocking, by its opening or by another process.
             Err(Errno::AGAIN) => wait_for_room(file)?,
             done => return Ok(done?),
         }
@@ -26,7 +26,7 @@ pub(crate) fn write_patiently(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<
 ///
 /// # Errors
 ///
-/// The host's.
+/// The host's error.
 pub(crate) fn write_all_patiently(file: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let count = write_patiently(file, bytes)?;
@@ -38,7 +38,7 @@ pub(crate) fn write_all_patiently(file: BorrowedFd<'_>, mut bytes: &[u8]) -> io:
     Ok(())
 }
 
-/// Waits until something can be written.
+/// Waits until the file accepts bytes.
 fn wait_for_room(file: BorrowedFd<'_>) -> io::Result<()> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, file, epoll::EventData::new_u64(0), epoll::EventFlags::OUT)?;

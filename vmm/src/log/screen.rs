@@ -1,12 +1,11 @@
-//! One terminal for two writers: log lines and the guest's output.
+//! Shares one terminal between log lines and the guest's output.
 //!
-//! A log line begins on a fresh line. Where the guest's output stands in the middle of a line (a prompt, and what was
-//! typed behind it), that line is erased, the log line takes its place, and the guest's line is repeated below it.
-//! Where the guest's line cannot be repeated (it is long, or has escape sequences), the log line begins on the next
-//! line, and the guest's line is continued behind it.
+//! A log line begins on a new line. If the guest's current line is short, such as a prompt with typed text, it is
+//! erased, the log line takes its place, and the guest's line is repeated below. If it cannot be repeated (it is long,
+//! or has escape sequences), the log line begins on the next line, and the guest's line continues after it.
 //!
-//! The lock is held while a writer waits for the terminal. Only the two threads that write take it, and both wait for
-//! the same reader.
+//! A writer holds the lock while it waits for the terminal. Only the two writing threads take the lock, and both wait
+//! for the same reader.
 
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -29,27 +28,27 @@ pub(crate) fn is_shared() -> bool {
     })
 }
 
-/// The guest's last line, to be held while something is written to the shared terminal.
+/// The guest's last line; locked while anything is written to the shared terminal.
 pub(crate) fn lock() -> MutexGuard<'static, Line> {
     LINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A longer line may be wider than the terminal, and would not be erased as a whole.
+/// A longer line may be wider than the terminal, so that it cannot be erased completely.
 const MOST: usize = 79;
-/// Erases what stands behind the cursor.
+/// Erases the rest of the line.
 const ERASE: &[u8] = b"\x1b[K";
 
-/// The guest's last line, as far as it is known.
+/// The content of the guest's last line, as far as it is known.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// There is something on it.
+    /// It has unknown content.
     open: bool,
-    /// `text` is all that is on it.
+    /// Its whole content is `text`.
     known: bool,
     text: Vec<u8>,
-    /// Where the next byte goes.
+    /// The column of the next byte.
     cursor: usize,
-    /// How many bytes of [`ERASE`] came.
+    /// The number of bytes of [`ERASE`] that arrived.
     erase: usize,
 }
 
@@ -58,7 +57,7 @@ impl Line {
         Self { open: false, known: true, text: Vec::new(), cursor: 0, erase: 0 }
     }
 
-    /// Takes what the guest has written.
+    /// Takes the guest's output.
     pub(crate) fn guest_wrote(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.take(byte);
@@ -79,7 +78,7 @@ impl Line {
             }
             return;
         }
-        // Another sequence has begun.
+        // Another escape sequence starts.
         self.known &= self.erase == 0;
         self.erase = 0;
         match byte {
@@ -97,7 +96,7 @@ impl Line {
         }
     }
 
-    /// What to write before log lines. `ansi`: the terminal understands escape sequences.
+    /// The bytes to write before log lines. `ansi`: the terminal supports escape sequences.
     pub(crate) fn before_log(&self, ansi: bool) -> &'static [u8] {
         match (self.open, self.known && ansi) {
             (false, _) => b"",
@@ -106,7 +105,7 @@ impl Line {
         }
     }
 
-    /// What to write after them.
+    /// The bytes to write after log lines.
     pub(crate) fn after_log(&self) -> Vec<u8> {
         let mut text = Vec::new();
         if self.open && self.known {

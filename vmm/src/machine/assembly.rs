@@ -1,4 +1,4 @@
-//! Assembly: a machine from its parts, in the order that KVM wants.
+//! Assembles a machine from its parts, in the order that KVM requires.
 
 use std::sync::Arc;
 
@@ -26,13 +26,13 @@ use crate::x86::acpi::{self, Machine};
 use crate::x86::restart::{self, Judge};
 use crate::x86::{cpu_state, cpuid, msrs};
 
-/// A machine that is built and does not run yet. It has no console.
+/// A complete machine that does not run yet. It has no console.
 pub(crate) struct Vm {
     pub(crate) fd: Arc<VmFd>,
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) buses: Buses,
     pub(crate) attached: Attached,
-    /// Woken when a doorbell leaves work undone.
+    /// Woken when a doorbell leaves work for the I/O thread.
     pub(crate) leftover: Arc<WakeFd>,
     /// Woken when a driver sets DRIVER_OK.
     pub(crate) driver_ok: Arc<WakeFd>,
@@ -43,11 +43,11 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
-    /// Builds the machine, all but its console.
+    /// Builds the machine, except for its console.
     ///
     /// # Errors
     ///
-    /// What the host does not give.
+    /// The resource that the host does not provide.
     pub(crate) fn build(
         config: &VmConfig,
         boot: Boot,
@@ -59,7 +59,7 @@ impl Vm {
         let linux = boot.kernel().linux.is_some();
         let judge = Judge::new(linux, boot.command_line());
         let start = load(config, &boot, &ram)?;
-        // It holds the kernel's bytes, which are in RAM now.
+        // Drop the kernel's file: its content is in RAM now.
         drop(boot);
         let vcpus = make_vcpus(config, host, &fd, start)?;
         let vcpus = (0..).zip(vcpus).map(|(id, vcpu)| Vcpu::new(id, vcpu, ram.clone(), judge));
@@ -85,14 +85,14 @@ impl Vm {
 fn with_memory(config: &VmConfig, host: &Host) -> Result<(Arc<VmFd>, GuestRam), HostError> {
     let vm = host.kvm.create_vm().map_err(HostError::kvm("create a machine"))?;
     vm.set_tss_address(KVM_TSS).map_err(HostError::kvm("place its TSS"))?;
-    // Before the interrupt controllers: a memory slot made after them waits for milliseconds.
+    // Before the interrupt controllers: a memory slot created after them waits for milliseconds.
     let ram = memory::allocate(config.memory)?;
     memory::map(&vm, &ram)?;
     vm.create_irq_chip().map_err(HostError::kvm("create interrupt controllers"))?;
     Ok((Arc::new(vm), ram))
 }
 
-/// Puts the kernel, and what a stock kernel finds in a PC's memory, into RAM.
+/// Writes the kernel and the tables of a PC's firmware into RAM.
 fn load(config: &VmConfig, boot: &Boot, ram: &GuestRam) -> Result<Start, Error> {
     let start = boot.load(ram)?;
     let slots = config.virtio_slots().collect();
@@ -101,7 +101,7 @@ fn load(config: &VmConfig, boot: &Boot, ram: &GuestRam) -> Result<Start, Error> 
     Ok(start)
 }
 
-/// The vCPUs. The first begins at `start`; the others wait until the guest starts them.
+/// Creates the vCPUs. The first one begins at `start`; the others wait until the guest starts them.
 fn make_vcpus(
     config: &VmConfig,
     host: &Host,

@@ -1,4 +1,4 @@
-//! Puts the devices on their buses: the one file that knows all kinds of them.
+//! Attaches the devices to their buses. Only this file knows all kinds of devices.
 
 use std::sync::{Arc, Mutex};
 
@@ -25,30 +25,30 @@ use crate::threads::gate::Gate;
 use crate::threads::wake::WakeFd;
 use crate::vcpu::dispatch::Buses;
 
-/// What the devices need of the machine around them.
+/// The parts of the machine that devices use.
 pub(crate) struct Surroundings<'a> {
     pub(crate) vm: &'a Arc<VmFd>,
     pub(crate) ram: &'a GuestRam,
-    /// Woken when a doorbell has left work undone.
+    /// Woken when a doorbell leaves work for the I/O thread.
     pub(crate) leftover: &'a Arc<WakeFd>,
-    /// Woken when a driver has taken over a disk.
+    /// Woken when a driver sets DRIVER_OK.
     pub(crate) driver_ok: &'a Arc<WakeFd>,
     pub(crate) gate: &'a Arc<Gate>,
 }
 
-/// The devices beside their buses.
+/// The devices, by kind.
 #[derive(Default)]
 pub(crate) struct Attached {
     pub(crate) devices: Devices,
-    /// Where the virtio devices' registers are read.
+    /// The pages of virtio registers.
     pub(crate) pages: RegisterPages,
 }
 
-/// Puts the disks and the virtio-rng device on the memory bus, and an empty slot wherever there is no virtio device.
+/// Attaches the disks and the virtio-rng device to the memory bus, and an empty slot at every other slot.
 ///
 /// # Errors
 ///
-/// Where two devices overlap, or KVM gives no interrupt.
+/// If two devices overlap, or KVM provides no interrupt.
 pub(crate) fn attach_devices(
     buses: &mut Buses,
     config: &VmConfig,
@@ -73,7 +73,7 @@ struct Attaching<'a> {
     config: &'a VmConfig,
     around: &'a Surroundings<'a>,
     attached: Attached,
-    /// How many slots of the bank are in use.
+    /// The number of slots in use.
     used: u32,
 }
 
@@ -125,8 +125,8 @@ impl Attaching<'_> {
         Ok(())
     }
 
-    /// A disk's registers are read without an exit whether or not the guest has a driver for this device, so its page
-    /// does not wait for it.
+    /// Not added to the register pages of disks: the page of a disk is mapped whether or not the guest has a driver for
+    /// this device.
     fn rng(&mut self) -> Result<(), Error> {
         self.virtio(
             "rng",
@@ -136,7 +136,7 @@ impl Attaching<'_> {
         Ok(())
     }
 
-    /// Puts a virtio device into the next slot.
+    /// Attaches a virtio device to the next slot.
     fn virtio(
         &mut self,
         name: &str,
@@ -174,7 +174,7 @@ impl Attaching<'_> {
     }
 }
 
-/// The disk in an image. On a full host it waits for room where that was asked for.
+/// The disk of an image. With werror=stop it waits for room when the host's disk is full.
 fn disk(wanted: &DiskConfig, image: Image, gate: &Arc<Gate>) -> Result<Disk, Error> {
     let (name, size) = (image.name(), image.size());
     let storage = images::storage(wanted, image)?;
@@ -198,11 +198,11 @@ fn describe(disk: &Disk, snapshot: bool) -> String {
     format!("{}, {}{how}", disk.name(), Human(disk.size()))
 }
 
-/// Puts the serial port on the port bus.
+/// Attaches the serial port to the port bus.
 ///
 /// # Errors
 ///
-/// Where another device is there.
+/// If another device has its ports.
 pub(crate) fn attach_serial(buses: &mut Buses, port: Arc<Mutex<Serial>>) -> Result<(), Error> {
     info!("serial port at {COM1:#x}, interrupt {COM1_IRQ}");
     buses.pio.insert(COM1, serial::PORTS, "serial", port).map_err(ConfigError::Bus)?;

@@ -1,4 +1,4 @@
-//! The devices of a running machine, for the threads that serve them.
+//! The devices of a running machine, as its threads use them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use cafevm_devices::virtio::mmio::Mmio;
 pub(crate) struct VirtioDisk {
     /// Its registers.
     pub(crate) device: Arc<Mmio>,
-    /// The disk behind them.
+    /// The disk.
     pub(crate) blk: Arc<Blk>,
 }
 
 impl VirtioDisk {
-    /// Makes the disk `bytes` large, and interrupts its driver. Waits until the disk is quiet.
+    /// Grows the disk to `bytes`, and interrupts its driver. Waits until the disk is idle.
     ///
     /// # Errors
     ///
-    /// Where the disk cannot grow.
+    /// If the disk cannot grow.
     pub(crate) fn resize(&self, bytes: u64) -> Result<(), GrowError> {
         self.device.reconfigure(|| self.blk.resize(bytes))
     }
@@ -33,11 +33,11 @@ impl VirtioDisk {
 pub(crate) struct SvirtbDisk {
     /// Its registers.
     pub(crate) device: Arc<svirtb::Device>,
-    /// The disk behind them.
+    /// The disk.
     pub(crate) disk: Disk,
 }
 
-/// All devices that serve requests. Clones share them.
+/// All devices with requests. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Devices {
     /// The disks on virtio.
@@ -45,41 +45,40 @@ pub(crate) struct Devices {
     /// All virtio devices, the disks among them, lowest slot first.
     pub(crate) virtio: Vec<Arc<Mmio>>,
     pub(crate) svirtb: Option<SvirtbDisk>,
-    /// What is behind the disks, on either bus.
+    /// The disks of both buses.
     pub(crate) images: Vec<Disk>,
 }
 
 impl Devices {
-    /// Stops the transfers of all disks. Takes no lock that I/O holds.
+    /// Stops the transfers of all disks. Takes no lock that is held during I/O.
     pub(crate) fn stop(&self) {
         for disk in &self.images {
             disk.stop_handle().stop();
         }
     }
 
-    /// Takes no new requests and waits for those in flight, at most as long as a device waits for its host. For a
-    /// machine that has ended; [`Devices::unfinished`] says what remains.
+    /// Holds new requests and waits for those in flight, with the limit of a device. For a machine that has ended;
+    /// [`Devices::unfinished`] lists what is left.
     pub(crate) fn settle(&self) {
         for device in &self.virtio {
             device.hold();
         }
         for device in &self.virtio {
             if device.quiesce().is_err() {
-                // The others had the same time.
+                // The other disks had the same time.
                 return;
             }
         }
     }
 
-    /// Leaks the disks with requests that the host has not finished. An engine waits for its requests when it is
-    /// dropped, and that wait has no limit.
+    /// Leaks the disks with unfinished requests. The drop of an engine waits for its requests without a limit.
     pub(crate) fn leave_unfinished(&self) {
         if self.unfinished().is_some() {
             std::mem::forget(self.clone());
         }
     }
 
-    /// What the host has not finished; none where that is nothing. Takes no lock that I/O holds.
+    /// The requests that the host has not finished, if there are any. Takes no lock that is held during I/O.
     pub(crate) fn unfinished(&self) -> Option<Unfinished> {
         let busy = self.images.iter().map(|disk| (disk.name().to_owned(), disk.in_flight()));
         let busy: Vec<_> = busy.filter(|(_, requests)| *requests > 0).collect();
@@ -87,7 +86,7 @@ impl Devices {
     }
 }
 
-/// Disks, and how many requests of each the host has not finished.
+/// Disks, and the number of unfinished requests of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unfinished(Vec<(String, usize)>);
 

@@ -1,4 +1,4 @@
-//! The host's KVM: opened, and asked what it can do.
+//! Opens the host's KVM and checks its capabilities.
 
 use std::ffi::CString;
 use std::io;
@@ -16,7 +16,7 @@ use crate::layout::{HIGH_RAM_START, LOW_RAM_END};
 use crate::x86::cpuid;
 use crate::x86::msrs;
 
-/// The largest number of vCPUs whose APIC ids fit in the 8 bits of an xAPIC (255 means all of them).
+/// The largest number of vCPUs with APIC ids in the 8 bits of an xAPIC (id 255 addresses all of them).
 const MOST_CPUS: usize = 255;
 
 /// KVM on this host.
@@ -24,9 +24,9 @@ const MOST_CPUS: usize = 255;
 pub(crate) struct Host {
     /// KVM itself.
     pub(crate) kvm: Kvm,
-    /// What a vCPU can be told of its processor.
+    /// The processor features that KVM supports for a vCPU.
     pub(crate) cpuid: CpuId,
-    /// Whether the local APIC has a timer that counts as the TSC does.
+    /// Whether the local APIC has a TSC-deadline timer.
     pub(crate) tsc_deadline: bool,
     /// Whether a vCPU has the MSR IA32_MISC_ENABLE.
     pub(crate) misc_enable: bool,
@@ -37,7 +37,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// Where it is not there, may not be used, or is not KVM.
+    /// If it does not exist, may not be used, or is not KVM.
     pub(crate) fn open(path: &Path) -> Result<Self, HostError> {
         let not_kvm = |why: String| HostError::NotKvm { path: path.to_owned(), why };
         let name = CString::new(path.as_os_str().as_bytes())
@@ -90,11 +90,11 @@ impl Host {
         Ok(Self { kvm, cpuid, tsc_deadline, misc_enable })
     }
 
-    /// Checks that this host can run a machine of this size.
+    /// Checks that this host supports a machine of this size.
     ///
     /// # Errors
     ///
-    /// What is too much, and how much there can be.
+    /// The resource that is too large, and its maximum.
     pub(crate) fn check(&self, cpus: u32, memory: u64) -> Result<(), HostError> {
         let most = u32::try_from(self.kvm.get_max_vcpus().min(MOST_CPUS)).unwrap_or(u32::MAX);
         if cpus > most {
@@ -110,7 +110,7 @@ impl Host {
     }
 }
 
-/// What a person without permission can do: usually, join the group that owns the device.
+/// The advice for a user without permission: usually, join the group that owns the device.
 fn remedy(path: &Path) -> String {
     let group = std::fs::metadata(path).ok().filter(|m| m.mode() & 0o060 == 0o060).and_then(|m| {
         let groups = std::fs::read_to_string("/etc/group").ok()?;
@@ -124,7 +124,7 @@ fn remedy(path: &Path) -> String {
     }
 }
 
-/// The name of a group in the text of /etc/group.
+/// The name of a group, from the text of /etc/group.
 fn group_name(groups: &str, gid: u32) -> Option<String> {
     groups.lines().find_map(|line| {
         let mut fields = line.split(':');

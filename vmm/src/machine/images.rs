@@ -1,4 +1,4 @@
-//! The images of a machine's disks: opened, locked, and each only once.
+//! Opens and locks the images of a machine's disks, each only once.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use crate::config::{DiskBus, DiskConfig};
 use crate::error::{ConfigError, Error};
 use crate::machine::looks;
 
-/// Opens and locks the images of all disks, in their order.
+/// Opens and locks the images of all disks, in order.
 ///
 /// # Errors
 ///
-/// Where one cannot be used, is too small for its bus, or is attached twice.
+/// If an image cannot be used, is too small for its bus, or is attached twice.
 pub(crate) fn open(disks: &[DiskConfig]) -> Result<Vec<Image>, Error> {
-    // The lock alone would report this as an image that another program uses.
+    // The lock alone would report that another program uses the image.
     for (n, disk) in disks.iter().enumerate() {
         let earlier = disks.get(..n).unwrap_or_default();
         let reads = |disk: &DiskConfig| disk.opening().access == Access::ReadOnly;
@@ -39,7 +39,7 @@ fn open_image(disk: &DiskConfig) -> Result<Image, Error> {
     };
     if let Some(kind) = looks::like(image.file()) {
         warn!(
-            "--disk {name}: its first bytes are those of {kind}; it is used as a raw image all the same, so that the guest \
+            "--disk {name}: its first bytes are those of {kind}; cafevm uses it as a raw image, so the guest \
              sees those bytes; if that is not meant, convert it: qemu-img convert -O raw {name} raw.img",
             name = image.name()
         );
@@ -50,11 +50,11 @@ fn open_image(disk: &DiskConfig) -> Result<Image, Error> {
     Ok(image)
 }
 
-/// The storage of a disk in its image.
+/// The storage of a disk.
 ///
 /// # Errors
 ///
-/// Where there is no place for what the guest writes, with `snapshot`.
+/// With `snapshot`: if there is no place for the layer.
 pub(crate) fn storage(disk: &DiskConfig, image: Image) -> Result<Box<dyn Storage>, Error> {
     if disk.snapshot {
         return Ok(Box::new(Snapshot::new(image, &layer_directory())?));
@@ -62,8 +62,8 @@ pub(crate) fn storage(disk: &DiskConfig, image: Image) -> Result<Box<dyn Storage
     Ok(Box::new(ImageStorage::new(image)))
 }
 
-/// Where the layers of `snapshot=on` lie: in the directory that TMPDIR names, and otherwise in /var/tmp. Not beside the
-/// image, whose directory often is shared, read-only or short of room; and not in /tmp, which often is memory.
+/// The directory for the layers of `snapshot=on`: TMPDIR, or /var/tmp. Not the directory of the image, which often is
+/// shared, read-only or short of room; and not /tmp, which often is in memory.
 fn layer_directory() -> PathBuf {
     let named = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty());
     named.map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)

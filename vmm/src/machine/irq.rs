@@ -1,4 +1,4 @@
-//! Between the devices and KVM: interrupt lines.
+//! Connects the interrupt lines of devices to KVM.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,21 +8,21 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::error::HostError;
 
-/// An interrupt line that only knows edges: each call is a pulse.
+/// An interrupt line for edges: each call is a pulse.
 struct Irqfd(EventFd);
 
 impl IrqLine for Irqfd {
     fn raise(&self) {
-        // It fails only where an interrupt has been pending so often that the counter is full: it still is.
+        // The one possible error means that the counter is full: an interrupt is pending then, too.
         let _written = self.0.write(1);
     }
 }
 
-/// The interrupt line `irq` for pulses: a pin of the IOAPIC and, below 16, of the two PICs.
+/// Interrupt line `irq` for pulses: a pin of the IOAPIC and, below 16, of the two PICs.
 ///
 /// # Errors
 ///
-/// Where KVM refuses.
+/// If KVM refuses.
 pub(crate) fn pulses(vm: &VmFd, irq: u32) -> Result<Arc<dyn IrqLine>, HostError> {
     let event =
         EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(HostError::os("make an eventfd"))?;
@@ -30,11 +30,11 @@ pub(crate) fn pulses(vm: &VmFd, irq: u32) -> Result<Arc<dyn IrqLine>, HostError>
     Ok(Arc::new(Irqfd(event)))
 }
 
-/// The interrupt line `irq` with a level, which stays asserted until it is lowered: a guest may program its pin as
-/// level-triggered, as virtio-mmio means it (virtio 1.2, 4.2.3.4: until InterruptStatus is 0), or as edge-triggered.
+/// Interrupt line `irq` with a level: it stays asserted until the device lowers it. The guest may program its pin as
+/// level-triggered, as virtio-mmio specifies (virtio 1.2, 4.2.3.4: until InterruptStatus is 0), or as edge-triggered.
 pub(crate) fn level(vm: Arc<VmFd>, irq: u32) -> Arc<dyn IrqLine> {
     Arc::new(Level::new(move |asserted| {
-        // It fails only where there is no interrupt controller or no such pin, and both were seen to.
+        // The possible errors are a missing interrupt controller or pin; both exist.
         let _set = vm.set_irq_line(irq, asserted);
     }))
 }
@@ -42,8 +42,8 @@ pub(crate) fn level(vm: Arc<VmFd>, irq: u32) -> Arc<dyn IrqLine> {
 /// The level of a line, set by `set`.
 struct Level<F> {
     set: F,
-    /// Whether it is asserted. The lock makes a change of the line and of this one step; it is held for about a
-    /// microsecond.
+    /// Whether the line is asserted. The lock makes the change of the line and of this value atomic. It is held for
+    /// about a microsecond.
     asserted: Mutex<bool>,
 }
 
@@ -57,7 +57,7 @@ impl<F: Fn(bool) + Send + Sync> IrqLine for Level<F> {
     fn raise(&self) {
         let mut asserted = self.asserted.lock().unwrap_or_else(PoisonError::into_inner);
         if *asserted {
-            // A pin that is edge-triggered sees a new edge.
+            // An edge-triggered pin receives a new edge.
             (self.set)(false);
         }
         *asserted = true;

@@ -1,10 +1,10 @@
-//! What a disk image seems to be, where it is probably not meant to be used as a raw one. This is for a warning and
-//! changes nothing: a guest may write any bytes to its disk.
+//! Guesses the format of a disk image that is probably not raw, for a warning only: a guest may write any bytes to its
+//! disk.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// A format, and all of the bytes that it is known by, with their places.
+/// A format, and its signatures with their offsets.
 type Format = (&'static str, &'static [(usize, &'static [u8])]);
 
 const FORMATS: [Format; 9] = [
@@ -19,14 +19,14 @@ const FORMATS: [Format; 9] = [
     ("an ISO image with a partition table", &[(0x8001, b"CD001"), (0x1fe, b"\x55\xaa")]),
 ];
 
-/// How many bytes are looked at.
+/// How many bytes are read.
 const LEN: usize = 0x8006;
 
-/// The format that the first bytes are those of.
+/// The format that matches the first bytes.
 pub(super) fn like(image: &File) -> Option<&'static str> {
     let mut bytes = vec![0; LEN];
     let mut len = 0;
-    // A shorter image ends earlier, and what cannot be read is not warned of.
+    // A shorter image has fewer bytes. A read error gives no warning here; opening the disk reports it.
     while let Ok(count @ 1..) = image.read_at(bytes.get_mut(len..)?, len as u64) {
         len += count;
     }

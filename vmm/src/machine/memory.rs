@@ -1,4 +1,4 @@
-//! Guest RAM and pages of registers, and their memory slots in KVM.
+//! Guest RAM, pages of registers, and their memory slots in KVM.
 #![expect(unsafe_code, reason = "a memory slot hands the address of a mapping to KVM")]
 
 use cafevm_devices::memory::GuestRam;
@@ -10,11 +10,11 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use crate::error::HostError;
 use crate::layout;
 
-/// Guest RAM of `bytes`, laid out as [`layout::ram`] says. It takes memory of the host only as it is used.
+/// Creates guest RAM of `bytes`, with the ranges of [`layout::ram`]. The host provides memory when the guest uses it.
 ///
 /// # Errors
 ///
-/// Where the host has no address space for it.
+/// If the host has no address space for it.
 pub(crate) fn allocate(bytes: u64) -> Result<GuestRam, HostError> {
     let too_large = |why: String| HostError::MemoryRefused { bytes, why };
     let ranges = layout::ram(bytes)
@@ -25,11 +25,11 @@ pub(crate) fn allocate(bytes: u64) -> Result<GuestRam, HostError> {
     GuestRam::anonymous(&ranges).map_err(|e| too_large(e.to_string()))
 }
 
-/// Gives `vm` a memory slot for each range of `ram`.
+/// Creates a memory slot in `vm` for each range of `ram`.
 ///
 /// # Errors
 ///
-/// Where KVM takes no such slot.
+/// If KVM refuses a slot.
 pub(crate) fn map(vm: &VmFd, ram: &GuestRam) -> Result<(), HostError> {
     let bytes = ram.ranges().iter().map(|&(_, len)| len).sum();
     for (slot, region) in (0u32..).zip(ram.memory().iter()) {
@@ -49,11 +49,11 @@ pub(crate) fn map(vm: &VmFd, ram: &GuestRam) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Shows the guest a page of registers at `addr`, which it can read and not write, in memory slot `slot`.
+/// Maps a page of registers at `addr` into the guest, read-only, in memory slot `slot`.
 ///
 /// # Errors
 ///
-/// Where KVM does not take it.
+/// If KVM refuses.
 pub(crate) fn show_registers(
     vm: &VmFd,
     slot: u32,
@@ -67,16 +67,16 @@ pub(crate) fn show_registers(
         userspace_addr: page.as_ptr() as u64,
         flags: KVM_MEM_READONLY,
     };
-    // SAFETY: the page is a whole one of the host's, with nothing else in it, and made of atomics; the guest only reads
-    // it. A guest runs only in `vcpu::Vcpu::run`, which borrows the buses, on which are the devices that own the page.
+    // SAFETY: the page is a whole host page with no other content, and made of atomics; the guest only reads it. A
+    // guest runs only in `vcpu::Vcpu::run`, which borrows the buses; these hold the devices that own the page.
     unsafe { vm.set_user_memory_region(slot) }
 }
 
-/// Takes such a page away again: when this returns, no vCPU reads there any more.
+/// Removes such a page: when this returns, no vCPU reads it directly any more.
 ///
 /// # Errors
 ///
-/// Where KVM does not do it.
+/// If KVM refuses.
 pub(crate) fn hide_registers(vm: &VmFd, slot: u32, addr: u64) -> Result<(), kvm_ioctls::Error> {
     let slot = kvm_userspace_memory_region {
         slot,
@@ -85,6 +85,6 @@ pub(crate) fn hide_registers(vm: &VmFd, slot: u32, addr: u64) -> Result<(), kvm_
         userspace_addr: 0,
         flags: 0,
     };
-    // SAFETY: no memory is given to the guest, only taken.
+    // SAFETY: this call gives no memory to the guest.
     unsafe { vm.set_user_memory_region(slot) }
 }

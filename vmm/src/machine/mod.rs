@@ -2,15 +2,15 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | In which order is a machine put together? | `assembly.rs` |
-//! | What must the host's KVM be able to do? | `host.rs` |
-//! | Where is guest RAM, and which memory slots show it? | `memory.rs` |
+//! | In which order is a machine assembled? | `assembly.rs` |
+//! | Which capabilities of KVM are required? | `host.rs` |
+//! | Where is guest RAM, and which memory slots map it? | `memory.rs` |
 //! | How are images opened and locked? | `images.rs` |
-//! | How do devices get onto their buses? | `attach.rs` |
+//! | How are devices attached to the buses? | `attach.rs` |
 //! | How does a device's interrupt reach the guest? | `irq.rs` |
-//! | Does an image look like another format than raw? | `looks.rs` |
-//! | Which reads of registers are no exits? | `register_pages.rs` |
-//! | Which devices do the threads serve? | `devices.rs` |
+//! | Does an image have another format than raw? | `looks.rs` |
+//! | Which reads of registers cause no exit? | `register_pages.rs` |
+//! | Which devices do the threads use? | `devices.rs` |
 
 pub(crate) mod assembly;
 pub(crate) mod attach;

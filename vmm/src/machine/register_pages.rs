@@ -1,8 +1,8 @@
-//! Pages of virtio registers that the guest reads as memory: such a read is no exit, a write still is.
+//! Pages of virtio registers that the guest reads as memory: a read causes no exit, a write does.
 //!
-//! A page is shown once a driver has taken over each disk in it. Until then every read comes to its device, which says
-//! what is wrong with it: a driver that got through its handshake knows how to read a register. A strict device, and
-//! one that is watched, want to see every access.
+//! A page is mapped when the drivers of all disks in it have set DRIVER_OK. Until then every read reaches its device,
+//! which reports wrong reads: a driver that completed its handshake can read registers. Strict devices and observed
+//! devices need every access, so their pages are never mapped.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use tracing::{debug, warn};
 use crate::config::VmConfig;
 use crate::machine::memory;
 
-/// The first of the memory slots for them: those below are RAM's.
+/// The first memory slot for pages; RAM uses those below.
 const FIRST_SLOT: u32 = 8;
 
-/// The memory slots of a machine, as far as pages of registers need them.
+/// The calls of KVM that register pages need.
 trait MemorySlots: Send {
-    /// As [`memory::show_registers`].
+    /// See [`memory::show_registers`].
     fn show(&self, slot: u32, addr: u64, page: &RegisterPage) -> Result<(), kvm_ioctls::Error>;
-    /// As [`memory::hide_registers`].
+    /// See [`memory::hide_registers`].
     fn hide(&self, slot: u32, addr: u64) -> Result<(), kvm_ioctls::Error>;
 }
 
@@ -34,10 +34,10 @@ impl MemorySlots for Arc<VmFd> {
     }
 }
 
-/// The pages of a machine's bank of virtio slots.
+/// The pages of a machine's virtio slots.
 #[derive(Default)]
 pub(crate) struct RegisterPages {
-    /// Whose memory they are to become; none where every read is to be an exit.
+    /// The machine that maps them; none if every read must be an exit.
     memory: Option<Box<dyn MemorySlots>>,
     pages: Vec<Page>,
 }
@@ -45,38 +45,38 @@ pub(crate) struct RegisterPages {
 struct Page {
     addr: u64,
     registers: Arc<RegisterPage>,
-    /// The disks in it that no driver has taken over yet.
+    /// The disks of the page whose drivers have not set DRIVER_OK.
     waiting: Vec<Arc<Mmio>>,
     state: State,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// No disk is in it: it is not worth a memory slot.
+    /// The page has no disk: it gets no memory slot.
     Empty,
     Hidden,
     Shown,
-    /// KVM did not take it: it stays hidden.
+    /// KVM refused the page: it is not mapped.
     Refused,
 }
 
 impl RegisterPages {
-    /// The pages of a bank, with no slot in them yet.
+    /// The pages of a bank, without slots in use yet.
     pub(crate) fn new(vm: &Arc<VmFd>, config: &VmConfig) -> Self {
         let possible = vm.check_extension(Cap::ReadonlyMem);
-        // Then no slot lies in two pages.
+        // Otherwise a slot could be in two pages.
         let fits = config.virtio.stride.is_multiple_of(SLOT_SIZE);
         let unseen = config.virtio.policy == Policy::Lenient && !config.tap.is_on();
         let memory = (possible && fits && unseen).then(|| vm.clone());
         Self { memory: memory.map(|vm| Box::new(vm) as Box<dyn MemorySlots>), pages: Vec::new() }
     }
 
-    /// Where the registers of the slot at `base` are to be read.
+    /// The memory in which the registers of the slot at `base` are stored.
     pub(crate) fn window(&mut self, base: u64) -> Window {
         self.page(base).registers.slot(base % PAGE_SIZE).unwrap_or_default()
     }
 
-    /// Says that this disk is in the slot at `base`.
+    /// Adds a disk in the slot at `base`.
     pub(crate) fn insert(&mut self, base: u64, disk: Arc<Mmio>) {
         let page = self.page(base);
         page.waiting.push(disk);
@@ -94,7 +94,7 @@ impl RegisterPages {
         &mut self.pages[index]
     }
 
-    /// Shows the pages whose disks are all taken over.
+    /// Maps the pages whose drivers have all set DRIVER_OK.
     pub(crate) fn look(&mut self) {
         for page in self.pages.iter_mut().filter(|page| page.state == State::Hidden) {
             page.waiting.retain(|disk| !disk.was_used());
@@ -102,11 +102,11 @@ impl RegisterPages {
         self.show();
     }
 
-    /// Does something during which no guest may read a register but by an exit.
+    /// Calls `work` while every read of a register is an exit.
     ///
     /// # Errors
     ///
-    /// Where KVM does not take a page away; nothing was done then.
+    /// If KVM does not remove a page; `work` is not called then.
     pub(crate) fn hidden<T>(&mut self, during: impl FnOnce() -> T) -> Result<T, kvm_ioctls::Error> {
         let done = self.hide().map(|()| during());
         self.show();
@@ -137,7 +137,7 @@ impl RegisterPages {
                 }
                 Err(error) => {
                     warn!(
-                        "KVM does not show the registers at {:#x}: {error}; each read of one is an exit",
+                        "KVM does not map the page of registers at {:#x}: {error}; each read of a register is an exit",
                         page.addr
                     );
                     State::Refused
@@ -156,7 +156,7 @@ mod tests {
     const FIRST: u64 = 0xfeb0_0000;
     const SECOND: u64 = FIRST + PAGE_SIZE;
 
-    /// A KVM that refuses what a test says, and tells what it was asked.
+    /// A KVM that refuses what a test chooses, and records its calls.
     #[derive(Clone, Default)]
     struct FakeMemory(Arc<Mutex<(Vec<u64>, Vec<String>)>>);
 
@@ -172,7 +172,7 @@ mod tests {
             self.0.lock().unwrap().0 = addrs.to_vec();
         }
 
-        /// What was asked since the last time.
+        /// The calls since the last time.
         fn log(&self) -> Vec<String> {
             std::mem::take(&mut self.0.lock().unwrap().1)
         }
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// Two pages whose drivers are all at work.
+    /// Two pages whose drivers have all set DRIVER_OK.
     fn two_pages() -> (RegisterPages, FakeMemory) {
         let memory = FakeMemory::default();
         let mut pages = RegisterPages { memory: Some(Box::new(memory.clone())), pages: Vec::new() };

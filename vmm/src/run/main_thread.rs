@@ -1,4 +1,5 @@
-//! The main thread: signals, the console's input, the time limit, the control socket, pauses, until the end.
+//! The main thread: signals, the console's input, the time limit, the control socket and pauses, until the machine
+//! ends.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -25,26 +26,26 @@ use crate::threads::gate::Gate;
 use crate::threads::mailbox::{Inbox, Outbox, mailbox};
 use crate::threads::wake::WakeFd;
 
-/// What the main thread watches, beside the running machine.
+/// The parts that the main thread works with, beside the running machine.
 pub(crate) struct MainThread<'a> {
     pub(crate) running: &'a Running,
     pub(crate) input: Input,
-    /// What the guest gets behind the last byte of the input.
+    /// The bytes that the guest gets after the end of its input.
     pub(crate) end_of_input: &'static [u8],
     pub(crate) signals: Option<&'a Signals>,
     pub(crate) control: Option<Listener>,
     pub(crate) timeout: Option<Duration>,
-    /// What the I/O thread is asked, and what came of it.
+    /// Jobs for the I/O thread, and their results.
     pub(crate) jobs: Outbox<Job>,
     pub(crate) results: Inbox<Done>,
 }
 
 impl MainThread<'_> {
-    /// Serves all that until the machine is to end; [`Ending`] then knows why.
+    /// Runs the loop until the machine ends; [`Ending`] then has the reason.
     ///
     /// # Errors
     ///
-    /// What the host does not give.
+    /// The resource that the host does not provide.
     pub(crate) fn until_the_end(self) -> Result<(), HostError> {
         let Self { running, input, end_of_input, signals, control, timeout, jobs, results } = self;
         let Running { ending, gate, devices, serial, drained, .. } = running;
@@ -84,7 +85,7 @@ impl MainThread<'_> {
     }
 }
 
-/// Ends the machine when its time is over.
+/// Ends the machine when the time limit passes.
 struct TimeLimit {
     timer: Timer,
     timeout: Duration,
@@ -104,12 +105,12 @@ impl Subscriber for TimeLimit {
     }
 }
 
-/// Carries out what signals request.
+/// Carries out signals.
 struct SignalSubscriber<'a> {
     signals: &'a Signals,
     terminal: Option<Rc<Terminal>>,
     ending: Arc<Ending>,
-    /// Makes the console look whose the terminal is.
+    /// Makes the console check whether it is in the terminal's foreground.
     look: Arc<WakeFd>,
 }
 
@@ -127,11 +128,13 @@ impl Subscriber for SignalSubscriber<'_> {
                         terminal.leave();
                     }
                     if let Err(error) = signals::pause() {
-                        tracing::warn!("cannot stop as SIGTSTP asks: {error}");
+                        tracing::warn!(
+                            "cannot stop the process after SIGTSTP: {error}; it continues"
+                        );
                     }
                 }
                 Signal::Resumed => {
-                    // Others had the terminal meanwhile, and may have changed it.
+                    // Another process may have used the terminal meanwhile, and changed its settings.
                     if let Some(terminal) = &self.terminal {
                         terminal.enter();
                     }
@@ -143,7 +146,7 @@ impl Subscriber for SignalSubscriber<'_> {
     }
 }
 
-/// Takes what happens to a pause: vCPUs that come to the gate, full disks, and what came of jobs.
+/// Passes events to the pause logic: vCPUs that park, full disks, and results of jobs.
 struct PauseSubscriber<'a> {
     gate: Arc<Gate>,
     ending: Arc<Ending>,
@@ -160,7 +163,7 @@ impl Subscriber for PauseSubscriber<'_> {
     }
 
     fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
-        // A machine that ends is not paused any more, and nothing is said of it.
+        // A machine that has ended is not paused; nothing is logged about it.
         if self.ending.requested() {
             return Ok(());
         }

@@ -1,11 +1,11 @@
-//! One run of a machine, from its configuration to its end.
+//! A run of a machine, from its configuration to its end.
 //!
 //! | question | file |
 //! |---|---|
 //! | How do the threads start? | `start.rs` |
 //! | What does the main thread do meanwhile? | `main_thread.rs` |
 //! | Which signals end or stop the process? | `signals.rs` |
-//! | How do the threads stop, and which of them is waited for? | `stop.rs` |
+//! | How do the threads stop, and which does shutdown wait for? | `stop.rs` |
 
 mod main_thread;
 pub mod signals;
@@ -31,17 +31,17 @@ use crate::run::signals::Signals;
 use crate::run::start::Running;
 use crate::vcpu::dispatch::Exits;
 
-/// How the built-in shell learns that its input has ended, as a serial port cannot tell: EOT (Ctrl-D) ends a line that has
-/// begun, and on an empty line it ends the shell. Other guests get their input alone.
+/// The end of the input for the built-in shell: a serial port cannot signal it, so the shell gets EOT (Ctrl-D). EOT
+/// ends a line that has begun; on an empty line it ends the shell. Other guests get only their input.
 const END_OF_INPUT: &[u8] = b"\x04\x04";
 
-/// What a machine's serial port and its end are connected to on the host.
+/// The two ends of the machine's serial port on the host, and the signals.
 pub struct Console {
-    /// Where the guest's output goes.
+    /// The destination of the guest's output.
     pub output: Output,
-    /// Where its input comes from.
+    /// The source of the guest's input.
     pub input: Input,
-    /// The signals that end the machine; none are caught where this is none.
+    /// The signals that end the machine; if none, cafevm catches no signal.
     pub signals: Option<Signals>,
 }
 
@@ -50,25 +50,25 @@ pub struct Console {
 pub struct RunReport {
     /// How the machine ended.
     pub verdict: Verdict,
-    /// How often the guest left to us, all vCPUs together.
+    /// The number of exits of all vCPUs.
     pub exits: Exits,
 }
 
 impl RunReport {
-    /// The exit status for the process.
+    /// The exit status of the process.
     pub fn status(&self) -> u8 {
         self.verdict.status()
     }
 }
 
-/// Builds the machine, runs it to its end, and takes it apart.
+/// Builds the machine, runs it, and releases it.
 ///
-/// All is checked before the guest runs, and before a file is made: the configuration first, then the files,
+/// Everything is checked before the guest runs and before a file is created: first the configuration, then the files,
 /// then the host.
 ///
 /// # Errors
 ///
-/// Why it could not be run. A guest that crashes is no error: see [`RunReport::verdict`].
+/// Why the machine could not run. A guest that crashes is no error: see [`RunReport::verdict`].
 pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     config.check()?;
     let kernel = config.kernel.read()?;
@@ -114,7 +114,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     }
 }
 
-/// The console must not be written to a file that the machine uses, nor over a device of the host.
+/// Checks that the console does not write into a file of the machine, or to a block device of the host.
 fn check_serial_file(path: &Path, config: &VmConfig) -> Result<(), ConfigError> {
     if std::fs::metadata(path).is_ok_and(|file| file.file_type().is_block_device()) {
         return Err(ConfigError::SerialIsDevice(path.to_owned()));

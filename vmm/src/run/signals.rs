@@ -1,4 +1,4 @@
-//! The signals that a person sends, as something to poll.
+//! The signals of the process, as descriptors for a loop.
 
 use std::fs;
 use std::io::{self, Read};
@@ -9,14 +9,14 @@ use signal_hook::low_level;
 
 use crate::error::HostError;
 
-/// What a signal asks for.
+/// The meaning of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// To end, by the signal of this name.
+    /// End cafevm; the name of the signal.
     End(&'static str),
-    /// To stop until it is continued.
+    /// Stop the process until SIGCONT.
     Pause,
-    /// It was continued.
+    /// The process continues after a stop.
     Resumed,
 }
 
@@ -29,17 +29,17 @@ const SIGNALS: [(i32, Signal); 6] = [
     (SIGCONT, Signal::Resumed),
 ];
 
-/// The signals, from here on caught.
+/// The signals that cafevm catches.
 #[derive(Debug)]
 pub struct Signals(Vec<(Signal, UnixStream)>);
 
 impl Signals {
-    /// Catches them, for the rest of the process; except those that the process was started to ignore, as by
-    /// nohup, or by a shell's `&`.
+    /// Catches the signals for the rest of the process, except for those that the parent process set to be ignored, as
+    /// nohup or a shell's `&` does.
     ///
     /// # Errors
     ///
-    /// Where the host refuses.
+    /// If the host refuses.
     pub fn catch() -> Result<Self, HostError> {
         let is_ignored = ignored();
         let mut streams = Vec::with_capacity(SIGNALS.len());
@@ -56,12 +56,12 @@ impl Signals {
         Ok(Self(streams))
     }
 
-    /// What becomes readable when a signal has come.
+    /// The descriptors that become readable when a signal arrives.
     pub fn streams(&self) -> impl Iterator<Item = &UnixStream> {
         self.0.iter().map(|(_, stream)| stream)
     }
 
-    /// What was asked for since the last call.
+    /// The signals that arrived since the last call.
     pub fn received(&self) -> Vec<Signal> {
         let came = |stream: &UnixStream| {
             let mut bytes = [0; 64];
@@ -72,16 +72,16 @@ impl Signals {
     }
 }
 
-/// Stops this process, as the terminal's Ctrl-Z does, until it is continued.
+/// Stops this process until SIGCONT, as Ctrl-Z in a terminal does.
 ///
 /// # Errors
 ///
-/// Where the host refuses.
+/// If the host refuses.
 pub fn pause() -> io::Result<()> {
     low_level::emulate_default_handler(SIGTSTP)
 }
 
-/// Which signals this process ignores; none where that cannot be known.
+/// The signals that this process ignores; none if that is unknown.
 pub fn ignored() -> impl Fn(i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -26,9 +26,9 @@ use crate::threads::roll::Roll;
 use crate::threads::wake::WakeFd;
 use crate::vcpu::thread::{Machine, VcpuThread};
 
-/// A machine that runs.
+/// A running machine.
 pub(crate) struct Running {
-    /// The vCPUs, each with its name in the roll.
+    /// The vCPUs, each with its entry in the roll.
     pub(crate) threads: Vec<(String, VcpuThread)>,
     pub(crate) io: JoinHandle<Result<(), HostError>>,
     pub(crate) roll: Arc<Roll>,
@@ -38,11 +38,11 @@ pub(crate) struct Running {
     pub(crate) gate: Arc<Gate>,
     pub(crate) ending: Arc<Ending>,
     pub(crate) serial: Arc<Mutex<Serial>>,
-    /// What writes the guest's output, unless the vCPUs do.
+    /// The thread that writes the guest's output, unless the vCPUs write it.
     pub(crate) output: Option<Draining>,
-    /// Woken when the serial port has room for input again.
+    /// Woken when the serial port has room for input.
     pub(crate) drained: Arc<WakeFd>,
-    /// The interrupts' wiring ends with it.
+    /// Keeps the interrupts connected.
     _vm: Arc<VmFd>,
 }
 
@@ -54,12 +54,12 @@ struct Connected {
 }
 
 impl Running {
-    /// Opens the console and starts all threads. Gives, with the machine, the way to send jobs to its I/O thread and the
-    /// place where their results arrive.
+    /// Opens the console and starts all threads. Also returns the sender of jobs for the I/O thread and the receiver of
+    /// their results.
     ///
     /// # Errors
     ///
-    /// Where the console cannot be opened, or the host gives no thread.
+    /// If the console cannot be opened, or the host cannot create a thread.
     pub(crate) fn start(vm: Vm, output: Output) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
         let Vm { fd, vcpus, mut buses, attached, leftover, driver_ok, gate, linux, ending } = vm;
         let Connected { serial, output, drained } = connect(&fd, output)?;
@@ -112,7 +112,7 @@ impl Running {
         Ok((running, to_jobs, from_jobs))
     }
 
-    /// Makes each vCPU look at the gate and at the machine's end.
+    /// Makes each vCPU check the gate and whether the machine has ended.
     pub(crate) fn kick(&self) {
         for (_, thread) in &self.threads {
             thread.kick();
@@ -120,12 +120,12 @@ impl Running {
     }
 }
 
-/// Opens the console's output and connects the serial port to it.
+/// Opens the console's output and connects it to the serial port.
 fn connect(vm: &VmFd, output: Output) -> Result<Connected, HostError> {
     let drained = Arc::new(WakeFd::new()?);
     let wake = drained.clone();
     let line = irq::pulses(vm, COM1_IRQ)?;
-    // As late as possible: a file is made here.
+    // As late as possible: this creates the file.
     let (output, drain) = output.open()?;
     let serial = Serial::new(output, line, Box::new(move || wake.wake()));
     let serial = Arc::new(Mutex::new(serial));

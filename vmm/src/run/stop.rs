@@ -1,4 +1,4 @@
-//! The end of a machine's threads. It is bounded: a thread that the host keeps is left behind.
+//! Stops a machine's threads, within a limit: a thread that the host blocks is left behind.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use crate::vcpu::dispatch::Exits;
 use crate::machine::devices::{Devices, Unfinished};
 use crate::runtime::io_thread;
 
-/// How long threads may take to stop before it is said who keeps them.
+/// The time after which a line is logged that names what blocks the threads.
 const SOON: Duration = Duration::from_secs(1);
-/// How long they may take in all. What is left then is left behind.
+/// The time after which the remaining threads are left behind.
 const AT_LAST: Duration = Duration::from_secs(5);
 
 impl Running {
-    /// Stops all threads and waits for them, but not for ever; how often the guest left to cafevm.
+    /// Stops all threads and waits for them within the limit. Returns the number of exits.
     ///
     /// # Errors
     ///
-    /// Where one of them panicked, or the I/O thread failed.
+    /// If a thread panicked, or the I/O thread failed.
     pub(crate) fn stop(self) -> Result<Exits, HostError> {
         self.ending.stop();
         self.devices.stop();
@@ -43,7 +43,7 @@ impl Running {
         if !left.iter().any(|name| name == io_thread::NAME) {
             self.io.join().map_err(|_| HostError::Bug("the I/O thread panicked".to_owned()))??;
         }
-        // What the guest printed stands before what is said of its end.
+        // The guest's output is written before the log lines about its end.
         drop(self.output);
         if self.linux
             && let Some(verdict) = self.ending.verdict()
@@ -54,7 +54,7 @@ impl Running {
     }
 }
 
-/// Why the end takes long, as far as it is known.
+/// The reason why shutdown takes long, as far as it is known.
 fn what_is_waited_for(threads: &[String], unfinished: Option<&Unfinished>) -> String {
     match unfinished {
         Some(unfinished) => format!("the machine has ended; waiting for {unfinished}"),
@@ -65,14 +65,14 @@ fn what_is_waited_for(threads: &[String], unfinished: Option<&Unfinished>) -> St
     }
 }
 
-/// Says which disks a Linux guest has never used, where it ended by itself.
+/// Logs which disks a Linux guest never used, if the guest ended the run itself.
 fn report(verdict: &Verdict, devices: &Devices) {
     if !matches!(verdict, Verdict::PowerOff | Verdict::Reset | Verdict::Crash(_)) {
         return;
     }
     for disk in devices.disks.iter().filter(|disk| !disk.device.was_used()) {
         warn!(
-            "the guest never used {}: no driver took it over; its kernel needs VIRTIO_MMIO and VIRTIO_BLK, built in or \
+            "the guest never used {}: no driver set DRIVER_OK; its kernel needs VIRTIO_MMIO and VIRTIO_BLK, built in or \
              as modules in the initrd",
             disk.blk.name()
         );

@@ -1,4 +1,4 @@
-//! What both loops are made of: an `EventManager`, and subscribers that may fail.
+//! The event loops: an `EventManager` with subscribers that may fail.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -11,23 +11,23 @@ use event_manager::{
 use crate::error::HostError;
 use crate::threads::ending::Ending;
 
-/// One subscriber of a loop: what it waits for, and what it does then. It never blocks.
+/// A subscriber of a loop. Its calls never block.
 pub(crate) trait Subscriber {
-    /// Registers what it waits for.
+    /// Registers the descriptors to watch.
     ///
     /// # Errors
     ///
-    /// Where the host refuses.
+    /// If the host refuses.
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError>;
-    /// Serves one descriptor that is ready.
+    /// Handles a descriptor that is ready.
     ///
     /// # Errors
     ///
-    /// What the loop cannot go on from.
+    /// An error that ends the loop.
     fn handle(&mut self, event: Events, ops: &mut EventOps<'_>) -> Result<(), HostError>;
 }
 
-/// A loop of subscribers.
+/// A loop with its subscribers.
 pub(crate) struct EventLoop<C: ?Sized> {
     manager: EventManager<Watched<C>>,
     failed: Failed,
@@ -47,7 +47,7 @@ impl<C: Subscriber + ?Sized> EventLoop<C> {
     ///
     /// # Errors
     ///
-    /// Where the host gives no epoll.
+    /// If the host cannot create an epoll descriptor.
     pub(crate) fn new() -> Result<Self, HostError> {
         let manager = EventManager::new().map_err(failed)?;
         Ok(Self { manager, failed: Failed::default() })
@@ -57,18 +57,18 @@ impl<C: Subscriber + ?Sized> EventLoop<C> {
     ///
     /// # Errors
     ///
-    /// Where it cannot begin.
+    /// If its registration fails.
     pub(crate) fn add(&mut self, subscriber: Box<C>) -> Result<(), HostError> {
         let failed = self.failed.clone();
         self.manager.add_subscriber(Watched { failed, subscriber });
         self.check()
     }
 
-    /// Serves all subscribers until the machine ends. One of them must watch [`Ending`].
+    /// Runs the loop until the machine ends. One of the subscribers must watch [`Ending`].
     ///
     /// # Errors
     ///
-    /// Where a subscriber fails, or the host cannot wait.
+    /// If a subscriber fails, or the host cannot wait.
     pub(crate) fn run(&mut self, ending: &Ending) -> Result<(), HostError> {
         while !ending.requested() {
             self.manager.run().map_err(failed)?;
@@ -77,7 +77,7 @@ impl<C: Subscriber + ?Sized> EventLoop<C> {
         Ok(())
     }
 
-    /// Serves what is ready until nothing is, without waiting.
+    /// Handles ready descriptors until none is left, without waiting.
     #[cfg(test)]
     pub(crate) fn serve_what_is_there(&mut self) -> Result<(), HostError> {
         while self.manager.run_with_timeout(0).map_err(failed)? > 0 {
@@ -111,7 +111,7 @@ impl<C: Subscriber + ?Sized> MutEventSubscriber for Watched<C> {
     }
 }
 
-/// Wakes a loop when the machine ends; [`EventLoop::run`] then returns.
+/// Wakes a loop when the machine ends, so that [`EventLoop::run`] returns.
 pub(crate) struct AtExit(pub(crate) Arc<Ending>);
 
 impl Subscriber for AtExit {
@@ -124,25 +124,25 @@ impl Subscriber for AtExit {
     }
 }
 
-/// Waits until `fd` can be read.
+/// Watches `fd` for input.
 ///
 /// # Errors
 ///
-/// Where the host refuses.
+/// If the host refuses.
 pub(crate) fn watch(ops: &mut EventOps<'_>, fd: &impl AsRawFd) -> Result<(), HostError> {
     ops.add(Events::new(fd, EventSet::IN)).map_err(failed)
 }
 
-/// Waits for `fd` no longer.
+/// Stops watching `fd`.
 ///
 /// # Errors
 ///
-/// Where it was not waited for.
+/// If it was not watched.
 pub(crate) fn unwatch(ops: &mut EventOps<'_>, fd: &impl AsRawFd) -> Result<(), HostError> {
     ops.remove(Events::empty(fd)).map_err(failed)
 }
 
-/// An error of the loop's own.
+/// An error of the event manager.
 pub(crate) fn failed(error: Error) -> HostError {
     HostError::os("wait for events")(io::Error::other(error))
 }
@@ -153,7 +153,7 @@ mod tests {
     use crate::threads::wake::WakeFd;
     use cafevm_devices::irq::Wake;
 
-    /// Fails when it is woken, and at its beginning where it is to.
+    /// Fails when it is woken, and in its registration if the test wants that.
     struct Fails {
         wake: Arc<WakeFd>,
         at_once: bool,
@@ -179,7 +179,7 @@ mod tests {
         wake.wake();
         let error = events.run(&ending).unwrap_err();
         assert!(error.to_string().contains("serve"), "{error}");
-        // A machine that has ended is not served any more, though something is ready.
+        // The loop does not handle ready descriptors after the machine has ended.
         ending.stop();
         events.run(&ending).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The I/O thread: what devices leave undone in a doorbell, what the host finishes later, and jobs of the main thread.
+//! The I/O thread: work that a doorbell left, requests that the host finishes later, and jobs of the main thread.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -16,26 +16,26 @@ use crate::threads::ending::Ending;
 use crate::threads::roll::Roll;
 use crate::threads::wake::WakeFd;
 
-/// What messages call the thread.
+/// The thread's name in messages.
 pub(crate) const NAME: &str = "the I/O thread";
 
-/// What the thread needs, beside its jobs.
+/// The parts that the thread works with, beside its jobs.
 pub(crate) struct IoThread {
     pub(crate) ending: Arc<Ending>,
     pub(crate) roll: Arc<Roll>,
-    /// Woken when a doorbell has left work undone.
+    /// Woken when a doorbell leaves work.
     pub(crate) leftover: Arc<WakeFd>,
-    /// Woken when a driver has taken over a disk.
+    /// Woken when a driver sets DRIVER_OK.
     pub(crate) driver_ok: Arc<WakeFd>,
     pub(crate) jobs: Jobs,
 }
 
 impl IoThread {
-    /// Starts the thread; it ends with the machine.
+    /// Starts the thread, which ends with the machine.
     ///
     /// # Errors
     ///
-    /// Where the host does not give what it needs.
+    /// If the host does not provide a resource.
     pub(crate) fn spawn(self) -> Result<JoinHandle<Result<(), HostError>>, HostError> {
         let Self { ending, roll, leftover, driver_ok, jobs } = self;
         let (devices, pages) = (jobs.devices.clone(), jobs.pages.clone());
@@ -51,7 +51,7 @@ impl IoThread {
             let _present = present;
             let (mut events, devices) = (events, devices);
             let served = events.run(&ending);
-            // What an engine has not finished is answered, or known to be left behind.
+            // Requests that an engine has not finished are answered, or known to be left behind.
             devices.settle();
             served
         };
@@ -60,7 +60,7 @@ impl IoThread {
     }
 }
 
-/// Serves what a doorbell left undone.
+/// Carries out work that a doorbell left.
 struct Leftover {
     wake: Arc<WakeFd>,
     devices: Devices,
@@ -80,9 +80,9 @@ impl Subscriber for Leftover {
     }
 }
 
-/// Answers what the host has finished.
+/// Answers requests that the host has finished.
 struct Finished {
-    /// Which device and queue, and what becomes readable.
+    /// The device, the queue, and the descriptor that becomes readable.
     queues: Vec<(Arc<Mmio>, u16, Arc<EventFd>)>,
     unsettled: Arc<Unsettled>,
 }
@@ -109,7 +109,7 @@ impl Subscriber for Finished {
     fn handle(&mut self, event: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         let index = usize::try_from(event.data()).unwrap_or(usize::MAX);
         let Some((device, queue, wake)) = self.queues.get(index) else { return Ok(()) };
-        // First, so that what is finished from now on wakes again. It fails where the engine has read it.
+        // Reset first, so that later completions wake the loop again. The read fails if the engine has already read it.
         let _count = wake.read();
         device.service_finished(*queue);
         self.unsettled.answered();
@@ -117,7 +117,7 @@ impl Subscriber for Finished {
     }
 }
 
-/// Shows register pages whose disks were all taken over.
+/// Maps register pages whose drivers have all set DRIVER_OK.
 struct DriverOk {
     wake: Arc<WakeFd>,
     pages: Arc<Mutex<RegisterPages>>,

@@ -1,4 +1,4 @@
-//! What the main thread asks of the I/O thread: everything that may wait for a disk.
+//! Jobs of the main thread for the I/O thread: everything that may wait for a disk.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use crate::threads::gate::{Full, Gate};
 use crate::threads::mailbox::{Inbox, Outbox};
 use crate::threads::wake::WakeFd;
 
-/// Signalled when requests were answered late while [`Job::Quiesce`] has not succeeded.
+/// Signalled when requests were answered late after [`Job::Quiesce`] has failed.
 #[derive(Debug)]
 pub(crate) struct Unsettled {
     wanted: AtomicBool,
@@ -24,16 +24,16 @@ pub(crate) struct Unsettled {
 }
 
 impl Unsettled {
-    /// Where nothing is waited for.
+    /// Without a job that waits.
     ///
     /// # Errors
     ///
-    /// Where the host gives no eventfd.
+    /// If the host cannot create an eventfd.
     pub(crate) fn new() -> Result<Self, HostError> {
         Ok(Self { wanted: AtomicBool::new(false), wake: WakeFd::new()? })
     }
 
-    /// Requests were answered.
+    /// Reports that requests were answered.
     pub(crate) fn answered(&self) {
         if self.wanted.load(Ordering::Acquire) {
             self.wake.wake();
@@ -41,7 +41,7 @@ impl Unsettled {
     }
 }
 
-/// Does the jobs, on the I/O thread.
+/// Carries out jobs, on the I/O thread.
 pub(crate) struct Jobs {
     pub(crate) devices: Devices,
     pub(crate) pages: Arc<Mutex<RegisterPages>>,
@@ -52,7 +52,7 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    /// Does one job.
+    /// Carries out one job.
     pub(crate) fn perform(&self, job: &Job) {
         let done = match job {
             Job::Resize { ticket, disk, id, bytes } => {
@@ -71,7 +71,7 @@ impl Jobs {
         self.results.send(done);
     }
 
-    /// After requests were answered late: whether nothing is in flight any more.
+    /// After requests were answered late: checks whether nothing is in flight any more.
     fn look_again(&self) {
         if self.unsettled.wanted.load(Ordering::Acquire) && self.devices.unfinished().is_none() {
             self.perform(&Job::Quiesce);
@@ -89,8 +89,8 @@ impl Jobs {
     }
 
     fn quiesce(&self) -> Result<(), String> {
-        // All of them first, so that none goes on while another one is waited for. svirtb has nothing in flight outside
-        // of a vCPU's access.
+        // Hold all devices first, so that none takes requests while another one is waited for. svirtb has nothing in
+        // flight outside of a vCPU's access.
         for device in &self.devices.virtio {
             device.hold();
         }
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::threads::mailbox::mailbox;
 
-    /// A machine without disks, on which a pause was given up once.
+    /// A machine without disks, on which one pause has failed.
     #[test]
     fn a_pause_that_was_given_up_is_told_when_the_last_request_is_answered() {
         let (_, inbox) = mailbox().unwrap();
@@ -148,7 +148,7 @@ mod tests {
             results,
         };
         let told = || done.take().collect::<Vec<_>>();
-        // Without a pause nothing is told.
+        // Without a pause there is no message.
         jobs.unsettled.answered();
         assert!(!jobs.unsettled.wake.clear());
         jobs.look_again();
@@ -159,7 +159,7 @@ mod tests {
         assert!(jobs.unsettled.wake.clear());
         jobs.look_again();
         assert_eq!(told(), [Done::Quiesced(Ok(()))]);
-        // Once.
+        // Only once.
         jobs.unsettled.answered();
         assert!(!jobs.unsettled.wake.clear());
         jobs.look_again();

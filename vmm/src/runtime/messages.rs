@@ -1,43 +1,43 @@
-//! What the threads and the clients of the control socket send each other.
+//! The messages between threads, and to clients of the control socket.
 
 use serde_json::Value;
 
 use crate::threads::gate::Full;
 
-/// The answer to a message of a client: its result, or why there is none.
+/// The answer to a client's message: its result, or the reason for its failure.
 pub(crate) type Answer = Result<Value, String>;
 
-/// Names a message of a client's, so that its answer finds the client.
+/// Identifies a client's message, so that a late answer finds its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(pub(crate) u64);
 
 /// A job for the I/O thread.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Job {
-    /// Make a virtio disk larger.
+    /// Grow a virtio disk.
     Resize {
         ticket: Ticket,
-        /// Its number among the virtio disks.
+        /// Its index among the virtio disks.
         disk: usize,
-        /// What the client calls it.
+        /// Its name in the client's message.
         id: String,
         bytes: u64,
     },
-    /// Take no new requests, and wait until nothing is in flight. No vCPU runs.
+    /// Hold new requests, and wait until nothing is in flight. No vCPU runs.
     Quiesce,
-    /// Try again what waits for room, then take new requests. No vCPU runs.
+    /// Retry requests that wait for room, then take new ones. No vCPU runs.
     Release,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Done {
     Resized {
         ticket: Ticket,
         answer: Answer,
     },
-    /// Nothing is in flight; or why something is. In that case this is sent again when nothing is.
+    /// Nothing is in flight; or the reason why something is. In that case this is sent again when nothing is.
     Quiesced(Result<(), String>),
-    /// Requests are served; or a disk is still full.
+    /// The disks take requests; or the disk that is still full.
     Released(Result<(), Full>),
 }

@@ -1,4 +1,4 @@
-//! The loops of a running machine, and its pauses.
+//! The event loops of a running machine, and pauses.
 //!
 //! ```text
 //!  vCPU threads ── gate ──▶ KVM_RUN ──▶ dispatch ──▶ devices
@@ -8,16 +8,15 @@
 //!   (signals, console, time limit, control socket)
 //! ```
 //!
-//! Both loops are an `EventManager` of small subscribers. The main thread never waits for a disk, nor for a lock that is
-//! held while a disk is waited for: so signals, the time limit and the control socket are served whatever a guest or
-//! the host does.
+//! Both loops are an `EventManager` with small subscribers. The main thread never waits for a disk, nor for a lock that
+//! is held during I/O. So it always handles signals, the time limit and the control socket.
 //!
 //! | question | file |
 //! |---|---|
-//! | What is a loop made of? | `event_loop.rs`, `timer.rs` |
+//! | What is a loop? | `event_loop.rs`, `timer.rs` |
 //! | What do threads and clients send each other? | `messages.rs` |
 //! | What does the I/O thread do? | `io_thread.rs`, `jobs.rs` |
-//! | How is a machine paused, and how does it go on? | `pausing.rs` |
+//! | How is a machine paused and resumed? | `pausing.rs` |
 
 pub(crate) mod event_loop;
 pub(crate) mod io_thread;

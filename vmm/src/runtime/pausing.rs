@@ -1,4 +1,4 @@
-//! How a machine is paused and goes on: Running, Pausing, Paused, Resuming, and back.
+//! The states of a pause: Running, Pausing, Paused, Resuming.
 //!
 //! ```text
 //!              pause, a full disk              all vCPUs wait             nothing is in flight
@@ -8,7 +8,7 @@
 //!      └────────────────────────── Resuming ◀─────────────── Stuck ◀─── (finished later: Paused)
 //! ```
 //!
-//! All of it is decided on the main thread, by plain calls that never wait. vCPUs wait at the [`Gate`]; what may wait
+//! The main thread makes all decisions, in calls that never wait. vCPUs wait at the [`Gate`]; everything that may wait
 //! for a disk is a [`Job`] of the I/O thread.
 
 use std::sync::Arc;
@@ -20,44 +20,44 @@ use crate::runtime::messages::{Answer, Job, Ticket};
 use crate::threads::gate::{Full, Gate};
 use crate::threads::mailbox::Outbox;
 
-/// Where the machine is between running and paused.
+/// The states between running and paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
-    /// vCPUs are on their way to the gate.
+    /// vCPUs are parking at the gate.
     Parking,
     /// The I/O thread waits until nothing is in flight.
     Quiescing,
-    /// It waited in vain. It says when nothing is in flight.
+    /// Its wait failed. It reports when nothing is in flight.
     Stuck,
     Paused,
-    /// The I/O thread tries again what waits for room.
+    /// The I/O thread retries requests that wait for room.
     Resuming,
 }
 
-/// What was asked for last.
+/// The last request of a client or a full disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Running,
     Paused,
 }
 
-/// Pauses a machine and lets it go on.
+/// Pauses and resumes a machine.
 pub(crate) struct Pausing<'a> {
     gate: Arc<Gate>,
-    /// Makes each vCPU look at the gate.
+    /// Makes each vCPU check the gate.
     kick: Box<dyn Fn() + 'a>,
     jobs: Outbox<Job>,
     answers: Outbox<(Ticket, Answer)>,
     state: State,
     wanted: Wanted,
-    /// The full disk that the machine is paused for.
+    /// The full disk that is the reason for the pause.
     full: Option<Full>,
     waiting: Vec<(Ticket, Wanted)>,
 }
 
 impl<'a> Pausing<'a> {
-    /// A machine that runs. `kick` makes each vCPU look at the gate; answers to clients go to `answers`.
+    /// For a running machine. `kick` makes each vCPU check the gate; answers to clients go to `answers`.
     pub(crate) fn new(
         gate: Arc<Gate>,
         kick: Box<dyn Fn() + 'a>,
@@ -68,7 +68,7 @@ impl<'a> Pausing<'a> {
         Self { gate, kick, jobs, answers, state, wanted, full: None, waiting: Vec::new() }
     }
 
-    /// The state, for a client; and why the machine is paused, or about to be.
+    /// The state for a client, and the reason if the machine is paused or pausing.
     pub(crate) fn status(&self) -> (&'static str, Option<String>) {
         let state = match self.state {
             State::Running => "running",
@@ -84,7 +84,7 @@ impl<'a> Pausing<'a> {
         (state, reason)
     }
 
-    /// A client asks for a pause.
+    /// Handles a client's pause.
     pub(crate) fn pause(&mut self, ticket: Ticket) {
         self.want(Wanted::Paused, ticket);
         match self.state {
@@ -94,19 +94,19 @@ impl<'a> Pausing<'a> {
         }
     }
 
-    /// A client asks to go on.
+    /// Handles a client's resume.
     pub(crate) fn resume(&mut self, ticket: Ticket) {
         self.want(Wanted::Running, ticket);
         match self.state {
             State::Running => self.answer(Wanted::Running, &Ok(json!({}))),
-            // The disks were not held yet.
+            // The disks did not hold requests yet.
             State::Parking if self.gate.open() => self.run(),
             State::Stuck | State::Paused => self.release(),
             State::Parking | State::Quiescing | State::Resuming => {}
         }
     }
 
-    /// A vCPU came to the gate.
+    /// Handles a vCPU that parked at the gate.
     pub(crate) fn parked(&mut self) {
         if self.state != State::Parking || !self.gate.is_all_parked() {
             return;
@@ -117,9 +117,9 @@ impl<'a> Pausing<'a> {
         self.quiesce();
     }
 
-    /// A disk may be full.
+    /// Handles a signal that a disk may be full.
     pub(crate) fn full(&mut self) {
-        // While it is tried again, what comes of that says so.
+        // During a retry, the result of the retry reports it.
         if self.state == State::Resuming {
             return;
         }
@@ -132,9 +132,9 @@ impl<'a> Pausing<'a> {
         }
     }
 
-    /// What came of [`Job::Quiesce`].
+    /// Handles the result of [`Job::Quiesce`].
     pub(crate) fn quiesced(&mut self, result: Result<(), String>) {
-        // A second answer to the same job, after the first one was overtaken.
+        // A second result of the same job, after the first one led to another state.
         if !matches!(self.state, State::Quiescing | State::Stuck) {
             return;
         }
@@ -154,7 +154,7 @@ impl<'a> Pausing<'a> {
         }
     }
 
-    /// What came of [`Job::Release`].
+    /// Handles the result of [`Job::Release`].
     pub(crate) fn released(&mut self, result: Result<(), Full>) {
         if self.state != State::Resuming {
             return;
@@ -164,7 +164,7 @@ impl<'a> Pausing<'a> {
             // No vCPU has left the gate.
             return self.quiesce();
         }
-        // A disk may have become full since.
+        // A disk may have become full in the meantime.
         let still = result.err().or_else(|| (!self.gate.open()).then(|| self.gate.full_disk())?);
         match still {
             Some(full) => {
@@ -228,7 +228,7 @@ impl<'a> Pausing<'a> {
         self.answer(Wanted::Running, &Ok(json!({})));
     }
 
-    /// Answers those who wait for this.
+    /// Answers all clients that wait for this.
     fn answer(&mut self, wanted: Wanted, answer: &Answer) {
         for (ticket, _) in self.waiting.extract_if(.., |(_, waits_for)| *waits_for == wanted) {
             self.answers.send((ticket, answer.clone()));

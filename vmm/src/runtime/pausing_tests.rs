@@ -9,7 +9,7 @@ use super::*;
 use crate::threads::gate::Admitted;
 use crate::threads::mailbox::{Inbox, mailbox};
 
-/// A machine whose I/O thread and vCPU the test plays.
+/// A machine in which the test acts as the I/O thread and as the vCPU.
 struct Scene {
     pausing: Pausing<'static>,
     gate: Arc<Gate>,
@@ -32,7 +32,7 @@ impl Scene {
         Self { pausing, gate, kicks, jobs, answers, vcpu }
     }
 
-    /// The vCPU comes to the gate, and waits there until the thread is joined.
+    /// The vCPU parks at the gate until the thread is joined.
     fn park(&mut self) -> JoinHandle<Admitted> {
         let vcpu = self.vcpu.take().unwrap();
         let thread = thread::spawn(move || {
@@ -58,7 +58,7 @@ impl Scene {
         self.jobs.take().collect()
     }
 
-    /// For each answer the ticket's number, and whether it is no error.
+    /// The ticket's number of each answer, and whether it is a success.
     fn answers(&self) -> Vec<(u64, bool)> {
         self.answers.take().map(|(ticket, answer)| (ticket.0, answer.is_ok())).collect()
     }
@@ -85,7 +85,7 @@ fn a_pause_is_answered_when_no_vcpu_runs_and_nothing_is_in_flight() {
     assert_eq!(scene.answers(), []);
     scene.pausing.quiesced(Ok(()));
     assert_eq!((scene.state(), scene.answers()), ("paused", vec![(1, true)]));
-    // Twice is not more.
+    // A second time has no effect.
     scene.pausing.pause(Ticket(2));
     assert_eq!((scene.answers(), scene.jobs()), (vec![(2, true)], vec![]));
 
@@ -115,19 +115,19 @@ fn what_the_host_does_not_finish_is_an_error_and_the_pause_is_still_to_come() {
 #[test]
 fn a_resume_ends_a_pause_at_any_moment() {
     let mut scene = Scene::new();
-    // vCPUs are on their way.
+    // vCPUs are parking.
     scene.pausing.pause(Ticket(1));
     scene.pausing.resume(Ticket(2));
     assert_eq!((scene.state(), scene.answers()), ("running", vec![(1, false), (2, true)]));
     assert_eq!(scene.jobs(), []);
-    // The disks become quiet.
+    // The disks become idle.
     scene.pausing.pause(Ticket(3));
     let vcpu = scene.park();
     scene.pausing.resume(Ticket(4));
     assert_eq!((scene.jobs(), scene.answers()), (vec![Job::Quiesce], vec![(3, false)]));
     scene.pausing.quiesced(Ok(()));
     assert_eq!((scene.jobs(), scene.state()), (vec![Job::Release], "resuming"));
-    // And again a pause, before it runs.
+    // Another pause, before the machine runs.
     scene.pausing.pause(Ticket(5));
     scene.pausing.released(Ok(()));
     assert_eq!((scene.state(), scene.answers()), ("pausing", vec![(4, false)]));
@@ -152,7 +152,7 @@ fn a_resume_ends_a_pause_at_any_moment() {
 fn a_full_disk_pauses_the_machine_until_there_is_room() {
     let mut scene = Scene::new();
     scene.is_full();
-    scene.pausing.full(); // It says so several times.
+    scene.pausing.full(); // A full disk signals several times.
     assert_eq!((scene.state(), scene.kicks.get()), ("pausing", 1));
     assert!(scene.pausing.status().1.unwrap().starts_with("d.img: "));
     let vcpu = scene.park();
@@ -165,7 +165,7 @@ fn a_full_disk_pauses_the_machine_until_there_is_room() {
     scene.pausing.quiesced(Ok(()));
     assert_eq!(scene.state(), "paused");
     assert_eq!(scene.pausing.status().1.unwrap(), "d.img: no room");
-    // A disk becomes full between its try and the guest's next step.
+    // A disk becomes full after its retry, before the guest continues.
     scene.pausing.resume(Ticket(2));
     scene.pausing.full();
     scene.pausing.released(Ok(()));

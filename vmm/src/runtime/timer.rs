@@ -1,4 +1,4 @@
-//! A timer that a loop polls.
+//! A timer for a loop.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -7,11 +7,11 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::error::HostError;
 
-/// The longest time that is passed to the host, which does not take all that a [`Duration`] can hold: 100 years.
+/// The longest time that is passed to the host, which does not accept the full range of a [`Duration`]: 100 years.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// A timerfd. It is readable from its expiry until it is set again; it is never read, as a read waits where the timer
-/// was set again meanwhile.
+/// A timerfd. It is readable from its expiry until it is set again. It is never read, because the read would block if
+/// the timer was set again in the meantime.
 #[derive(Debug)]
 pub(crate) struct Timer(TimerFd);
 
@@ -20,18 +20,18 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// Where the host gives none.
+    /// If the host cannot create one.
     pub(crate) fn new() -> Result<Self, HostError> {
         TimerFd::new().map(Self).map_err(HostError::os("make a timer"))
     }
 
-    /// Expires once, `after` from now on; never where that is none.
+    /// Sets the timer to expire once after this time; none disables it.
     ///
     /// # Errors
     ///
-    /// Where the host refuses.
+    /// If the host refuses.
     pub(crate) fn set(&mut self, after: Option<Duration>) -> Result<(), HostError> {
-        // Zero means "never" to the host.
+        // Zero disables the host's timer.
         let after = after.map(|after| after.clamp(Duration::from_nanos(1), LONGEST));
         self.0.reset(after.unwrap_or_default(), None).map_err(HostError::os("set a timer"))
     }

@@ -1,4 +1,4 @@
-//! Where vCPUs wait while the machine is paused, and where a full disk asks for that.
+//! The gate at which vCPUs wait while the machine is paused; a full disk closes it.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,10 @@ use cafevm_devices::irq::Wake;
 use crate::error::HostError;
 use crate::threads::wake::WakeFd;
 
-/// The gate between a vCPU and its guest: while it is closed, no vCPU enters the guest.
+/// The gate between a vCPU and its guest: no vCPU enters the guest while it is closed.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// Looked at before each entry into the guest, so without a lock.
+    /// Checked before each entry into the guest, so it needs no lock.
     closed: AtomicBool,
     state: Mutex<State>,
     opened: Condvar,
@@ -30,7 +30,7 @@ struct State {
     /// Those of them that wait here.
     parked: usize,
     full: Option<Full>,
-    /// The machine ends: nothing waits here any more.
+    /// The machine has ended: nothing waits here any more.
     ended: bool,
 }
 
@@ -47,7 +47,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// Where the host gives no eventfd.
+    /// If the host cannot create an eventfd.
     pub(crate) fn new() -> Result<Self, HostError> {
         Ok(Self {
             closed: AtomicBool::new(false),
@@ -58,19 +58,19 @@ impl Gate {
         })
     }
 
-    /// Adds a vCPU, which is counted until the value is dropped.
+    /// Adds a vCPU, which counts until the value is dropped.
     pub(crate) fn admit(self: &Arc<Self>) -> Admitted {
         self.state().vcpus += 1;
         Admitted(self.clone())
     }
 
-    /// Closes the gate. vCPUs in their guests see it when they are kicked.
+    /// Closes the gate. A vCPU in its guest sees it after a kick.
     pub(crate) fn close(&self) {
         let _state = self.state();
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Opens the gate, unless a disk is full. Whether it is open.
+    /// Opens the gate, unless a disk is full. Returns whether it is open.
     pub(crate) fn open(&self) -> bool {
         let state = self.state();
         if state.full.is_some() {
@@ -81,19 +81,19 @@ impl Gate {
         true
     }
 
-    /// Opens the gate for ever: the machine ends, and the vCPUs look at that next.
+    /// Opens the gate permanently: the machine has ended, and the vCPUs check that next.
     pub(crate) fn end(&self) {
         let mut state = self.state();
         state.ended = true;
         self.opened.notify_all();
     }
 
-    /// The disk that is full, if one is.
+    /// The full disk, if there is one.
     pub(crate) fn full_disk(&self) -> Option<Full> {
         self.state().full.clone()
     }
 
-    /// Forgets which disk is full: it is about to be tried again.
+    /// Forgets the full disk before a retry.
     pub(crate) fn forget_full(&self) {
         self.state().full = None;
     }
@@ -104,7 +104,7 @@ impl Gate {
         self.closed.load(Ordering::Acquire) && state.parked == state.vcpus
     }
 
-    /// Waits here while the gate is closed and the machine has not ended.
+    /// Waits while the gate is closed and the machine has not ended.
     fn pass(&self) {
         if !self.closed.load(Ordering::Acquire) {
             return;
@@ -125,7 +125,7 @@ impl Gate {
     }
 }
 
-/// A write found the host full: no vCPU enters its guest from now on, also not the one that rang for the write.
+/// Closes the gate because a write found the host's disk full, also for the vCPU of that write.
 impl FullAlarm for Gate {
     fn raise(&self, disk: &str, error: &io::Error) {
         let mut state = self.state();
@@ -136,7 +136,7 @@ impl FullAlarm for Gate {
     }
 }
 
-/// A vCPU that passes the gate on its way into the guest.
+/// A vCPU that passes the gate before it enters the guest.
 #[derive(Debug)]
 pub(crate) struct Admitted(Arc<Gate>);
 
@@ -167,7 +167,7 @@ mod tests {
         Arc::new(Gate::new().unwrap())
     }
 
-    /// Blocks until the gate says that all vCPUs are parked.
+    /// Blocks until the gate reports that all vCPUs are parked.
     fn wait_for_all(gate: &Gate) {
         while !gate.is_all_parked() {
             thread::yield_now();
@@ -179,7 +179,7 @@ mod tests {
     fn what_is_parked_goes_on_when_the_gate_opens() {
         let gate = gate();
         let vcpus: Vec<_> = (0..3).map(|_| gate.admit()).collect();
-        vcpus[0].pass(); // Open: at once.
+        vcpus[0].pass(); // The gate is open.
         gate.close();
         assert!(!gate.is_all_parked());
         let threads: Vec<_> =

@@ -1,4 +1,4 @@
-//! A queue of messages into a loop.
+//! A queue of messages to a loop.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::threads::wake::WakeFd;
 #[derive(Debug)]
 pub(crate) struct Outbox<T>(Sender<T>, Arc<WakeFd>);
 
-/// The end of the loop, which polls it.
+/// The receiver's end, for a loop.
 #[derive(Debug)]
 pub(crate) struct Inbox<T>(Receiver<T>, Arc<WakeFd>);
 
@@ -21,7 +21,7 @@ pub(crate) struct Inbox<T>(Receiver<T>, Arc<WakeFd>);
 ///
 /// # Errors
 ///
-/// Where the host gives no eventfd.
+/// If the host cannot create an eventfd.
 pub(crate) fn mailbox<T>() -> Result<(Outbox<T>, Inbox<T>), HostError> {
     let (sender, receiver) = mpsc::channel();
     let wake = Arc::new(WakeFd::new()?);
@@ -29,7 +29,7 @@ pub(crate) fn mailbox<T>() -> Result<(Outbox<T>, Inbox<T>), HostError> {
 }
 
 impl<T> Outbox<T> {
-    /// Sends, without waiting. A loop that has ended takes nothing more, and misses nothing.
+    /// Sends without waiting. A loop that has ended receives nothing more.
     pub(crate) fn send(&self, message: T) {
         let _sent = self.0.send(message);
         self.1.wake();
@@ -43,9 +43,9 @@ impl<T> Clone for Outbox<T> {
 }
 
 impl<T> Inbox<T> {
-    /// What has come, in its order.
+    /// Takes all messages, in order.
     pub(crate) fn take(&self) -> impl Iterator<Item = T> {
-        // First, so that what comes from now on wakes again.
+        // Reset first, so that later messages wake the loop again.
         self.1.clear();
         self.0.try_iter()
     }

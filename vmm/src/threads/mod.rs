@@ -1,11 +1,11 @@
-//! What the threads of a machine share: how they wake each other, stop together, and end.
+//! State that the threads of a machine share: wake-ups, pauses, the end.
 //!
 //! | question | file |
 //! |---|---|
 //! | How does one thread wake another's loop? | `wake.rs` |
-//! | How does it send messages there? | `mailbox.rs` |
+//! | How does it send a message to it? | `mailbox.rs` |
 //! | How do vCPUs stop for a pause? | `gate.rs` |
-//! | How do all threads learn of the machine's end? | `ending.rs` |
+//! | How do all threads learn that the machine has ended? | `ending.rs` |
 //! | Which threads still run? | `roll.rs` |
 
 pub(crate) mod ending;

@@ -1,11 +1,11 @@
-//! Which threads of the machine still run.
+//! The list of running threads.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::threads::ending::Ending;
 
-/// The threads that a machine waits for at its end.
+/// The threads that shutdown waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Roll {
     present: Mutex<Vec<String>>,
@@ -13,13 +13,13 @@ pub(crate) struct Roll {
 }
 
 impl Roll {
-    /// Adds a thread, before it is started.
+    /// Adds a thread, before it starts.
     pub(crate) fn enter(self: &Arc<Self>, name: String, ending: &Arc<Ending>) -> Present {
         self.present().push(name.clone());
         Present { roll: self.clone(), name, ending: ending.clone() }
     }
 
-    /// Waits until no thread is present, but not longer than `limit`; those that are.
+    /// Waits at most `limit` until no thread is left. Returns those that are left.
     pub(crate) fn wait(&self, limit: Duration) -> Vec<String> {
         let some = |present: &mut Vec<String>| !present.is_empty();
         let waited = self.left.wait_timeout_while(self.present(), limit, some);
@@ -31,7 +31,7 @@ impl Roll {
     }
 }
 
-/// A thread that runs. Dropped last of all that it owns, also by a panic; the machine ends with any of its threads.
+/// The entry of a running thread. The thread drops it last, also after a panic; then the machine ends.
 #[derive(Debug)]
 pub(crate) struct Present {
     roll: Arc<Roll>,

@@ -7,21 +7,21 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::error::HostError;
 
-/// An eventfd that one loop polls and any thread may write.
+/// An eventfd that one loop watches and any thread may write.
 #[derive(Debug)]
 pub(crate) struct WakeFd(EventFd);
 
 impl WakeFd {
-    /// One that was not woken.
+    /// Without a wake-up.
     ///
     /// # Errors
     ///
-    /// Where the host gives no eventfd.
+    /// If the host cannot create an eventfd.
     pub(crate) fn new() -> Result<Self, HostError> {
         EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Self).map_err(HostError::os("make an eventfd"))
     }
 
-    /// Takes all wake-ups so far; whether there were any. Until then the descriptor is readable.
+    /// Clears all wake-ups. Returns whether there were any. The descriptor is readable until then.
     pub(crate) fn clear(&self) -> bool {
         self.0.read().is_ok()
     }
@@ -29,7 +29,7 @@ impl WakeFd {
 
 impl Wake for WakeFd {
     fn wake(&self) {
-        // It fails only where the counter is full, and then the descriptor is readable.
+        // The one possible error is a full counter; the descriptor is readable then, too.
         let _written = self.0.write(1);
     }
 }

@@ -1,4 +1,4 @@
-//! What an exit of the guest means: a pure function of the exit and the devices.
+//! Handles exits of the guest: a function of the exit and the devices.
 
 use cafevm_devices::bus::Bus;
 use cafevm_devices::observe::Tap;
@@ -18,20 +18,20 @@ pub struct Buses {
     pub mmio: Bus,
     /// Ports.
     pub pio: Bus,
-    /// What the guest said of its panics.
+    /// Counts the guest's reports of panics.
     pub(crate) crash_kernels: power::CrashKernels,
-    /// Tells of accesses that neither of them owns.
+    /// Reports accesses without a device.
     pub(crate) unclaimed: Unclaimed,
 }
 
 impl Buses {
-    /// Two address spaces without a device, whose accesses can be observed as those of "memory" and "ports".
+    /// Two address spaces without devices. Observers see their accesses as those of "memory" and "ports".
     pub(crate) fn observed(tap: &Tap) -> Self {
         let bus = |name| Bus::observed(name, tap.clone());
         Self { mmio: bus("memory"), pio: bus("ports"), ..Self::default() }
     }
 
-    /// Tells of an access that no device owns; `rip` is asked for only where a line is written.
+    /// Reports an access without a device; `rip` is called only if a line is logged.
     pub(crate) fn tell_unclaimed(&self, access: &Access, rip: impl FnOnce() -> Option<u64>) {
         let bus = match access.space {
             Space::Memory => &self.mmio,
@@ -41,7 +41,7 @@ impl Buses {
     }
 }
 
-/// Serves one exit.
+/// Handles one exit.
 pub fn dispatch(exit: VcpuExit<'_>, buses: &Buses) -> Outcome {
     match exit {
         VcpuExit::MmioRead(addr, data) => {
@@ -54,8 +54,8 @@ pub fn dispatch(exit: VcpuExit<'_>, buses: &Buses) -> Outcome {
         }
         VcpuExit::IoIn(port, data) => port_read(port, data, buses),
         VcpuExit::IoOut(port, data) => port_write(port, data, buses),
-        // With the interrupt controller in the kernel, a halted vCPU waits there; and a signal is not the
-        // guest's doing.
+        // With the interrupt controller in the kernel, a halted vCPU waits there; and a signal is not caused by the
+        // guest.
         VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr => {
             Outcome::Continue
         }
@@ -69,13 +69,13 @@ pub fn dispatch(exit: VcpuExit<'_>, buses: &Buses) -> Outcome {
     }
 }
 
-/// The machine runs on, also where no device owns what was accessed.
+/// The machine continues, also after an access without a device.
 fn proceed(claimed: bool, access: impl FnOnce() -> Access) -> Outcome {
     if claimed { Outcome::Continue } else { Outcome::Unclaimed(access()) }
 }
 
-/// Reads from a port. KVM shows a wide read and a string of narrow ones in the same way; as no port here is
-/// wider than a byte, it is taken as a string: each byte is read from the same port.
+/// Reads from a port. KVM reports a wide read and a string of narrow reads in the same way. No port here is wider than
+/// a byte, so it counts as a string: each byte is read from the same port.
 fn port_read(port: u16, data: &mut [u8], buses: &Buses) -> Outcome {
     if let Some(value) = power::read(port) {
         data.fill(value);
@@ -94,7 +94,7 @@ fn port_write(port: u16, data: &[u8], buses: &Buses) -> Outcome {
         return outcome;
     }
     let port = u64::from(port);
-    // More bytes than an access has: a string of bytes.
+    // More bytes than one access can have: a string of bytes.
     let step = if matches!(data.len(), 2 | 4) { data.len() } else { 1 };
     let mut unclaimed = None;
     for item in data.chunks(step) {
@@ -105,7 +105,7 @@ fn port_write(port: u16, data: &[u8], buses: &Buses) -> Outcome {
     proceed(unclaimed.is_none(), || Access::write(Space::Port, port, unclaimed.unwrap_or_default()))
 }
 
-/// How often a guest left to the VMM, by kind.
+/// The number of exits by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exits {
     /// Reads of memory-mapped registers.
@@ -118,7 +118,7 @@ pub struct Exits {
     pub port_out: u64,
     /// Returns because of a signal, or of a vCPU that waits to be started.
     pub interrupted: u64,
-    /// Everything else.
+    /// All others.
     pub other: u64,
 }
 
@@ -136,13 +136,13 @@ impl Exits {
         *counter += 1;
     }
 
-    /// All of them.
+    /// The sum.
     pub const fn total(&self) -> u64 {
         let Self { mmio_read, mmio_write, port_in, port_out, interrupted, other } = *self;
         mmio_read + mmio_write + port_in + port_out + interrupted + other
     }
 
-    /// The exits of two vCPUs together.
+    /// Adds the exits of another vCPU.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self {

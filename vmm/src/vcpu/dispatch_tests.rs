@@ -6,7 +6,7 @@ use super::*;
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Reads as 0x11, 0x22, ...; logs what reaches it.
+/// Reads as 0x11, 0x22, ...; logs the accesses that reach it.
 struct Probe(&'static str, Log);
 
 impl BusDevice for Probe {
@@ -65,7 +65,7 @@ fn what_nobody_owns_reads_as_ones_and_is_said() {
     assert_eq!((outcome, data), (read(port, 0xcf8, 4), [0xff; 4]));
     let outcome = dispatch(VcpuExit::IoOut(0x80, &[7]), &buses);
     assert_eq!(outcome, write(port, 0x80, &[7]));
-    // A string of bytes: its first one.
+    // A string of bytes: the first one counts.
     let outcome = dispatch(VcpuExit::IoOut(0x402, b"hello"), &buses);
     assert_eq!(outcome, write(port, 0x402, b"h"));
     assert_eq!(dispatch(VcpuExit::IoIn(0x402, &mut [0; 3]), &buses), read(port, 0x402, 1));

@@ -1,8 +1,8 @@
-//! The flag by which another thread makes a vCPU leave its guest, also where it has not entered it yet.
+//! The flag with which another thread makes a vCPU leave its guest, even if it has not entered it yet.
 //!
-//! A signal alone can come just before KVM_RUN, and is lost then. So a kick first sets `immediate_exit` in the
-//! `kvm_run` that the vCPU shares with KVM, then sends the signal: KVM_RUN returns EINTR, now or at its next call. Only
-//! the vCPU's thread clears the flag, after such a return and before it looks what is asked of it.
+//! A signal that arrives just before KVM_RUN is lost. So a kick first sets `immediate_exit` in the `kvm_run` that the
+//! vCPU shares with KVM, then sends the signal: KVM_RUN returns EINTR, now or at its next call. Only the vCPU's thread
+//! clears the flag, after such a return and before it checks why it was kicked.
 #![expect(unsafe_code, reason = "the flag lies in a mapping that KVM shares with this process")]
 
 use std::ptr::NonNull;
@@ -11,35 +11,35 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kvm_ioctls::VcpuFd;
 
-/// `immediate_exit` of a vCPU, as long as the vCPU exists.
+/// `immediate_exit` of a vCPU, while the vCPU exists.
 #[derive(Debug)]
 pub(crate) struct ExitFlag(Mutex<Option<Shared>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Shared(NonNull<AtomicU8>);
 
-// SAFETY: the pointer is used as an `&AtomicU8` only, which may be used on any thread. That it is valid is seen to by
-// `ExitFlag`.
+// SAFETY: the pointer is used only as an `&AtomicU8`, which may be used on any thread. `ExitFlag` ensures that it is
+// valid.
 unsafe impl Send for Shared {}
 
 impl ExitFlag {
-    /// The flag of `vcpu`. [`ExitFlag::revoke`] comes before the vCPU is dropped.
+    /// The flag of `vcpu`. Call [`ExitFlag::revoke`] before the vCPU is dropped.
     pub(crate) fn of(vcpu: &mut VcpuFd) -> Self {
         let flag = &raw mut vcpu.get_kvm_run().immediate_exit;
         Self(Mutex::new(NonNull::new(flag.cast()).map(Shared)))
     }
 
-    /// The vCPU is dropped next: from now on the flag is touched no more.
+    /// Revokes the flag before the vCPU is dropped: it is not accessed after this.
     pub(crate) fn revoke(&self) {
         *self.shared() = None;
     }
 
-    /// KVM_RUN returns EINTR, now or when it is called next.
+    /// Makes KVM_RUN return EINTR, now or at its next call.
     pub(crate) fn set(&self) {
         self.store(1);
     }
 
-    /// Takes the flag back. What was asked before it was set is seen after this.
+    /// Clears the flag. Everything written before it was set is visible after this.
     pub(crate) fn clear(&self) {
         self.store(0);
     }

@@ -1,10 +1,10 @@
-//! A vCPU: the loop around KVM_RUN, and what each exit means.
+//! A vCPU: the loop around KVM_RUN, and the handling of exits.
 //!
 //! | question | file |
 //! |---|---|
 //! | How do vCPUs run and stop? | `thread.rs`, `kick.rs` |
-//! | What does an exit of the guest mean? | `dispatch.rs` |
-//! | What does the log show of an access that no device owns? | `unclaimed.rs` |
+//! | How is an exit of the guest handled? | `dispatch.rs` |
+//! | What does the log show of an access without a device? | `unclaimed.rs` |
 
 pub mod dispatch;
 mod kick;

@@ -1,4 +1,4 @@
-//! A vCPU: the loop that runs it, on a thread of its own, and the means to stop it.
+//! The thread of a vCPU: the loop that runs it, and how to stop it.
 
 use std::io;
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -24,13 +24,13 @@ use crate::x86::restart::Judge;
 pub(crate) struct Vcpu {
     id: u32,
     fd: VcpuFd,
-    /// Keeps the memory mapped that the guest runs in.
+    /// Keeps guest RAM mapped.
     ram: GuestRam,
-    /// Tells a guest's restart from its panic.
+    /// Distinguishes a guest's restart from its panic.
     judge: Judge,
 }
 
-/// What the vCPUs of a machine share.
+/// The state that the vCPUs of a machine share.
 #[derive(Clone)]
 pub(crate) struct Machine {
     pub(crate) buses: Arc<Buses>,
@@ -40,22 +40,21 @@ pub(crate) struct Machine {
 }
 
 impl Vcpu {
-    /// The vCPU with this number, of a machine whose memory slots are those of `ram`.
+    /// vCPU `id` of a machine with the memory slots of `ram`.
     pub(crate) const fn new(id: u32, fd: VcpuFd, ram: GuestRam, judge: Judge) -> Self {
         Self { id, fd, ram, judge }
     }
 
-    /// What messages and the roll call it.
+    /// Its name in messages and in the roll.
     pub(crate) fn name(&self) -> String {
         format!("vCPU {}", self.id)
     }
 
-    /// Runs on a new thread until the guest ends the machine or its end is asked for; how often the guest left to
-    /// cafevm.
+    /// Runs on a new thread until the machine ends. The thread returns the number of exits.
     ///
     /// # Errors
     ///
-    /// Where the host gives no thread.
+    /// If the host cannot create a thread.
     pub(crate) fn spawn(mut self, machine: &Machine) -> Result<VcpuThread, HostError> {
         register_kick()?;
         let flag = Arc::new(ExitFlag::of(&mut self.fd));
@@ -63,12 +62,15 @@ impl Vcpu {
         let admitted = machine.gate.admit();
         let (machine, shared_flag) = (machine.clone(), flag.clone());
         let run = move || {
-            // Dropped last: what the thread owns is gone when it is not waited for any more.
+            // Dropped last: when the roll has no entry for the thread, everything that it owned is gone.
             let _present = present;
             let (vcpu, machine, admitted) = (self, machine, admitted);
-            // The mask is inherited, and a parent may have blocked the signal that kicks a vCPU.
+            // The signal mask is inherited: the parent process may have blocked the signal that kicks a vCPU.
             if let Err(error) = unblock_signal(SIGRTMIN()) {
-                warn!("vCPU {}: cannot unblock the signal that stops it: {error:?}", vcpu.id);
+                warn!(
+                    "vCPU {}: cannot unblock the signal that stops it: {error:?}; shutdown may take 5 s",
+                    vcpu.id
+                );
             }
             vcpu.run(&machine, &admitted, &shared_flag)
         };
@@ -78,7 +80,7 @@ impl Vcpu {
     }
 
     fn run(mut self, machine: &Machine, admitted: &Admitted, flag: &ExitFlag) -> Exits {
-        // Before `self`, and with it the mapping that the flag lies in, is dropped.
+        // Before `self` is dropped, and with it the mapping that contains the flag.
         let _revoked = Revoke(flag);
         let Machine { buses, ending, .. } = machine;
         let mut exits = Exits::default();
@@ -92,7 +94,7 @@ impl Vcpu {
                     exits.count(&exit);
                     dispatch(exit, buses)
                 }
-                // It was kicked; or, as a vCPU that waits to be started, woken for nothing.
+                // A kick; or a wake-up without a reason of a vCPU that waits to be started.
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                     flag.clear();
                     exits.interrupted += 1;
@@ -125,7 +127,7 @@ impl Vcpu {
     }
 }
 
-/// Revokes a vCPU's flag, also where its thread panics.
+/// Revokes a vCPU's flag, also after a panic of its thread.
 struct Revoke<'a>(&'a ExitFlag);
 
 impl Drop for Revoke<'_> {
@@ -141,19 +143,19 @@ pub(crate) struct VcpuThread {
 }
 
 impl VcpuThread {
-    /// Makes it look what is asked of it: it leaves its guest, now or as soon as it enters it. Once is enough, after
-    /// what is asked was written down.
+    /// Makes the vCPU leave its guest, now or when it next enters it, to check its state. Write the reason first. One
+    /// kick is enough.
     pub(crate) fn kick(&self) {
         self.flag.set();
-        // The one error is a signal number that is not one.
+        // The one possible error is an invalid signal number.
         let _sent = self.thread.kill(SIGRTMIN());
     }
 
-    /// Waits for a thread that has left the [`Roll`]; how often the guest left to cafevm.
+    /// Waits for a thread that has left the [`Roll`]. Returns the number of exits.
     ///
     /// # Errors
     ///
-    /// Where the thread panicked.
+    /// If the thread panicked.
     pub(crate) fn join(self) -> Result<Exits, HostError> {
         self.thread.join().map_err(|panic| {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
@@ -163,7 +165,7 @@ impl VcpuThread {
     }
 }
 
-/// The signal that interrupts a vCPU does nothing else.
+/// The signal interrupts a vCPU and has no other effect.
 extern "C" fn kicked(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
 fn register_kick() -> Result<(), HostError> {

@@ -1,8 +1,9 @@
-//! Accesses of the guest that no device owns: told, as a wrong base address is a beginner's commonest mistake.
+//! Reports accesses of the guest to addresses without a device: a wrong base address is the most frequent mistake of
+//! beginners.
 //!
-//! Each address is told once for reads and once for writes, at most five lines in a machine's life; the rest
-//! is counted, and the count comes at the end. What stock kernels touch on any PC without asking whether the device is
-//! there is not told (`x86/access.rs`).
+//! Each address is logged once for reads and once for writes, at most five lines for a machine; further accesses are
+//! counted, and the count is logged at the end. Addresses that stock kernels access on every PC without a check are
+//! left out (`x86/access.rs`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,23 +14,23 @@ use tracing::warn;
 use crate::layout;
 use crate::x86::access::{Access, Space};
 
-/// How many accesses of one machine get a line.
+/// The most lines for one machine.
 const MOST_LINES: usize = 5;
 
-/// Tells of the accesses in one machine that no device owns.
+/// Reports the accesses of one machine without a device.
 #[derive(Debug, Default)]
 pub(crate) struct Unclaimed {
-    /// Each access that got a line, by its key.
+    /// The accesses that were logged, by key.
     told: Mutex<Vec<(Space, u64, bool)>>,
-    /// All accesses but those to addresses that stock kernels probe.
+    /// All accesses, except for those to addresses that stock kernels probe.
     count: AtomicU64,
-    /// The built-in shell looks for svirtb where no disk has it: that is no mistake.
+    /// The built-in shell probes svirtb's address; that is no mistake.
     pub(crate) looks_for_svirtb: bool,
 }
 
 impl Unclaimed {
-    /// Counts an access that no device on `bus` owns, and logs it unless enough was said. `rip` is asked for the
-    /// guest's instruction pointer only where a line is written.
+    /// Counts an access without a device on `bus`, and logs it unless the limit is reached. `rip` returns the guest's
+    /// instruction pointer; it is called only if a line is logged.
     pub(crate) fn tell(&self, access: &Access, bus: &Bus, rip: impl FnOnce() -> Option<u64>) {
         if self.is_new(access) {
             let line = line(access, bus, rip());
@@ -37,7 +38,7 @@ impl Unclaimed {
         }
     }
 
-    /// Counts an access; whether it is to be told.
+    /// Counts an access. Returns whether to log it.
     fn is_new(&self, access: &Access) -> bool {
         let looks = self.looks_for_svirtb && access.written.is_none();
         if access.is_probe() || looks && layout::SVIRTB.contains(&access.addr) {
@@ -52,17 +53,17 @@ impl Unclaimed {
         is_new
     }
 
-    /// What to say at the end; none where each access got its line.
+    /// The line for the end of the machine; none if every access was logged.
     fn summary(&self) -> Option<String> {
         let lines = self.told.lock().unwrap_or_else(PoisonError::into_inner).len();
         let count = self.count.load(Ordering::Relaxed);
         (u64::try_from(lines).is_ok_and(|lines| lines < count)).then(|| {
-            format!("the guest made {count} accesses in all that no device owns; {lines} of them are shown above")
+            format!("the guest made {count} accesses to addresses without a device; {lines} of them are logged above")
         })
     }
 }
 
-/// The machine's end: the last vCPU lets go of its buses.
+/// The machine ends: the last vCPU drops its buses.
 impl Drop for Unclaimed {
     fn drop(&mut self) {
         if let Some(summary) = self.summary() {
@@ -71,7 +72,7 @@ impl Drop for Unclaimed {
     }
 }
 
-/// One access in words. KVM has moved rip behind some writes already, but never behind a read of memory.
+/// Describes one access. KVM has already advanced rip at some writes, but never at a read of memory.
 fn line(access: &Access, bus: &Bus, rip: Option<u64>) -> String {
     let rip = match (rip, access.space, access.written) {
         (None, ..) => "unknown rip".to_owned(),

@@ -59,7 +59,8 @@ fn an_address_is_told_once_and_five_in_a_machines_life() {
     assert!(unclaimed.is_new(&Access::write(Space::Port, 0x1000, &[0])));
     let new = (0x2000..0x3000).filter(|&addr| unclaimed.is_new(&read(addr))).count();
     assert_eq!(new, 2);
-    let text = "the guest made 4100 accesses in all that no device owns; 5 of them are shown above";
+    let text =
+        "the guest made 4100 accesses to addresses without a device; 5 of them are logged above";
     assert_eq!(unclaimed.summary().as_deref(), Some(text));
 }
 

@@ -1,4 +1,4 @@
-//! An access of the guest that leaves to cafevm, and the places of a PC that stock kernels probe.
+//! An access of the guest that causes an exit, and the addresses of a PC that stock kernels probe.
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
@@ -7,11 +7,12 @@ use cafevm_devices::bus::first_bytes;
 
 use crate::layout;
 
-/// Ports that are not told: those of a PC's chipset and of its usual cards. Linux, the BSDs and hobby kernels touch
-/// them without asking first, so that a line says nothing of the driver at work.
+/// Ports that are not reported: those of a PC's chipset and usual cards. Linux, the BSDs and hobby kernels access them
+/// without a check, so a line would not help a driver's author.
 ///
-/// Told on purpose, as a guest that uses them waits in vain or does not end: IDE (0x1f0, 0x170, 0x3f6, 0x376), other
-/// monitors' debug consoles (0xe9, 0x402), their power ports (0x604, 0xb004, 0x4004, 0x8900) and fw_cfg (0x510).
+/// Reported on purpose, because a guest that uses them waits in vain or does not end: IDE (0x1f0, 0x170, 0x3f6, 0x376),
+/// debug consoles of other monitors (0xe9, 0x402), their power ports (0x604, 0xb004, 0x4004, 0x8900) and fw_cfg
+/// (0x510).
 const PROBED: &[RangeInclusive<u16>] = &[
     0x00..=0x1f,     // DMA controller
     0x20..=0x23,     // interrupt controller; its mode register, Cyrix's configuration
@@ -44,7 +45,7 @@ const PROBED: &[RangeInclusive<u16>] = &[
     0xc000..=0xcfff, // PCI, by its second mechanism
 ];
 
-/// Memory-mapped registers that stock kernels look for on any PC: HPET, TPM, the chipset's own (from 0xfed0_0000 up to
+/// Memory-mapped registers that stock kernels probe on every PC: HPET, TPM, the chipset's own (from 0xfed0_0000 up to
 /// the local APIC).
 const PROBED_MEMORY: Range<u64> = 0xfed0_0000..layout::LOCAL_APIC.start;
 
@@ -60,13 +61,13 @@ pub enum Space {
 /// An access of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
-    /// Where `addr` counts.
+    /// The address space.
     pub space: Space,
-    /// The first byte's address, or the port.
+    /// The first address, or the port.
     pub addr: u64,
-    /// How many bytes: 1 to 8.
+    /// The number of bytes: 1 to 8.
     pub width: usize,
-    /// What a write wrote; none for a read.
+    /// The bytes of a write; none for a read.
     pub written: Option<u64>,
 }
 
@@ -76,14 +77,13 @@ impl Access {
         Self { space, addr, width, written: None }
     }
 
-    /// A write of these bytes, 8 at most.
+    /// A write of these bytes, at most 8.
     pub fn write(space: Space, addr: u64, data: &[u8]) -> Self {
         let value = u64::from_le_bytes(first_bytes(data));
         Self { space, addr, width: data.len(), written: Some(value) }
     }
 
-    /// Whether stock kernels use this address of any PC.
-    /// Whether stock kernels access this place on any PC.
+    /// Whether stock kernels access this address on every PC.
     pub(crate) fn is_probe(&self) -> bool {
         match self.space {
             Space::Memory => PROBED_MEMORY.contains(&self.addr),
@@ -92,8 +92,7 @@ impl Access {
         }
     }
 
-    /// What is told of two accesses only once.
-    /// What tells it from other accesses in the log: the place and the direction.
+    /// The key under which an access is logged once: the address and the direction.
     pub(crate) const fn key(&self) -> (Space, u64, bool) {
         (self.space, self.addr, self.written.is_some())
     }

@@ -1,13 +1,13 @@
-//! ACPI tables: how a stock kernel learns of the processors, the serial port, the virtio slots in use and the way
-//! to switch the machine off. Sections are those of ACPI 6.5.
+//! ACPI tables: they describe the processors, the serial port, the virtio slots in use and the power-off port to a
+//! stock kernel. Sections are those of ACPI 6.5.
 //!
 //! ```text
 //!  0xe0000  RSDP ──▶ XSDT ─┬▶ FADT ──▶ DSDT   devices, \_S5
 //!                          └▶ MADT            processors, IOAPIC
 //! ```
 //!
-//! The model is the hardware-reduced one (4.1): no SCI, no PM timer, no SMI. So all that is left of power
-//! management is one port to sleep by and one to reset by (`power.rs`).
+//! The model is the hardware-reduced one (4.1): no SCI, no PM timer, no SMI. Power management consists of one port to
+//! sleep and one to reset (`power.rs`).
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{self, Interrupt, Memory32Fixed, Name, Path, ResourceTemplate};
@@ -31,13 +31,13 @@ use crate::x86::power::SOFT_OFF;
 const OEM: [u8; 6] = *b"CAFEVM";
 const OEM_TABLE: [u8; 8] = *b"CAFEVM  ";
 const OEM_REVISION: u32 = 1;
-/// The DSDT's own: integers have 64 bits from 2 on (5.2.11.1).
+/// The revision of the DSDT: integers have 64 bits from 2 on (5.2.11.1).
 const DSDT_REVISION: u8 = 2;
-/// A table with nothing but its header (5.2.6).
+/// A table without content after its header (5.2.6).
 const HEADER: u32 = 36;
 
-/// IA-PC boot architecture flags (5.2.9.3): there is no VGA, no MSI and no real-time clock to probe for. That
-/// there is no keyboard controller is said by a flag that is missing: what answers at port 0x64 is a reset line.
+/// IA-PC boot architecture flags (5.2.9.3): no VGA, no MSI and no real-time clock to probe. The flag for a keyboard
+/// controller is not set: port 0x64 only has a reset line.
 const BOOT_ARCHITECTURE: u16 = 1 << 2 | 1 << 3 | 1 << 5;
 
 /// The serial port (a 16550A-compatible one), virtio-mmio (Linux knows no other id), and pvpanic.
@@ -45,24 +45,24 @@ const SERIAL_ID: &str = "PNP0501";
 const VIRTIO_ID: &str = "LNRO0005";
 const PVPANIC_ID: &str = "QEMU0001";
 
-/// What the tables tell of.
+/// The content of the tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Machine {
-    /// How many vCPUs there are.
+    /// The number of vCPUs.
     pub(crate) cpus: u32,
     /// The virtio slots in use, in order.
     pub(crate) slots: Vec<Slot>,
-    /// How many bytes of registers a slot has.
+    /// The bytes of registers of a slot.
     pub(crate) slot_size: u64,
 }
 
-/// Writes the tables to where kernels look for them; the RSDP is the first.
+/// Writes the tables to the area that kernels search; the RSDP is the first.
 ///
 /// # Errors
 ///
-/// Where there is no RAM.
+/// If there is no RAM.
 pub(crate) fn write(ram: &GuestRam, machine: &Machine) -> Result<(), OutOfRam> {
-    // The RSDP points up, everything else down: all but the RSDP is placed first.
+    // The RSDP is at the lowest address and points up, so all other tables are placed first.
     let mut tables = Tables { at: ACPI.start + Rsdp::len() as u64, bytes: Vec::new() };
     let dsdt = tables.put(&dsdt(machine));
     let fadt = tables.put(&fadt(dsdt));
@@ -82,9 +82,9 @@ struct Tables {
 }
 
 impl Tables {
-    /// Appends a table; its address.
+    /// Appends a table. Returns its address.
     fn put(&mut self, table: &dyn Aml) -> u64 {
-        // For whoever reads a dump.
+        // For readers of a dump.
         while !(self.at + self.bytes.len() as u64).is_multiple_of(16) {
             self.bytes.push(0);
         }
@@ -112,7 +112,7 @@ fn fadt(dsdt: u64) -> impl Aml {
         .flag(Flags::HwReducedAcpi)
         .flag(Flags::ResetRegSup)
         .flag(Flags::Wbinvd)
-        // Set: there is no such button of the fixed kind.
+        // Set: the machine has no such button of the fixed kind.
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
         .flag(Flags::Headless);
@@ -124,14 +124,14 @@ fn fadt(dsdt: u64) -> impl Aml {
     fadt.finalize()
 }
 
-/// The interrupt controllers (5.2.12): a local APIC for each vCPU, whose id is its number, and one IOAPIC, where
-/// each line is the input of its own number.
+/// The interrupt controllers (5.2.12): for each vCPU a local APIC, with the vCPU's number as id, and one IOAPIC, in
+/// which line N is input N.
 fn madt(cpus: u32) -> impl Aml {
-    // Both lie below 4 GiB.
+    // Both are below 4 GiB.
     let low = |addr: u64| u32::try_from(addr).unwrap_or_default();
     let local = LocalInterruptController::Address(low(LOCAL_APIC.start));
     let mut madt = MADT::new(OEM, OEM_TABLE, OEM_REVISION, local);
-    // A host refuses more vCPUs than an id of 8 bits tells apart.
+    // The host check allows at most as many vCPUs as an 8-bit id can name.
     for id in (0..cpus).filter_map(|id| u8::try_from(id).ok()) {
         madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
     }
@@ -139,7 +139,7 @@ fn madt(cpus: u32) -> impl Aml {
     madt
 }
 
-/// The devices, and how to switch off (5.2.11.1).
+/// The devices, and how to power off (5.2.11.1).
 fn dsdt(machine: &Machine) -> impl Aml {
     let mut body = Vec::new();
     body.extend(serial());
@@ -148,7 +148,7 @@ fn dsdt(machine: &Machine) -> impl Aml {
     }
     body.extend(pvpanic());
     let mut code = aml::Scope::raw(Path::new("\\_SB_"), body);
-    // To be written to the sleep control register (7.4.2.6).
+    // The value for the sleep control register (7.4.2.6).
     let off = aml::Package::new(vec![&SOFT_OFF, &SOFT_OFF]);
     Name::new(Path::new("\\_S5_"), &off).to_aml_bytes(&mut code);
 
@@ -165,7 +165,7 @@ fn named(name: &str, value: &dyn Aml) -> Name {
     Name::new(Path::new(name), value)
 }
 
-/// An interrupt that is raised as an edge, as irqfd does.
+/// An edge-triggered interrupt, as irqfd raises it.
 fn interrupt(line: u32) -> Interrupt {
     Interrupt::new(true, true, false, false, line)
 }
@@ -189,8 +189,8 @@ fn serial() -> Vec<u8> {
 }
 
 fn virtio(number: usize, slot: &Slot, size: u64) -> Vec<u8> {
-    // `VirtioBank::check` keeps the slots below RAM's upper part, where 32 bits are enough, or the guest has to
-    // find them by its command line.
+    // `VirtioBank::check` keeps the slots below the upper part of RAM. If 32 bits are not enough, the guest must find
+    // them by its command line.
     let (Ok(base), Ok(len)) = (u32::try_from(slot.base), u32::try_from(size)) else {
         return Vec::new();
     };
@@ -201,7 +201,7 @@ fn virtio(number: usize, slot: &Slot, size: u64) -> Vec<u8> {
         vec![
             &named("_HID", &VIRTIO_ID),
             &named("_UID", &number),
-            // It reaches memory as the processors do, through their caches (6.2.17).
+            // It accesses memory coherently with the processors' caches (6.2.17).
             &named("_CCA", &aml::ONE),
             &named("_CRS", &resources),
         ],

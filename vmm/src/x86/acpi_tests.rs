@@ -14,7 +14,7 @@ fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes[at..at + len].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// The table at a guest-physical address, its checksum looked at.
+/// The table at a guest-physical address, with a correct checksum.
 fn table(bytes: &[u8], addr: u64) -> &[u8] {
     let at = usize::try_from(addr - ACPI.start).unwrap();
     let len = usize::try_from(number(bytes, at + 4, 4)).unwrap();
@@ -27,7 +27,7 @@ fn sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte))
 }
 
-/// FADT, MADT and DSDT, found as a kernel finds them.
+/// FADT, MADT and DSDT, found in the way of a kernel.
 fn tables(bytes: &[u8]) -> [&[u8]; 3] {
     assert_eq!(&bytes[..8], b"RSD PTR ");
     assert_eq!((sum(&bytes[..20]), sum(&bytes[..36]), bytes[15]), (0, 0, 2));
@@ -81,7 +81,7 @@ fn the_dsdt_has_the_slots_in_use_and_no_others() {
     assert!(contains(dsdt, b"COM1") && contains(dsdt, b"PVPN") && contains(dsdt, b"_S5_"));
     for (name, base, line) in [(b"V000", 0xfeb0_0000u32, 5u32), (b"V001", 0xfeb0_0200, 6)] {
         assert!(contains(dsdt, name));
-        // Memory32Fixed, to be written (6.4.3.4); extended interrupt: consumer, edge, active high (6.4.3.6).
+        // Memory32Fixed, writable (6.4.3.4); extended interrupt: consumer, edge, active high (6.4.3.6).
         let memory = [&[0x86, 9, 0, 1][..], &base.to_le_bytes(), &0x200u32.to_le_bytes()].concat();
         let interrupt = [&[0x89, 6, 0, 0b0011, 1][..], &line.to_le_bytes()].concat();
         assert!(contains(dsdt, &[memory, interrupt].concat()), "slot at {base:#x}");

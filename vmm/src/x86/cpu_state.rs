@@ -1,4 +1,4 @@
-//! The registers the first vCPU begins with. The others wait for the guest to start them.
+//! The initial registers of the first vCPU. The others wait until the guest starts them.
 
 use kvm_bindings::{kvm_regs, kvm_segment};
 use kvm_ioctls::VcpuFd;
@@ -18,12 +18,12 @@ const EFER_LONG_ACTIVE: u64 = 1 << 10;
 /// The one bit of rflags that is always set.
 const RFLAGS_RESERVED: u64 = 1 << 1;
 
-/// Puts the vCPU where the kernel wants to be entered: PVH's state (Xen, `docs/misc/pvh.pandoc`) or that of
-/// Linux's 64-bit boot protocol. Interrupts are off in both.
+/// Sets the vCPU to the state of the kernel's entry: PVH (Xen, `docs/misc/pvh.pandoc`) or Linux's 64-bit boot protocol.
+/// Interrupts are off in both.
 ///
 /// # Errors
 ///
-/// Where KVM refuses.
+/// If KVM refuses.
 pub(crate) fn set(vcpu: &VcpuFd, start: Start) -> Result<(), HostError> {
     let mut s = vcpu.get_sregs().map_err(HostError::kvm("read a vCPU's segments"))?;
     s.gdt.base = GDT.start;
@@ -57,7 +57,7 @@ fn general(start: Start) -> kvm_regs {
     }
 }
 
-/// What a processor makes of a descriptor when it loads it (Intel SDM volume 3, 3.4.5).
+/// The registers of a segment that a processor derives from its descriptor (Intel SDM volume 3, 3.4.5).
 fn segment(descriptor: Descriptor, selector: u16) -> kvm_segment {
     let bits = |from: u32, count: u32| (descriptor >> from) & ((1 << count) - 1);
     let bit = |at: u32| u8::from(bits(at, 1) != 0);
@@ -67,7 +67,7 @@ fn segment(descriptor: Descriptor, selector: u16) -> kvm_segment {
     let limit = if pages { (limit << 12) | 0xfff } else { limit };
     kvm_segment {
         base: bits(16, 24) | (bits(56, 8) << 24),
-        // At most 32 bits by the above.
+        // At most 32 bits, because of the shift above.
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
         selector,
         type_: byte(bits(40, 4)),

@@ -1,5 +1,5 @@
-//! What a vCPU is told of its processor: what KVM supports, with the vCPU's own number and the machine's
-//! topology (one socket, one thread a core) put in.
+//! The CPUID leaves of a vCPU: the features that KVM supports, with the vCPU's number and the machine's topology (one
+//! socket, one thread for each core).
 //!
 //! Leaves and fields: Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E.
 
@@ -18,16 +18,16 @@ const HYPERVISOR: u32 = 1 << 31;
 /// In leaf 1: edx. "More than one logical processor".
 const HTT: u32 = 1 << 28;
 
-/// The physical address bits where the processor does not say.
+/// The physical address bits if the processor does not state them.
 const DEFAULT_ADDRESS_BITS: u32 = 36;
 
-/// How many bits a physical address has.
+/// The number of bits of a physical address.
 pub(crate) fn address_bits(supported: &[kvm_cpuid_entry2]) -> u32 {
     let leaf = supported.iter().find(|e| e.function == AMD_SIZES);
     leaf.map(|e| e.eax & 0xff).filter(|&bits| bits > 0).unwrap_or(DEFAULT_ADDRESS_BITS)
 }
 
-/// The entries for the vCPU `id` of `cpus`; its APIC id is its number.
+/// The entries for vCPU `id` of `cpus`; the APIC id is the number.
 pub(crate) fn for_vcpu(
     supported: &[kvm_cpuid_entry2],
     id: u32,
@@ -39,7 +39,7 @@ pub(crate) fn for_vcpu(
         let mut e = *entry;
         match e.function {
             FEATURES => {
-                // The bits 8 to 15 are the cache line's.
+                // Bits 8 to 15 are the size of a cache line.
                 e.ebx = (e.ebx & 0xffff) | (cpus.min(255) << 16) | (id << 24);
                 e.ecx |= HYPERVISOR;
                 set(&mut e.ecx, TSC_DEADLINE, tsc_deadline);
@@ -51,9 +51,9 @@ pub(crate) fn for_vcpu(
                 let cores = cpus.min(64);
                 e.eax = (e.eax & 0x3fff) | ((sharing.min(4096) - 1) << 14) | ((cores - 1) << 26);
             }
-            // Written anew below.
+            // Rebuilt below.
             TOPOLOGY | TOPOLOGY_V2 => continue,
-            // The number of cores; the width of a core's number is then the smallest that fits.
+            // The number of cores; the width of a core's number is the smallest that fits.
             AMD_SIZES => e.ecx = cpus.min(256) - 1,
             AMD_TOPOLOGY => {
                 e.eax = id;

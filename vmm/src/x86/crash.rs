@@ -1,4 +1,4 @@
-//! A guest that cannot go on: why, in plain words, and the processor's registers.
+//! A guest that cannot continue: the reason in plain words, and the processor's registers.
 #![expect(unsafe_code, reason = "KVM tells what failed in a union of its run structure")]
 
 use std::fmt;
@@ -11,28 +11,28 @@ use kvm_bindings::{
 };
 use kvm_ioctls::VcpuFd;
 
-/// Why a guest cannot go on.
+/// Why a guest cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// An exception while a double fault was being delivered.
+    /// An exception during the delivery of a double fault.
     TripleFault,
-    /// The guest's kernel told of its panic, by pvpanic.
+    /// The guest's kernel reported a panic through pvpanic.
     Panic,
     /// A Linux guest reset the machine as it does after a panic.
     ResetInEmergency,
-    /// KVM gave up on the guest (KVM_EXIT_INTERNAL_ERROR).
+    /// KVM cannot continue the guest (KVM_EXIT_INTERNAL_ERROR).
     Internal {
-        /// KVM's number for what failed.
+        /// KVM's number for the failure.
         suberror: Option<u32>,
-        /// The bytes of the instruction, where KVM gave them.
+        /// The bytes of the instruction, if KVM provides them.
         instruction: Vec<u8>,
     },
-    /// The processor did not accept the vCPU's state.
+    /// The processor rejected the vCPU's state.
     EntryFailed {
         /// The processor's own reason.
         reason: u64,
     },
-    /// KVM could not give the guest a page of its memory.
+    /// The host could not provide a page of guest RAM.
     Memory {
         /// The guest-physical address.
         gpa: u64,
@@ -44,15 +44,15 @@ pub enum Cause {
         /// The host's error.
         error: String,
     },
-    /// An exit that this VMM does not know.
+    /// An exit that cafevm does not know.
     Unknown {
-        /// What it is.
+        /// Its name.
         exit: String,
     },
 }
 
 impl Cause {
-    /// An internal error of which no more is known yet.
+    /// An internal error without further details yet.
     pub const fn internal() -> Self {
         Self::Internal { suberror: None, instruction: Vec::new() }
     }
@@ -107,19 +107,19 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A crash: which vCPU, why, and its state.
+/// A crash: the vCPU, the reason, and the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Crash {
     /// The vCPU's number.
     pub cpu: u32,
-    /// Why.
+    /// The reason.
     pub cause: Cause,
-    /// Its registers, for a person, over several lines without a closing newline.
+    /// Its registers as text, several lines without a final newline.
     pub registers: String,
 }
 
 impl Crash {
-    /// Looks at what there is to be seen.
+    /// Collects the state.
     pub fn examine(cpu: u32, cause: Cause, vcpu: &mut VcpuFd, ram: &GuestRam) -> Self {
         let cause = match cause {
             Cause::Internal { .. } => internal_error(vcpu),
@@ -139,17 +139,17 @@ impl Crash {
     }
 }
 
-/// What KVM says of its internal error.
+/// The details that KVM gives of its internal error.
 fn internal_error(vcpu: &mut VcpuFd) -> Cause {
-    // SAFETY: plain integers, valid whatever bits KVM left there; and after KVM_EXIT_INTERNAL_ERROR they are
-    // the union's field in use. `suberror` stands first in both of its forms.
+    // SAFETY: plain integers, valid with any bits; and after KVM_EXIT_INTERNAL_ERROR they are the active field of the
+    // union. `suberror` is the first field in both of its forms.
     let failure = unsafe { vcpu.get_kvm_run().__bindgen_anon_1.emulation_failure };
     let mut instruction = Vec::new();
     let has_flags = failure.suberror == KVM_INTERNAL_ERROR_EMULATION && failure.ndata >= 3;
     if has_flags
         && failure.flags & u64::from(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) != 0
     {
-        // SAFETY: as above; the flag says that this form of the inner union is in use.
+        // SAFETY: as above; the flag states that this form of the inner union is active.
         let bytes = unsafe { failure.__bindgen_anon_1.__bindgen_anon_1 };
         let size = usize::from(bytes.insn_size);
         instruction.extend(bytes.insn_bytes.iter().take(size));
@@ -161,12 +161,12 @@ const fn linear_rip(regs: &kvm_regs, sregs: &kvm_sregs) -> u64 {
     if sregs.cs.l != 0 { regs.rip } else { sregs.cs.base.wrapping_add(regs.rip) & 0xffff_ffff }
 }
 
-/// Whether the guest met a page fault at what would be RAM, were its page tables to map it one to one: what a kernel
-/// does that was built for less memory than it gets, and meets the end of its tables.
+/// Whether the guest had a page fault at an address that would be RAM if its page tables mapped it one to one. This
+/// happens to a kernel that was built for less memory, at the end of its tables.
 fn is_beyond(vcpu: &VcpuFd, ram: &GuestRam, sregs: &kvm_sregs) -> bool {
-    /// CR0.PG: there are page tables.
+    /// CR0.PG: paging is on.
     const PAGING: u64 = 1 << 31;
-    /// No kernel maps less than this. Below, programs lie, whose page faults are a kernel's daily work.
+    /// Every kernel maps at least this much. Page faults below are those of programs, and normal.
     const LEAST: u64 = 16 << 20;
     let addr = sregs.cr2;
     let in_ram = sregs.cr0 & PAGING != 0 && addr >= LEAST && ram.check(addr, 1).is_ok();
@@ -179,7 +179,7 @@ fn code_at(vcpu: &VcpuFd, ram: &GuestRam, linear: u64) -> Vec<u8> {
     if place.valid == 0 {
         return Vec::new();
     }
-    // Not over the page's end: the next page may lie elsewhere.
+    // Not past the end of the page: the next page may be anywhere.
     let room = crate::layout::PAGE - place.physical_address % crate::layout::PAGE;
     let mut code = vec![0; usize::try_from(room.min(16)).unwrap_or(0)];
     match ram.read_into(place.physical_address, &mut code) {
@@ -203,7 +203,7 @@ struct Registers<'a> {
     regs: &'a kvm_regs,
     sregs: &'a kvm_sregs,
     code: &'a [u8],
-    /// What [`is_beyond`] says.
+    /// The result of [`is_beyond`].
     beyond: bool,
 }
 

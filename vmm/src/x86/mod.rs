@@ -1,14 +1,14 @@
-//! What is particular to x86 and its PC: what another processor would need anew.
+//! Everything that depends on x86 and the PC. A port to another processor replaces this folder.
 //!
 //! | question | file |
 //! |---|---|
-//! | What does a vCPU begin with? | `cpu_state.rs`, `msrs.rs` |
+//! | What is the initial state of a vCPU? | `cpu_state.rs`, `msrs.rs` |
 //! | What does a guest see of its processor? | `cpuid.rs` |
-//! | What does a stock kernel learn from firmware's tables? | `acpi.rs` |
+//! | What do the firmware's tables describe to a stock kernel? | `acpi.rs` |
 //! | How does a guest power off, reset, or report a panic? | `power.rs` |
-//! | Is a reset a restart or the end of a panic? | `restart.rs` |
+//! | Is a reset a restart, or the end of a panic? | `restart.rs` |
 //! | What does a crash report show? | `crash.rs` |
-//! | What can an exit of a vCPU come to? | `outcome.rs`, `access.rs` |
+//! | What can an exit of a vCPU lead to? | `outcome.rs`, `access.rs` |
 
 pub mod access;
 pub(crate) mod acpi;

@@ -1,14 +1,14 @@
-//! What an exit of a vCPU comes to.
+//! The outcome of an exit of a vCPU.
 
 use crate::x86::access::Access;
 use crate::x86::crash::Cause;
 
-/// What becomes of the machine.
+/// What happens to the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It runs on.
+    /// It continues.
     Continue,
-    /// It runs on, and no device owns what the guest accessed.
+    /// It continues, and the access was to an address without a device.
     Unclaimed(Access),
     /// The guest wrote this code to the debug exit port.
     DebugExit(u32),
@@ -16,6 +16,6 @@ pub enum Outcome {
     PowerOff,
     /// The guest reset the machine.
     Reset,
-    /// It cannot go on.
+    /// It cannot continue.
     Crash(Cause),
 }

@@ -1,10 +1,10 @@
-//! The ports by which a guest ends the machine: what a write to one of them means.
+//! The ports with which a guest ends the machine.
 //!
-//! | port | who uses it |
+//! | port | user |
 //! |---|---|
 //! | 0x64 | the keyboard controller's reset line: Linux's `reboot=k`, and ACPI's reset register (ACPI 6.5, 4.8.3.6) |
 //! | 0x600, 0x601 | ACPI's sleep control and sleep status (4.8.3.7): how Linux powers off |
-//! | 0x505 | pvpanic: how Linux tells of a panic, where it has the driver |
+//! | 0x505 | pvpanic: Linux reports a panic, if it has the driver |
 //! | 0xcf9 | the reset control register of Intel's chipsets, bit 2: Linux's `reboot=p` |
 //! | 0xf4 | the debug exit: a guest's own exit status |
 
@@ -17,9 +17,9 @@ use crate::layout::{
 use crate::x86::crash::Cause;
 use crate::x86::outcome::Outcome;
 
-/// The sleep type that means "off": what `\_S5` holds, and the guest writes to the sleep control register.
+/// The sleep type for power-off: the value in `\_S5`, which the guest writes to the sleep control register.
 pub(crate) const SOFT_OFF: u8 = 5;
-/// In the sleep control register: the sleep type, and "now" (ACPI 6.5, table 4.16).
+/// In the sleep control register: the sleep type, and the enable bit (ACPI 6.5, table 4.16).
 const SLEEP_TYPE_SHIFT: u32 = 2;
 const SLEEP_TYPE_MASK: u8 = 0b111;
 const SLEEP_ENABLE: u8 = 1 << 5;
@@ -27,16 +27,16 @@ const SLEEP_ENABLE: u8 = 1 << 5;
 /// In the reset control register (Intel ICH data sheet, RST_CNT).
 const RESET_CPU: u8 = 1 << 2;
 
-/// pvpanic's events (QEMU's documentation, `specs/pvpanic`): the guest panicked; it panicked and will see to it
-/// by itself, with a crash kernel.
+/// pvpanic's events (QEMU's documentation, `specs/pvpanic`): the guest panicked; or it panicked and starts a crash
+/// kernel.
 const PANICKED: u8 = 1 << 0;
 const CRASH_LOADED: u8 = 1 << 1;
 
-/// How often it is said that the guest starts a crash kernel. A crash kernel may panic as well.
+/// How often the start of a crash kernel is logged. A crash kernel may panic, too.
 const CRASH_KERNELS_SHOWN: u64 = 3;
 
-/// How often the guest said that it panicked and starts a crash kernel. The first few times are logged; the total
-/// is logged at the end of the machine where it is higher.
+/// Counts how often the guest reported a panic with a crash kernel. The first times are logged; the total is logged at
+/// the end of the machine if it is higher.
 #[derive(Debug, Default)]
 pub(crate) struct CrashKernels(AtomicU64);
 
@@ -59,13 +59,13 @@ impl Drop for CrashKernels {
         let times = *self.0.get_mut();
         if times > CRASH_KERNELS_SHOWN {
             tracing::warn!(
-                "the guest said {times} times (port {PVPANIC_PORT:#x}) that it panicked and starts its crash kernel"
+                "the guest reported {times} times (port {PVPANIC_PORT:#x}) that it panicked and starts its crash kernel"
             );
         }
     }
 }
 
-/// What a write to a port makes of the machine; none where the port is a device's.
+/// The outcome of a write to a port; none if the port belongs to a device.
 pub(crate) fn write(port: u16, data: &[u8], crash_kernels: &CrashKernels) -> Option<Outcome> {
     let outcome = match (port, data) {
         (RESET_PORT, [RESET_COMMAND, ..]) => Outcome::Reset,
@@ -81,18 +81,18 @@ pub(crate) fn write(port: u16, data: &[u8], crash_kernels: &CrashKernels) -> Opt
     Some(outcome)
 }
 
-/// What a byte read from a port is; none where the port is a device's.
+/// The value of a byte read from a port; none if the port belongs to a device.
 pub(crate) const fn read(port: u16) -> Option<u8> {
     match port {
-        // The keyboard controller's status: nothing to read, and ready for a command. And: not asleep.
+        // The keyboard controller's status: no data, ready for a command. The sleep status: awake.
         RESET_PORT | SLEEP_CONTROL_PORT | SLEEP_STATUS_PORT => Some(0),
-        // Which events can be told.
+        // The events that are supported.
         PVPANIC_PORT => Some(PANICKED | CRASH_LOADED),
         _ => None,
     }
 }
 
-/// Off is the only sleep there is.
+/// Power-off is the only sleep state.
 fn sleep(value: u8) -> Outcome {
     let kind = value >> SLEEP_TYPE_SHIFT & SLEEP_TYPE_MASK;
     if value & SLEEP_ENABLE != 0 && kind == SOFT_OFF {

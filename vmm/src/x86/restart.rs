@@ -1,13 +1,12 @@
-//! How a guest starts again, which here ends it: what it finds where a PC's firmware begins, and how a Linux that
-//! restarts in order is told from one that panicked.
+//! A guest's restart, which ends the machine: the code at the reset vector, and how to distinguish a restart of Linux
+//! from the end of its panic.
 //!
-//! Linux resets the machine both ways with the same instructions. But before a restart in order it takes leave of
-//! KVM: it switches off, on every processor, the clock that KVM keeps for it. After a panic (or SysRq-B) it trusts
-//! itself with nothing, and resets the machine as it stands. So the clock of the vCPU that resets the machine tells
-//! the two apart. A kernel built without CONFIG_KVM_GUEST has no such clock, and its panic looks like a restart;
-//! unless it has a driver for pvpanic (`power.rs`), by which any kernel says it by itself, and sooner.
+//! Linux resets the machine with the same instructions in both cases. But before an orderly restart it switches off, on
+//! every processor, the clock that KVM keeps for it. After a panic (or SysRq-B) it skips that step. So the clock of the
+//! vCPU that resets the machine distinguishes the two. A kernel built without CONFIG_KVM_GUEST has no such clock, and
+//! its panic looks like a restart, unless it has a driver for pvpanic (`power.rs`).
 //!
-//! A triple fault is a crash, also of a Linux, unless it was told to restart in this way (`reboot=t`).
+//! A triple fault is a crash, also of Linux, unless its command line asks for a restart in this way (`reboot=t`).
 
 use cafevm_devices::memory::{GuestRam, OutOfRam};
 use kvm_bindings::{Msrs, kvm_msr_entry};
@@ -18,8 +17,8 @@ use crate::layout::{RESET_COMMAND, RESET_PORT, RESTART};
 use crate::x86::crash::Cause;
 use crate::x86::outcome::Outcome;
 
-/// What stands at the address where a processor begins after a reset: the machine's reset. Linux goes there in
-/// real mode where it knows no other way, as with hardware-reduced ACPI and no EFI.
+/// The code at the reset vector: it resets the machine. Linux jumps there in real mode if it knows no other way, as
+/// with hardware-reduced ACPI and no EFI.
 ///
 /// ```text
 ///  mov al, 0xfe
@@ -33,25 +32,25 @@ const CODE: [u8; 7] = [0xb0, RESET_COMMAND, 0xe6, RESET_PORT.to_le_bytes()[0], 0
 ///
 /// # Errors
 ///
-/// Where there is no RAM.
+/// If there is no RAM.
 pub(crate) fn write(ram: &GuestRam) -> Result<(), OutOfRam> {
     ram.write(RESTART, &CODE)
 }
 
-// Where a Linux with KVM's clock has told KVM to keep the time since boot (bit 0: whether), and where to put the
-// time of day, for which it asks once at boot (Linux's documentation, `virt/kvm/x86/msr.rst`).
+// The registers with which Linux sets up KVM's clock: the time since boot (bit 0: enabled), and the time of day, which
+// it requests once at boot (Linux's documentation, `virt/kvm/x86/msr.rst`).
 const SYSTEM_TIME: u32 = 0x4b56_4d01;
 const WALL_CLOCK: u32 = 0x4b56_4d00;
 const ENABLED: u64 = 1 << 0;
 
-/// What a guest made of KVM's clock.
+/// The state of KVM's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Clock {
-    /// It never asked for it: it did not get far, or has no driver.
+    /// Never enabled: the guest did not get so far, or has no driver.
     Unknown,
-    /// It uses it.
+    /// In use.
     InUse,
-    /// It used it, and took leave.
+    /// Switched off after use.
     SwitchedOff,
 }
 
@@ -65,17 +64,18 @@ impl Clock {
     }
 }
 
-/// Judges how a guest ended the machine.
+/// Interprets how a guest ended the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Judge {
     linux: bool,
-    /// Whether the guest was told to restart by a triple fault. KVM resets the vCPU's clock with it on some
+    /// Whether the command line asks for a restart by triple fault. Some processors reset the vCPU's clock with it, so
+    /// a panic cannot be distinguished from a restart then.
     /// processors, so that here a panic cannot be told from a restart.
     by_triple_fault: bool,
 }
 
 impl Judge {
-    /// A judge for a guest that is known to be Linux, or is not.
+    /// For a guest that is known to be Linux, or is not.
     pub(crate) fn new(linux: bool, command_line: &str) -> Self {
         let mut words = command_line.split_ascii_whitespace();
         let is_fault = |how: &str| how.split(',').any(|part| part.starts_with('t'));
@@ -83,7 +83,7 @@ impl Judge {
         Self { linux, by_triple_fault: linux && by_triple_fault }
     }
 
-    /// What the guest meant by an outcome that ends the machine; what is no such outcome is left alone.
+    /// Interprets an outcome that ends the machine; other outcomes do not change.
     pub(crate) fn judge(self, outcome: Outcome, vcpu: &VcpuFd) -> Outcome {
         if !self.linux || !matches!(outcome, Outcome::Reset | Outcome::Crash(Cause::TripleFault)) {
             return outcome;
@@ -104,7 +104,7 @@ impl Judge {
     }
 }
 
-/// A model-specific register; 0 where this KVM has no such.
+/// The value of a model-specific register; 0 if KVM has no such register.
 fn read(vcpu: &VcpuFd, index: u32) -> u64 {
     let Ok(mut msrs) = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]) else {
         return 0;
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     const FAULT: Outcome = Outcome::Crash(Cause::TripleFault);
-    // As Debian's 6.1 leaves the two registers after `reboot -f`, after a panic, and before anything was set up.
+    // The values that Debian's 6.1 leaves after `reboot -f`, after a panic, and before any set-up.
     const RESTARTED: Clock = Clock::new(0, 0xde0_0000);
     const PANICKED: Clock = Clock::new(0xdc0_1001, 0xdc0_0000);
     const EARLY: Clock = Clock::new(0, 0);

@@ -1,4 +1,4 @@
-//! What is said, word for word; completions, man pages and the version.
+//! The exact texts of errors; completions, man pages and the version.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::{FAILED, USAGE, cafevm, refused, scene};
 
-/// Runs `cafevm run` with `args`, and wants this status and this line.
+/// Runs `cafevm run` with `args`, and expects this status and this line.
 #[track_caller]
 fn says(status: i32, args: &[impl AsRef<OsStr>], line: &str) {
     let dir = scene();
@@ -91,7 +91,7 @@ fn reasons_are_the_right_ones() {
     says(
         USAGE,
         &["--cmdline", "sh=\"read 1", "--disk", "d.img"],
-        "--cmdline: a double quote is not closed, so that the built-in shell would not see where its disks are; close \
+        "--cmdline: a double quote is not closed, so that the built-in shell would not find its disks; close \
          it, as in 'sh=\"read 0; exit\"'",
     );
     let slots = ["--virtio-mmio", "slots=2"].into_iter();
@@ -103,7 +103,7 @@ fn reasons_are_the_right_ones() {
     );
 }
 
-/// The memory that is asked for is enough.
+/// The memory that the error asks for is enough.
 #[test]
 fn the_memory_that_the_message_names_is_enough() {
     let dir = scene();
@@ -146,8 +146,8 @@ fn an_image_of_another_format_is_used_as_raw_with_a_warning() {
     let dir = scene();
     fs::write(dir.path().join("q.img"), [&b"QFI\xfb"[..], &[0; 4092]].concat()).unwrap();
     let (code, _, stderr) = cafevm(dir.path(), &["run", "--kvm", "no-kvm", "--disk", "q.img"]);
-    let warning = "cafevm: warning: --disk q.img: its first bytes are those of a qcow2 image; it is used as a raw image all \
-         the same, so that the guest sees those bytes; if that is not meant, convert it: qemu-img convert -O raw q.img \
+    let warning = "cafevm: warning: --disk q.img: its first bytes are those of a qcow2 image; cafevm uses it as a raw \
+         image, so the guest sees those bytes; if that is not meant, convert it: qemu-img convert -O raw q.img \
          raw.img";
     assert_eq!(code, FAILED);
     assert_eq!(stderr.lines().next(), Some(warning), "{stderr}");

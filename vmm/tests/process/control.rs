@@ -1,4 +1,4 @@
-//! A running machine and its control socket: a disk that grows under the guest, a pause, a host that is full.
+//! A running machine and its control socket: a disk that grows, a pause, a full host.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_socket_goes_with_its_machine", a_socket_goes_with_its_machine),
 ];
 
-/// Those that need a file system of their own, which only root can mount.
+/// Tests that need a file system of their own, which only root can mount.
 pub(crate) const ROOT_TESTS: &[Test] =
     &[("a_full_host_pauses_the_machine_until_there_is_room", a_full_host_pauses_the_machine)];
 
@@ -38,7 +38,7 @@ impl Machine {
         Self::spawn(cafevm(), dir, disk)
     }
 
-    /// The same by a command that may have an environment of its own.
+    /// The same with a command that may have its own environment.
     pub(crate) fn spawn(mut command: Command, dir: &Path, disk: &str) -> Self {
         let socket = dir.join("control");
         command.args(["--timeout", "60", "--disk", disk, "--control"]).arg(&socket);
@@ -62,7 +62,7 @@ impl Machine {
         stdin.write_all(b"\r").unwrap();
     }
 
-    /// Reads what the guest prints up to `text`, and that.
+    /// Reads the guest's output up to and including `text`.
     pub(crate) fn read_to(&mut self, text: &str) -> String {
         let (mut seen, mut byte) = (Vec::new(), [0]);
         while !seen.ends_with(text.as_bytes()) {
@@ -91,7 +91,7 @@ impl Machine {
         }
     }
 
-    /// Lets the guest exit, which ends it with status 0; what cafevm said.
+    /// Lets the guest exit with status 0. Returns the log.
     pub(crate) fn end(mut self) -> String {
         self.type_line("exit");
         assert_eq!(wait_within(&mut self.child, Duration::from_secs(20)), 0);
@@ -123,7 +123,7 @@ fn a_disk_grows_under_the_guest() {
     assert!(status.contains("128 sectors"), "{status}");
     let generation = status.lines().find(|line| line.contains("ConfigGeneration")).unwrap();
     assert!(generation.contains("0x00000001"), "{generation}");
-    // A driver that looks again, as after a reset, uses the new sectors.
+    // A driver that reads the configuration again, as after a reset, uses the new sectors.
     machine.type_line("reset");
     machine.read_to("cafevm> ");
     machine.type_line("write 127 the end");
@@ -141,7 +141,7 @@ fn a_paused_machine_does_nothing() {
     assert_eq!(machine.tell(r#"{"pause":{}}"#), r#"{"result":{}}"#);
     assert!(machine.is_paused());
     machine.type_line("write 0 paused");
-    // Nothing can show that nothing happens; far longer than a write takes must do.
+    // No test can prove that nothing happens; this is far longer than a write takes.
     thread::sleep(Duration::from_millis(200));
     assert_eq!(fs::read(&path).unwrap(), [0; 4096]);
     machine.tell(r#"{"resume":{}}"#);
@@ -155,7 +155,7 @@ fn a_socket_goes_with_its_machine() {
     let path = image(dir.path(), 4096);
     let mut machine = Machine::start(dir.path(), &path.display().to_string());
     machine.read_to("cafevm> ");
-    // Also a paused machine can be ended.
+    // A paused machine can be ended, too.
     machine.tell(r#"{"pause":{}}"#);
     let socket = machine.socket.clone();
     rustix::process::kill_process(super::pid(&machine.child), rustix::process::Signal::TERM)
@@ -166,7 +166,7 @@ fn a_socket_goes_with_its_machine() {
 
 fn a_full_host_pauses_the_machine() {
     let (host, mut machine) = FullHost::with_a_write_that_waits("");
-    // Still no room: it tries, and is paused again.
+    // Still no room: the machine retries, and pauses again.
     machine.tell(r#"{"resume":{}}"#);
     machine.wait_for_pause();
     host.make_room();
@@ -179,19 +179,18 @@ fn a_full_host_pauses_the_machine() {
     assert!(bytes[9 * 512..].starts_with(b"there was room\0"));
 }
 
-/// A file system without room, with a disk's image on it.
+/// A full file system with a disk's image.
 pub(crate) struct FullHost {
     pub(crate) image: PathBuf,
-    /// What takes the room.
+    /// The file that fills it.
     filler: PathBuf,
     _mounted: Mounted,
-    /// Where the machine has its control socket.
+    /// The path of the machine's control socket.
     _socket_dir: TempDir,
 }
 
 impl FullHost {
-    /// With a machine that has the image as its disk, with these further options, and that is paused because sector 9
-    /// cannot be written.
+    /// Runs a machine with the image as its disk and these options, which is paused because sector 9 cannot be written.
     pub(crate) fn with_a_write_that_waits(options: &str) -> (Self, Machine) {
         let mounted = Mounted::new("256K").expect("asked before");
         let dir = mounted.0.path();
@@ -215,11 +214,11 @@ impl FullHost {
     }
 }
 
-/// A small file system in memory, for as long as it lives.
+/// A small file system in memory; it is unmounted by the drop.
 pub(crate) struct Mounted(pub(crate) TempDir);
 
 impl Mounted {
-    /// None where this user cannot mount one.
+    /// None if this user cannot mount one.
     pub(crate) fn new(size: &str) -> Option<Self> {
         let at = tempfile::tempdir().ok()?;
         let mut mount = Command::new("mount");

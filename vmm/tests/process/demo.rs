@@ -1,4 +1,4 @@
-//! `cafevm demo`: the same story each time, in 80 columns, and a status that is true.
+//! `cafevm demo`: the same output each time, in 80 columns, and a correct status.
 
 use std::fs::OpenOptions;
 use std::process::{Command, Output};
@@ -16,7 +16,7 @@ fn demo(arguments: &[&str]) -> Output {
     command.arg("demo").args(arguments).output().unwrap()
 }
 
-/// What was printed, without the names of the scratch files and how often the guest left to cafevm.
+/// The output, without the names of the scratch files and the number of exits.
 fn story() -> Vec<String> {
     let output = demo(&[]);
     assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));

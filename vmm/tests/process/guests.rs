@@ -1,6 +1,6 @@
-//! Guests of a few instructions, as ELF files made by hand.
+//! Guests of a few instructions, as handmade ELF files.
 
-/// Where they are loaded and begin.
+/// The address at which they are loaded and start.
 pub(crate) const BASE: u64 = 0x20_0000;
 
 /// Prints the command line from PVH's start_info: mov esi, [ebx+0x18]; then bytes to COM1 until a zero; exits 0.
@@ -11,20 +11,20 @@ pub(crate) const PRINT_LONG: &[u8] =
     b"\x8b\xb6\x28\x02\x00\x00\x66\xba\xf8\x03\xac\x84\xc0\x74\x03\xee\xeb\xf8\xb0\x00\xe6\xf4";
 /// Sends 'R' and spins.
 pub(crate) const READY_AND_SPIN: &[u8] = b"\x66\xba\xf8\x03\xb0R\xee\xeb\xfe";
-/// Sends 'F' for ever.
+/// Sends 'F' forever.
 pub(crate) const FLOOD: &[u8] = b"\x66\xba\xf8\x03\xb0F\xee\xeb\xfd";
 /// Polls the line status of COM1 for input and sends it back, until a 'q' comes; exits 0.
 pub(crate) const ECHO: &[u8] =
     b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xf7\x66\xba\xf8\x03\xec\x3cq\x74\x03\xee\xeb\xeb\xb0\x00\xe6\xf4";
 
-/// Says 2,000 times on port 0x505 that it panicked and starts its crash kernel; exits 0: mov ecx, 2000; out dx, al;
+/// Reports 2,000 times on port 0x505 that it panicked and starts its crash kernel; exits 0: mov ecx, 2000; out dx, al;
 /// loop.
 pub(crate) const PANIC_2000_TIMES: &[u8] =
     b"\xb9\xd0\x07\x00\x00\x66\xba\x05\x05\xb0\x02\xee\xe2\xfd\xb0\x00\xe6\xf4";
-/// The same for ever.
+/// The same forever.
 pub(crate) const PANIC_FOR_EVER: &[u8] = b"\x66\xba\x05\x05\xb0\x02\xee\xeb\xfd";
-/// Reads 0x10001000, the first virtio slot of QEMU's RISC-V machine, where nothing is here: mov eax, [0x10001000] at
-/// [`BASE`]; exits 0.
+/// Reads 0x10001000, the first virtio slot of QEMU's RISC-V machine, where cafevm has no device: mov eax, [0x10001000]
+/// at [`BASE`]; exits 0.
 pub(crate) const READ_NOWHERE: &[u8] = b"\xa1\x00\x10\x00\x10\xb0\x00\xe6\xf4";
 /// Writes 0x76697274 there: mov dword [0x10001000], 0x76697274; exits 0.
 pub(crate) const WRITE_NOWHERE: &[u8] = b"\xc7\x05\x00\x10\x00\x10\x74\x72\x69\x76\xb0\x00\xe6\xf4";
@@ -36,19 +36,19 @@ pub(crate) const READ_NOWHERE_OFTEN: &[u8] =
 pub(crate) const READ_ALL_OVER: &[u8] =
     b"\xbf\x00\x10\x00\x10\xb9\x10\x27\x00\x00\x8b\x07\x83\xc7\x04\x49\x75\xf8\xb0\x00\xe6\xf4";
 
-/// Sends 'F' 300,000 times, whatever the serial port says; exits 0.
+/// Sends 'F' 300,000 times, without a look at the line status; exits 0.
 pub(crate) const FLOOD_300000: &[u8] =
     b"\xb9\xe0\x93\x04\x00\x66\xba\xf8\x03\xb0F\xee\xe2\xfd\xb0\x00\xe6\xf4";
 
-/// What [`printing`] prints again and again.
+/// The text that [`printing`] prints repeatedly.
 pub(crate) const BLOCK: &[u8; 16] = b"0123456789abcde\n";
 
-/// How [`printing`] knows that it may send 16 bytes: by which port of COM1, and which bit of it.
+/// How [`printing`] checks that it may send 16 bytes: a port of COM1, and a bit.
 pub(crate) const LINE_STATUS: [u8; 2] = [0xfd, 0x20];
 pub(crate) const INTERRUPT_ID: [u8; 2] = [0xfa, 0x02];
 
-/// Enables the transmitter's interrupt and prints so many times [`BLOCK`], each time only when `ready` says so. When
-/// it has to wait for the first time, it writes port 0x505, which logs a line. Exits with 1 if it ever waited.
+/// Enables the transmitter's interrupt and prints [`BLOCK`] this many times, each time only when `ready` allows it.
+/// When it has to wait for the first time, it writes port 0x505, which logs a line. Exits with 1 if it ever waited.
 pub(crate) fn printing(blocks: u32, [port, bit]: [u8; 2]) -> Vec<u8> {
     const ENABLE: &[u8] = b"\x66\xba\xf9\x03\xb0\x02\xee"; // mov dx, 0x3f9; mov al, 2; out dx, al
     const LEN: usize = 53;

@@ -1,5 +1,5 @@
-//! Readers of standard output and standard error that read late, slowly or never: they delay nothing, and what they
-//! miss is counted.
+//! Readers of standard output and standard error that read late, slowly or never: they delay nothing, and the bytes
+//! that they miss are counted.
 
 use std::fs::{File, create_dir_all};
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
@@ -23,10 +23,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_guest_that_waits_for_the_interrupt_loses_nothing", || loses_nothing(guests::INTERRUPT_ID)),
 ];
 
-/// How soon the end must come: the limits of cafevm itself are 1 s for each of output and log.
+/// The limit for the end: cafevm's own limits are 1 s for each of output and log.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A pipe in which nothing has room.
+/// A full pipe.
 fn full_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = pipe().unwrap();
     let size = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
@@ -34,7 +34,7 @@ fn full_pipe() -> (PipeReader, Stdio) {
     (reader, Stdio::from(writer))
 }
 
-/// Waits for a guest's first byte, but not for ever.
+/// Waits for a guest's first byte, with a limit.
 fn runs(child: &mut Child) {
     let mut stdout = child.stdout.take().unwrap();
     let (tell, told) = mpsc::channel();
@@ -57,12 +57,12 @@ fn a_guest_that_repeats_itself() {
     assert!(lines[3].contains("2000 times"), "{lines:#?}");
 }
 
-/// Ends a machine in both ways that do not need the guest.
+/// Ends a machine in the two ways that do not need the guest.
 fn ends(start: impl Fn(&[&str]) -> (Child, PipeReader)) {
     let (mut child, _unread) = start(&["--timeout", "2"]);
     assert_eq!(wait_within(&mut child, Duration::from_secs(2) + SOON), 124);
     let (mut child, _unread) = start(&["--timeout", "60"]);
-    // Long enough that the guest runs.
+    // Long enough for the guest to start.
     thread::sleep(Duration::from_secs(2));
     kill_process(pid(&child), Signal::TERM).unwrap();
     assert_eq!(wait_within(&mut child, SOON), 130);
@@ -77,7 +77,8 @@ fn a_log_that_nobody_reads_does_not_keep_it() {
     });
 }
 
-/// With -v each disk is a line that names its file: here 19 lines of over 3,800 bytes, more than the queue holds.
+/// With -v there is a line for each disk, with the name of its file: here 19 lines of more than 3,800 bytes, which do
+/// not fit into the queue.
 fn a_log_that_is_read_late() {
     let (dir, path) = guest(&guests::pvh(guests::READY_AND_SPIN));
     let mut deep = dir.path().to_owned();
@@ -118,7 +119,7 @@ fn output_into_a_full_pipe_does_not_keep_it() {
     });
 }
 
-/// Runs a guest that ends by itself while nothing reads its output; what the log says.
+/// Runs a guest that ends while nothing reads its output. Returns the log.
 fn unread(elf: &[u8], args: &[&str]) -> String {
     let (_dir, path) = guest(elf);
     let (_unread, stdout) = full_pipe();
@@ -143,7 +144,7 @@ fn bytes_written_without_room_are_counted() {
     assert!(log.contains(&format!("the last {left} bytes ")), "{log}");
 }
 
-/// The reader begins when the guest says that it waits for room.
+/// The reader starts when the guest reports that it waits for room.
 fn loses_nothing(ready: [u8; 2]) {
     const BLOCKS: usize = 20_000;
     let (_dir, path) = guest(&guests::pvh(&guests::printing(BLOCKS as u32, ready)));

@@ -1,4 +1,4 @@
-//! What a parent process or the host withholds: a signal, room for a file, descriptors.
+//! Resources that a parent process or the host withholds: a signal, room for a file, descriptors.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -16,11 +16,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_host_without_descriptors_does_not_make_it_spin", a_host_without_descriptors),
 ];
 
-/// Those that need a file system of their own, which only root can mount.
+/// Tests that need a file system of their own, which only root can mount.
 pub(crate) const ROOT_TESTS: &[Test] =
     &[("a_full_host_pauses_a_machine_with_svirtb", a_full_host_pauses_a_machine_with_svirtb)];
 
-/// vCPUs are stopped by a signal, and a process inherits which signals are blocked.
+/// A signal stops the vCPUs, and a process inherits the mask of blocked signals.
 fn a_signal_that_the_parent_blocks() {
     let (_dir, elf) = guest(&guests::pvh(guests::READY_AND_SPIN));
     let mut command = cafevm();
@@ -41,7 +41,7 @@ fn a_host_without_descriptors() {
     let path = image(dir.path(), 4096);
     let mut machine = Machine::start(dir.path(), &path.display().to_string());
     machine.read_to("cafevm> ");
-    // The lowest number that is free is one more connection's, and the next finds none.
+    // The lowest free number serves one more connection; the next one gets none.
     let process = pid(&machine.child);
     let fds = fs::read_dir(format!("/proc/{}/fd", machine.child.id())).unwrap();
     let taken: Vec<u64> =
@@ -55,7 +55,7 @@ fn a_host_without_descriptors() {
     thread::sleep(Duration::from_secs(2));
     let used = ticks(machine.child.id()) - before;
     assert!(used < 50, "{used} hundredths of a second of processor time in 2 s");
-    // Those who are connected are served, and when one goes another one comes.
+    // Connected clients get answers, and when one leaves, another one is accepted.
     assert!(!machine.is_paused());
     drop(machine.answers);
     clients.truncate(1);
@@ -67,10 +67,10 @@ fn a_host_without_descriptors() {
     assert!(answer.contains("virtio0"), "{answer}");
     machine.child.kill().unwrap();
     let said = finish_killed(machine.child);
-    assert_eq!(said.matches("cannot take a connection").count(), 1, "{said}");
+    assert_eq!(said.matches("cannot accept a connection").count(), 1, "{said}");
 }
 
-/// What a killed child said.
+/// The log of a killed child.
 fn finish_killed(child: std::process::Child) -> String {
     String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap()
 }
@@ -82,7 +82,7 @@ fn ticks(process: u32) -> u64 {
     rest.split_whitespace().skip(11).take(2).map(|word| word.parse::<u64>().unwrap()).sum()
 }
 
-/// The guest waits in the doorbell: it must not see a ring that stands still, nor run before the entry was tried again.
+/// The guest waits in the doorbell: it must not see an idle ring, nor run before the entry was retried.
 fn a_full_host_pauses_a_machine_with_svirtb() {
     let (host, mut machine) = FullHost::with_a_write_that_waits(",bus=svirtb");
     let answer = machine.tell(r#"{"resume":{}}"#);

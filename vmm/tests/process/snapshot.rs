@@ -1,4 +1,4 @@
-//! `snapshot=on`: the guest writes, the image stays, and nothing is left behind.
+//! `snapshot=on`: the guest writes, the image does not change, and no file is left behind.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_snapshot_without_a_place_for_its_layer", a_snapshot_without_a_place_for_its_layer),
 ];
 
-/// Those that need a file system of their own, which only root can mount.
+/// Tests that need a file system of their own, which only root can mount.
 pub(crate) const ROOT_TESTS: &[Test] =
     &[("a_full_host_pauses_a_machine_with_a_snapshot", a_full_host_pauses_the_machine)];
 
@@ -45,7 +45,7 @@ impl Scene {
         command
     }
 
-    /// A machine that has the image as a snapshot, with these further options.
+    /// A machine with the image as a snapshot, with these options.
     fn machine(&self, name: &str, options: &str) -> Machine {
         fs::create_dir(self.path(name)).unwrap();
         let disk = format!("{},snapshot=on{options}", self.path("d.img"));
@@ -83,7 +83,7 @@ fn two_machines_write_to_one_image_that_stays() {
         let said = say(machine, "read 1");
         assert!(!said.contains("written"), "{said}");
     }
-    // The guest was offered a disk that it may write; the image is open for reading only.
+    // The guest may write to its disk, but the image is open for reading only.
     let writer = scene.command(scene.layers.path()).args(["--disk", "d.img"]).output().unwrap();
     let said = String::from_utf8(writer.stderr).unwrap();
     assert!(
@@ -108,7 +108,7 @@ fn nothing_is_left_after_sigkill() {
     machine.child.kill().unwrap();
     machine.child.wait().unwrap();
     assert!(scene.is_untouched());
-    // The next one begins with what the image holds.
+    // The next machine starts with the content of the image.
     let mut machine = scene.machine("two", "");
     assert!(!say(&mut machine, "read 5").contains("soon gone"));
     machine.end();

@@ -1,4 +1,4 @@
-//! On a terminal: raw while the guest has it, and as before in every other moment.
+//! The terminal: raw while the guest uses it, with its previous settings at all other times.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -52,7 +52,7 @@ impl Pty {
         Self { user: user.into(), program, before }
     }
 
-    /// Starts cafevm with this guest on the terminal, and waits until it has said how it is ended.
+    /// Starts cafevm with this guest on the terminal, and waits until it has logged how to end it.
     fn start(&mut self, elf: &Path) -> Child {
         let child = self.on_it(cafevm().env_remove("TERM").arg("--kernel").arg(elf));
         // The guest may be faster than the thread that writes the log.
@@ -65,7 +65,7 @@ impl Pty {
         command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
     }
 
-    /// Starts a shell script with job control, whose terminal it is; $1 is cafevm and $2 this guest.
+    /// Runs a shell script with job control on the terminal; $1 is cafevm and $2 this guest.
     fn script(&self, dir: &TempDir, elf: &Path, text: &str) -> Child {
         let script = dir.path().join("job.sh");
         fs::write(&script, text).unwrap();
@@ -78,7 +78,7 @@ impl Pty {
         self.user.write_all(keys).unwrap();
     }
 
-    /// Reads what the program shows until it ends with this text.
+    /// Reads the output until it ends with this text.
     fn shows(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
         let mut byte = [0];
@@ -96,7 +96,7 @@ impl Pty {
         !now.local_modes.intersects(cooked)
     }
 
-    /// Waits until it is raw, or is not.
+    /// Waits until the terminal is raw, or is not.
     fn becomes_raw(&self, raw: bool) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.is_raw() != raw {
@@ -115,7 +115,7 @@ impl Pty {
     }
 }
 
-/// What is said at the start.
+/// The line at the start.
 const WAY_OUT: &str = "cafevm: Ctrl-A X ends cafevm\r\n";
 
 const SOON: Duration = Duration::from_secs(10);
@@ -226,8 +226,8 @@ fn a_paste_of_10_kib_is_whole() {
     assert_eq!(wait_within(&mut child, SOON), 1);
 }
 
-/// The terminal controls a session whose shell has it; cafevm is a job of that shell in the background. It must run
-/// to its end all the same, and not be stopped for looking at the terminal.
+/// The terminal's session has a shell in the foreground; cafevm is a background job of that shell. It must run to its
+/// end, and must not be stopped for a read of the terminal.
 fn in_the_background_it_is_left_alone() {
     let (dir, elf) = guest(&guests::pvh(guests::PRINT_PVH));
     let text = "set -m; \"$1\" run --kernel \"$2\" --cmdline done & wait $!; echo \"status $?\"";
@@ -248,7 +248,7 @@ fn fg_makes_it_raw_for_a_job_that_runs() {
     let mut pty = Pty::new();
     let mut child = pty.script(&dir, &elf, text);
     pty.shows("started\r\n");
-    // Long enough that it has looked at the terminal, which is not its own.
+    // Long enough for cafevm to check the terminal, which it does not own.
     thread::sleep(Duration::from_secs(1));
     assert!(!pty.is_raw());
     pty.types(b"\n");
@@ -271,13 +271,13 @@ fn the_way_out_is_said() {
     pty.types(b"\x03\x03");
     thread::sleep(Duration::from_millis(200));
     pty.types(b"\x03");
-    // Behind the guest's open line, which is then repeated.
+    // After the guest's incomplete line, which is then repeated.
     assert_eq!(pty.shows("R"), format!("\r\n{WAY_OUT}R"));
     pty.types(b"\x01x");
     assert_eq!(wait_within(&mut child, SOON), 0);
 }
 
-/// The guest's output stands at "> wri" when a log line comes.
+/// The guest's output is "> wri" when a log line is written.
 fn log_lines_begin_on_a_fresh_line() {
     let (_dir, elf) = guest(&guests::pvh(guests::ECHO));
     let help = "cafevm: keys: Ctrl-A X ends cafevm, Ctrl-A H shows this line, Ctrl-A Ctrl-A sends Ctrl-A to the guest\r\n";
@@ -292,7 +292,7 @@ fn log_lines_begin_on_a_fresh_line() {
             ("", "", ""),
             ("> wri", fresh, "> wri"),
             ("te\n", "", ""),
-            // Not to be repeated: it is continued below.
+            // This line cannot be repeated; it continues below.
             ("\u{e4}", "\r\n", ""),
         ] {
             pty.types(typed.as_bytes());
@@ -308,7 +308,7 @@ fn log_lines_begin_on_a_fresh_line() {
     }
 }
 
-/// The thread that writes the guest's output waits for the terminal, and the log's waits for that thread.
+/// The thread that writes the guest's output waits for the terminal, and the log's thread waits for that thread.
 fn a_terminal_that_nobody_reads() {
     for code in [guests::FLOOD, guests::PANIC_FOR_EVER] {
         let (_dir, elf) = guest(&guests::pvh(code));

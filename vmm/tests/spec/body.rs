@@ -1,5 +1,4 @@
-//! What must hold for any text behind `--disk` or `--virtio-mmio`: for the fuzzer and for the test that replays its
-//! corpus.
+//! Properties of any text as a value of `--disk` or `--virtio-mmio`: for the fuzzer and for the replay of its corpus.
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
 use std::ffi::OsStr;
@@ -8,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use cafevm::cli::{bank, spec};
 use cafevm::config::{DiskBus, DiskConfig};
 
-/// Reads `bytes` as both kinds of text.
+/// Parses `bytes` as both kinds of values.
 pub(crate) fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         // A path may hold any bytes.
@@ -33,7 +32,7 @@ pub(crate) fn check(bytes: &[u8]) {
     }
 }
 
-/// The path in words of its own, with its commas doubled, means the same.
+/// The path with its commas doubled parses to the same path.
 fn written_out_it_is_the_same(disk: &DiskConfig, text: &str) {
     if text.contains("path=") {
         return;
