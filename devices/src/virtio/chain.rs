@@ -1,19 +1,18 @@
-//! Descriptor chains: what the driver strung together, walked once, with every bound checked.
+//! Descriptor chains: walked once, with a check of every bound.
 //!
-//! A chain is walked into a [`Chain`], which owns what it found: nothing is read from the descriptor table a
-//! second time. Two kinds of mistakes are kept apart:
+//! The walk returns a [`Chain`], which owns its content: the descriptor table is not read a second time. There are two
+//! kinds of mistakes:
 //!
-//! - the ring itself is broken (a [`ChainError`]): where the chain ends cannot be known, so it cannot be
-//!   answered, and only a reset helps;
-//! - the chain has an end, but something in it is wrong (a [`Flaw`]): the driver can be told through the
-//!   status byte.
+//! - a broken ring (a [`ChainError`]): the end of the chain is unknown, so the device cannot answer it, and
+//!   needs a reset;
+//! - a chain with an end, but a mistake in it (a [`Flaw`]): the driver gets an error in the status byte.
 
 use super::queue::SplitQueue;
 use super::spec::ring::{DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE};
 use crate::memory::{Buffers, GuestRam, OutOfRam};
 use crate::observe::DescriptorInfo;
 
-/// One descriptor (2.7.5), as it stood when it was read.
+/// One descriptor (2.7.5), as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Descriptor {
     addr: u64,
@@ -44,19 +43,19 @@ impl Descriptor {
     }
 }
 
-/// Why the end of a chain cannot be found. The queue is of no more use.
+/// Why the end of a chain cannot be found. The queue is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
-    /// The available ring names a descriptor that is not there.
+    /// The available ring names a descriptor outside the table.
     #[error("the available ring names descriptor {head}, but the table has {size}")]
     HeadOutOfTable {
-        /// What the ring names.
+        /// The index in the ring.
         head: u16,
         /// The entries of the table.
         size: u16,
     },
-    /// `next` names a descriptor that is not there.
+    /// `next` names a descriptor outside the table.
     #[error("descriptor {index} goes on to descriptor {next}, but the table has {size}")]
     NextOutOfTable {
         /// The descriptor.
@@ -66,15 +65,15 @@ pub enum ChainError {
         /// The entries of the table.
         size: u32,
     },
-    /// The chain has more descriptors than it may: it goes round in a circle, or is too long.
+    /// The chain has more descriptors than allowed: it has a loop, or is too long.
     #[error(
-        "the chain at descriptor {head} has more than {most} descriptors: it is a circle, or too long"
+        "the chain at descriptor {head} has more than {most} descriptors: it has a loop, or is too long"
     )]
     TooLong {
-        /// Where the chain begins.
+        /// The first descriptor.
         head: u16,
-        /// The most that it may have: the entries of the queue, or, where long chains through an indirect table are
-        /// served, the most entries that a queue can have.
+        /// The limit: the entries of the queue. For long chains through an indirect table: the most entries that a
+        /// queue can have.
         most: u16,
     },
     /// An indirect descriptor without the feature.
@@ -88,10 +87,10 @@ pub enum ChainError {
     IndirectMisplaced {
         /// The descriptor.
         index: u32,
-        /// What the specification forbids.
+        /// The violated rule.
         why: &'static str,
     },
-    /// An indirect table that is no table.
+    /// An indirect table with a length that is no multiple of a descriptor.
     #[error(
         "descriptor {index}: an indirect table of {len} bytes is not a whole number of descriptors"
     )]
@@ -106,49 +105,49 @@ pub enum ChainError {
     IndirectNotInRam {
         /// The descriptor.
         index: u32,
-        /// Where it would be.
+        /// Its address.
         source: OutOfRam,
     },
 }
 
-/// What is wrong in a chain whose end is known.
+/// A mistake in a chain with a known end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Flaw {
     /// A buffer is not in RAM.
     #[error("a buffer is not in RAM: {0}")]
     NotInRam(#[from] OutOfRam),
-    /// A buffer to be read stands behind one to be written (2.7.4.2).
+    /// A buffer for the device to read follows one to write (2.7.4.2).
     #[error(
         "a descriptor to be read by the device follows one to be written (its WRITE flag is missing?)"
     )]
     OutOfOrder,
 }
 
-/// A chain of descriptors, as the driver made it.
+/// A parsed descriptor chain.
 #[derive(Debug)]
 pub struct Chain {
-    /// The index of its first descriptor, by which it is given back.
+    /// The index of its first descriptor, with which the device returns it.
     pub head: u16,
-    /// How many descriptors it has, without one that points to a table.
+    /// The number of its descriptors, without the one that points to an indirect table.
     pub descriptors: u16,
-    /// What the device may read, in order. Incomplete where there is a flaw.
+    /// The buffers that the device may read, in order. Incomplete if there is a flaw.
     pub readable: Buffers,
-    /// What the device may write, in order. Incomplete where there is a flaw.
+    /// The buffers that the device may write, in order. Incomplete if there is a flaw.
     pub writable: Buffers,
-    /// The guest-physical address of the last byte that the device may write. It need not be in RAM.
+    /// The guest-physical address of the last byte that the device may write. It may be outside RAM.
     pub last_writable: Option<u64>,
-    /// The first thing that is wrong with it.
+    /// The first flaw.
     pub flaw: Option<Flaw>,
 }
 
 impl Chain {
-    /// Walks the chain at `head` of `queue`. With `indirect` it may go through an indirect table (2.7.5.3). Hands each
-    /// descriptor to `observe`, also of a chain that is broken behind it.
+    /// Walks the chain at `head` of `queue`. With `indirect` it may lead to an indirect table (2.7.5.3). Passes each
+    /// descriptor to `observe`, including those of a chain with an error at a later one.
     ///
     /// # Errors
     ///
-    /// Where its end cannot be found.
+    /// If the end of the chain cannot be found.
     pub fn walk(
         queue: &SplitQueue,
         head: u16,
@@ -178,13 +177,13 @@ impl Chain {
             };
             observe(descriptor.info(index, table.nested));
             if descriptor.has(DESC_INDIRECT) {
-                // At most once: an indirect table cannot hold another.
+                // At most once: an indirect table cannot contain another one.
                 table = table.enter(ram, index, descriptor, indirect)?;
                 index = 0;
                 most = queue.longest_chain();
                 continue;
             }
-            // This ends circles, too.
+            // This also ends loops.
             if chain.descriptors >= most {
                 return Err(ChainError::TooLong { head, most });
             }
@@ -207,7 +206,7 @@ impl Chain {
         let len = u64::from(len);
         let pushed = if descriptor.has(DESC_WRITE) {
             if len > 0 {
-                // Where this wraps, the buffer is not in RAM, and neither is its last byte.
+                // If this overflows, the buffer and its last byte are outside RAM.
                 self.last_writable = addr.checked_add(len - 1);
             }
             self.writable.push(addr, len)
@@ -232,11 +231,11 @@ struct Table {
 
 impl Table {
     fn read(&self, ram: &GuestRam, index: u32) -> Result<Descriptor, OutOfRam> {
-        // Both tables were checked to lie in RAM, and index to lie in the table.
+        // Both tables were checked to be in RAM, and the index to be in the table.
         Descriptor::read(ram, self.addr + u64::from(index) * u64::from(DESC_SIZE))
     }
 
-    /// The table that `descriptor`, found at `index` of this one, points to.
+    /// The table to which `descriptor`, at `index` of this table, points.
     fn enter(
         &self,
         ram: &GuestRam,

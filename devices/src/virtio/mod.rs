@@ -9,8 +9,8 @@
 //!  interrupt ◀── notifier::Notifier ◀─────────────┘
 //! ```
 //!
-//! The transport owns the set-up, the device owns the live queues, and each of these has a lock of its own. A reset takes
-//! the queues away from the device, and the transport begins anew.
+//! The transport owns the set-up, the device owns the live queues, and each queue has its own lock. A reset takes the
+//! queues from the device, and the transport starts with a new set-up.
 
 pub mod blk;
 pub mod chain;

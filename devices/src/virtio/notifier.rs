@@ -8,8 +8,8 @@ pub trait Notifier: fmt::Debug + Send + Sync {
     fn used_buffers(&self);
     /// Interrupts the driver: the configuration space has changed (2.5).
     fn config_changed(&self);
-    /// Sets DEVICE_NEEDS_RESET (2.1.2): the device serves nothing until a reset. Where DRIVER_OK is set, the driver gets
-    /// a configuration change interrupt.
+    /// Sets DEVICE_NEEDS_RESET (2.1.2): the device does nothing until a reset. After DRIVER_OK, the driver gets a
+    /// configuration change interrupt.
     fn needs_reset(&self);
     /// Whether DEVICE_NEEDS_RESET is set.
     fn is_reset_needed(&self) -> bool;

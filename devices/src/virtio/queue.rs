@@ -7,7 +7,7 @@ use super::spec::ring::{
 use crate::memory::{GuestRam, OutOfRam};
 use crate::observe::Event;
 
-/// Where a driver wants its queue, as it wrote it into the registers. Not checked.
+/// The addresses of a queue as the driver wrote them into the registers. Not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueLayout {
     /// Entries.
@@ -32,7 +32,7 @@ pub enum Area {
 }
 
 impl QueueLayout {
-    /// Where one part is.
+    /// The address of one part.
     pub const fn area_mut(&mut self, area: Area) -> &mut u64 {
         match area {
             Area::Desc => &mut self.desc,
@@ -42,16 +42,16 @@ impl QueueLayout {
     }
 }
 
-/// Why a queue cannot be used, or can be used no longer.
+/// Why a queue is refused, or broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// The size is 0, more than the device can, or no power of two.
+    /// The size is 0, above the maximum, or no power of two.
     #[error("its size {size} is not a power of two from 1 to {max}")]
     Size {
         /// The entries asked for.
         size: u32,
-        /// The most there can be.
+        /// The maximum.
         max: u16,
     },
     /// A part of the queue is not aligned.
@@ -64,15 +64,15 @@ pub enum QueueError {
         /// The alignment it needs, in bytes.
         align: u64,
     },
-    /// A part of the queue is not in RAM.
+    /// A part of the queue is outside RAM.
     #[error("its {area} is not in RAM: {source}")]
     NotInRam {
         /// Which part.
         area: &'static str,
-        /// Where it would be.
+        /// Its address.
         source: OutOfRam,
     },
-    /// The driver's index ran ahead by more than there are entries.
+    /// The driver's index is ahead by more than the queue has entries.
     #[error(
         "the available index {idx} is {ahead} ahead of the device, but the queue has {size} entries"
     )]
@@ -84,7 +84,7 @@ pub enum QueueError {
         /// The entries there are.
         size: u16,
     },
-    /// The driver made more chains available than can be in use at a time.
+    /// The driver made more chains available than can be in use at the same time.
     #[error(
         "the device has {size} chains already, as many as the queue has entries, and there is one more"
     )]
@@ -94,19 +94,19 @@ pub enum QueueError {
     },
 }
 
-/// What driver and device keep to on a queue, beyond where it lies.
+/// The negotiated rules of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RingRules {
-    /// EVENT_IDX: notifications are asked for by index (2.7.7, 2.7.10).
+    /// EVENT_IDX: ring indices control notifications (2.7.7, 2.7.10).
     pub event_idx: bool,
-    /// NOTIFY_ON_EMPTY: when the queue has run empty, the driver is interrupted whatever it asked for (6.3).
+    /// NOTIFY_ON_EMPTY: when the queue becomes empty, the driver gets an interrupt in any case (6.3).
     pub notify_on_empty: bool,
-    /// Whether the device serves a chain through an indirect table that is longer than the queue, up to the most
+    /// Whether the device accepts a chain through an indirect table that is longer than the queue, up to the most
     /// entries a queue can have. 2.7.5.3.1 forbids it to drivers.
     pub long_chains: bool,
 }
 
-/// A live virtqueue: checked once, when it was made. It touches guest RAM only within its three parts.
+/// A live virtqueue, checked at its creation. It accesses only its three parts of guest RAM.
 #[derive(Debug)]
 pub struct SplitQueue {
     ram: GuestRam,
@@ -114,22 +114,22 @@ pub struct SplitQueue {
     desc: u64,
     avail: u64,
     used: u64,
-    /// The driver's index, when it was last looked at.
+    /// The driver's index, as last read.
     seen_avail: u16,
     next_avail: u16,
     next_used: u16,
     rules: RingRules,
     longest_chain: u16,
-    /// `next_used` when the driver was last considered for an interrupt.
+    /// `next_used` at the last decision about an interrupt.
     signalled: u16,
 }
 
 impl SplitQueue {
-    /// The queue that `layout` describes.
+    /// Creates the queue that `layout` describes.
     ///
     /// # Errors
     ///
-    /// Where its size is not a power of two up to `max`, or a part is unaligned or not in RAM.
+    /// If its size is not a power of two up to `max`, or a part is unaligned or outside RAM.
     pub fn new(
         ram: &GuestRam,
         layout: QueueLayout,
@@ -169,7 +169,7 @@ impl SplitQueue {
         })
     }
 
-    /// Entries.
+    /// The number of entries.
     pub const fn size(&self) -> u16 {
         self.size
     }
@@ -189,18 +189,18 @@ impl SplitQueue {
         &self.ram
     }
 
-    /// Whether [`SplitQueue::pop`] would find a chain, or a driver's index that is wrong.
+    /// Whether [`SplitQueue::pop`] would find a chain, or a wrong index of the driver.
     pub fn has_available(&self) -> bool {
         self.next_avail != self.seen_avail || self.load(self.avail + 2) != self.next_avail
     }
 
-    /// The head of the next chain that the driver made available, as the driver wrote it; none where there is
-    /// no more.
+    /// Takes the next chain that the driver made available. Returns its head, as the driver wrote it; none if there is
+    /// no chain.
     ///
     /// # Errors
     ///
-    /// Where the driver's index is further ahead than there are entries, or more chains would be in use than
-    /// there are. The queue is then of no more use.
+    /// If the driver's index is ahead by more than the queue has entries, or more chains would be in use than the queue
+    /// has entries. The queue is broken then.
     pub fn pop(&mut self) -> Result<Option<u16>, QueueError> {
         if self.next_avail == self.seen_avail {
             let idx = self.load(self.avail + 2);
@@ -213,8 +213,8 @@ impl SplitQueue {
                 return Ok(None);
             }
         }
-        // Each chain in use takes a descriptor at least (2.7.13). Without this bound a driver that uses its
-        // descriptors twice could fill the host's memory with requests.
+        // Each chain in use needs at least one descriptor (2.7.13). Without this limit, a driver that uses descriptors
+        // twice could fill the host's memory with requests.
         if self.next_avail.wrapping_sub(self.next_used) >= self.size {
             return Err(QueueError::TooManyInUse { size: self.size });
         }
@@ -235,15 +235,15 @@ impl SplitQueue {
         }
     }
 
-    /// Gives the chain at `head` back to the driver; the device wrote `len` bytes into it (2.7.8.2).
-    /// Returns the used index of the entry that says so.
+    /// Returns the chain at `head` to the driver; the device wrote `len` bytes into it (2.7.8.2). The result is the
+    /// index of the entry in the used ring, before the modulo.
     pub fn push(&mut self, head: u16, len: u32) -> u16 {
         let slot = u64::from(self.next_used % self.size);
         let mut element = [0; 8];
         let (id, written) = element.split_at_mut(4);
         id.copy_from_slice(&u32::from(head).to_le_bytes());
         written.copy_from_slice(&len.to_le_bytes());
-        // The ring was checked to lie in RAM, and RAM does not go away.
+        // The ring was checked to be in RAM, and RAM does not change.
         let in_ram = self.ram.write(self.used + RING_HEADER + USED_ELEM * slot, &element);
         debug_assert!(in_ram.is_ok());
         let entry = self.next_used;
@@ -253,8 +253,8 @@ impl SplitQueue {
         entry
     }
 
-    /// With EVENT_IDX: asks the driver for a doorbell with the next chain it makes available (2.7.10.2), and
-    /// says whether one came in the meantime, so that the device must look again.
+    /// With EVENT_IDX: requests a doorbell for the next chain (2.7.10.2). Returns true if the driver added a chain in
+    /// the meantime, so that the device must check again.
     pub fn rearm(&mut self) -> bool {
         if !self.rules.event_idx {
             return false;
@@ -262,20 +262,21 @@ impl SplitQueue {
         let avail_event = self.used + RING_HEADER + USED_ELEM * u64::from(self.size);
         let in_ram = self.ram.store_u16(avail_event, self.next_avail);
         debug_assert!(in_ram.is_ok());
-        // The driver writes its index, then reads avail_event; we write avail_event, then read its index.
+        // The driver writes its index, then reads avail_event; the device writes avail_event, then reads the driver's
+        // index.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         self.load(self.avail + 2) != self.next_avail
     }
 
-    /// Whether the driver wants an interrupt for what was pushed since the last call (2.7.7).
+    /// Whether the driver wants an interrupt for the chains returned since the last call (2.7.7).
     pub fn wants_interrupt(&mut self) -> bool {
         let (old, new) = (self.signalled, self.next_used);
         if old == new {
             return false;
         }
         self.signalled = new;
-        // The used index must be visible before the driver's wish is read: the driver writes its wish, then
-        // looks at the index once more.
+        // The used index must be visible before the driver's wish is read: the driver writes its wish, then checks the
+        // index again.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         if self.rules.notify_on_empty && self.is_empty() {
             return true;
@@ -290,12 +291,12 @@ impl SplitQueue {
         }
     }
 
-    /// Whether nothing is available, and nothing in use.
+    /// Whether no chain is available or in use.
     fn is_empty(&self) -> bool {
         self.next_used == self.next_avail && self.load(self.avail + 2) == self.next_avail
     }
 
-    /// A field of one of the rings, which were checked to lie in RAM.
+    /// Reads a field of a ring, which was checked to be in RAM.
     fn load(&self, addr: u64) -> u16 {
         let value = self.ram.load_u16(addr);
         debug_assert!(value.is_ok());
@@ -303,7 +304,7 @@ impl SplitQueue {
     }
 }
 
-/// The size as a number of entries: compared as the driver wrote it, before it is narrowed.
+/// Checks the size as the driver wrote it, before it is narrowed.
 fn checked_size(size: u32, max: u16) -> Result<u16, QueueError> {
     match u16::try_from(size) {
         Ok(narrow) if narrow <= max && narrow.is_power_of_two() => Ok(narrow),

@@ -1,4 +1,4 @@
-//! The rules of the specification that drivers break, as they stand behind a complaint.
+//! The rules of the specification, as they appear in reports.
 
 use crate::observe::Rule;
 
@@ -32,8 +32,7 @@ pub(super) const NOTIFY: Rule = "virtio 1.2, 4.2.3.3: notify only a queue in use
 pub(super) const AVAIL_INDEX: Rule = "virtio 1.2, 2.7.13.3: the available index";
 pub(super) const CHAIN: Rule = "virtio 1.2, 2.7.5: descriptor chains";
 pub(super) const CHAIN_LENGTH: Rule = "virtio 1.2, 2.7.5.3.1: no chain is longer than its queue";
-pub(super) const FRAMING: Rule =
-    "virtio 1.2, 2.7.4.2: what the device reads stands before what it writes";
+pub(super) const FRAMING: Rule = "virtio 1.2, 2.7.4.2: readable buffers precede writable buffers";
 pub(super) const BLK_LAYOUT: Rule = "virtio 1.2, 5.2.6: layout of a request";
 pub(super) const BLK_DATA: Rule = "virtio 1.2, 5.2.6.1: data in whole sectors";
 pub(super) const BLK_RANGE: Rule = "virtio 1.2, 5.2.6.1: sectors on the disk";

@@ -2,20 +2,20 @@
 
 /// The device status field (2.1).
 pub mod status {
-    /// The guest has found the device.
+    /// ACKNOWLEDGE: the guest has found the device.
     pub const ACKNOWLEDGE: u32 = 1;
-    /// The guest knows how to drive it.
+    /// DRIVER: the guest has a driver for it.
     pub const DRIVER: u32 = 2;
-    /// The driver is set up: the device is live.
+    /// DRIVER_OK: the driver is set up: the device is live.
     pub const DRIVER_OK: u32 = 4;
-    /// The features are settled.
+    /// FEATURES_OK: the features are final.
     pub const FEATURES_OK: u32 = 8;
-    /// The device met an error it cannot recover from without a reset.
+    /// DEVICE_NEEDS_RESET: the device met an error from which only a reset recovers.
     pub const DEVICE_NEEDS_RESET: u32 = 64;
-    /// The guest has given up on the device.
+    /// FAILED: the guest has given up on the device.
     pub const FAILED: u32 = 128;
 
-    /// What a driver may set.
+    /// The bits that a driver may set.
     pub const DRIVER_BITS: u32 = ACKNOWLEDGE | DRIVER | DRIVER_OK | FEATURES_OK | FAILED;
     /// Each bit with its name.
     pub const NAMES: [(u32, &str); 6] = [
@@ -40,7 +40,7 @@ pub mod feature {
     pub const BLK_BLK_SIZE: u64 = 1 << 6;
     /// VIRTIO_BLK_F_FLUSH: the flush command, and with it a write-back cache.
     pub const BLK_FLUSH: u64 = 1 << 9;
-    /// VIRTIO_BLK_F_TOPOLOGY: what block sizes suit the disk.
+    /// VIRTIO_BLK_F_TOPOLOGY: the block sizes that suit the disk.
     pub const BLK_TOPOLOGY: u64 = 1 << 10;
     /// VIRTIO_BLK_F_CONFIG_WCE: the driver may switch the write-back cache.
     pub const BLK_CONFIG_WCE: u64 = 1 << 11;
@@ -50,13 +50,13 @@ pub mod feature {
     pub const BLK_DISCARD: u64 = 1 << 13;
     /// VIRTIO_BLK_F_WRITE_ZEROES: the write-zeroes command.
     pub const BLK_WRITE_ZEROES: u64 = 1 << 14;
-    /// VIRTIO_F_NOTIFY_ON_EMPTY: an interrupt comes whenever a queue has run empty, wanted or not. Legacy only (6.3).
+    /// VIRTIO_F_NOTIFY_ON_EMPTY: an interrupt whenever a queue becomes empty, wanted or not. Legacy only (6.3).
     pub const NOTIFY_ON_EMPTY: u64 = 1 << 24;
     /// VIRTIO_F_INDIRECT_DESC: descriptors may point to tables of descriptors (2.7.5.3).
     pub const RING_INDIRECT_DESC: u64 = 1 << 28;
-    /// VIRTIO_F_EVENT_IDX: notifications are asked for by ring index (2.7.7, 2.7.10).
+    /// VIRTIO_F_EVENT_IDX: ring indices control notifications (2.7.7, 2.7.10).
     pub const RING_EVENT_IDX: u64 = 1 << 29;
-    /// VIRTIO_F_VERSION_1: the driver knows virtio 1.0 or later, not only what came before.
+    /// VIRTIO_F_VERSION_1: the driver complies with virtio 1.0 or later.
     pub const VERSION_1: u64 = 1 << 32;
     /// VIRTIO_F_RING_RESET: one queue can be reset by itself (2.6.1).
     pub const RING_RESET: u64 = 1 << 40;
@@ -92,13 +92,13 @@ pub mod mmio {
     pub const VERSION: u32 = 2;
     /// Version of the register layout from before virtio 1.0 (4.2.4).
     pub const LEGACY_VERSION: u32 = 1;
-    /// VendorID: "QEMU", little-endian. The specification leaves it free; drivers (xv6) ask for this one.
+    /// VendorID: "QEMU", little-endian. The specification leaves it free; some drivers (xv6) require this value.
     pub const VENDOR: u32 = 0x554d_4551;
-    /// Where InterruptStatus is, in bytes.
+    /// The offset of InterruptStatus, in bytes.
     pub const INTERRUPT_STATUS: u64 = 0x060;
-    /// Where Status is, in bytes.
+    /// The offset of Status, in bytes.
     pub const STATUS: u64 = 0x070;
-    /// Where the device's configuration space begins, in bytes.
+    /// The offset of the device's configuration space, in bytes.
     pub const CONFIG: u64 = 0x100;
     /// InterruptStatus: a queue has used buffers.
     pub const INTERRUPT_USED: u32 = 1;
@@ -120,8 +120,8 @@ pub mod ring {
     pub const USED_ELEM: u64 = 8;
     /// The bytes before the elements of either ring: flags and idx.
     pub const RING_HEADER: u64 = 4;
-    /// Legacy: where the used ring is aligned to where the driver does not say (4.2.4 asks for QueueAlign). Other devices
-    /// take the same.
+    /// Legacy: the default alignment of the used ring, if the driver does not write QueueAlign (4.2.4 requires it).
+    /// Other devices use the same default.
     pub const LEGACY_ALIGN: u32 = 4096;
     /// The bytes after the elements of either ring: used_event or avail_event.
     pub const RING_EVENT: u64 = 2;
@@ -160,14 +160,14 @@ pub mod blk {
 
     /// The bytes of one range of a discard or a write-zeroes: sector, sectors, flags (5.2.6).
     pub const RANGE_SIZE: usize = 16;
-    /// Flag of such a range: the space may be freed. Only of a write-zeroes.
+    /// Flag of a write-zeroes range: the host may free the space.
     pub const RANGE_UNMAP: u32 = 1;
 
     /// Status: done.
     pub const S_OK: u8 = 0;
     /// Status: an error of the device or the driver.
     pub const S_IOERR: u8 = 1;
-    /// Status: the device does not know the request.
+    /// Status: the request is not supported.
     pub const S_UNSUPP: u8 = 2;
 }
 

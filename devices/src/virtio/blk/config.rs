@@ -1,7 +1,7 @@
 //! The configuration space of virtio-blk (virtio 1.2, 5.2.4).
 
-/// The bytes up to and with `write_zeroes_may_unmap`: what comes behind belongs to features that are not
-/// offered.
+/// The bytes up to and including `write_zeroes_may_unmap`: later fields belong to features that the device does not
+/// offer.
 const LEN: usize = 60;
 
 /// The most ranges of one discard.
@@ -14,23 +14,23 @@ pub(super) const DISCARD_SECTORS_MAX: u32 = 1 << 22;
 pub(super) const ZEROES_SECTORS_MAX: u32 = 1 << 16;
 /// The most bytes of one buffer.
 const SIZE_MAX: u32 = 4 << 20;
-/// What suits hosts: their file systems' and page cache's unit, in bytes.
+/// The unit that suits hosts, in bytes: a block of a file system, a page of the page cache.
 const PHYSICAL_BLOCK: u32 = 4096;
 
-/// What the configuration space says.
+/// The content of the configuration space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Config {
-    /// In sectors of 512 bytes, whatever `block_size` is.
+    /// In sectors of 512 bytes, independent of `block_size`.
     pub(super) capacity: u64,
     /// The most buffers of one request.
     pub(super) seg_max: u32,
-    /// The guest's block size in bytes: 512 or 4096. No alignment of the host's shows here.
+    /// The guest's block size in bytes: 512 or 4096. It does not depend on the host's alignment.
     pub(super) block_size: u32,
     /// Whether there is a write-back cache.
     pub(super) writeback: bool,
-    /// Queues.
+    /// The number of queues.
     pub(super) queues: u16,
-    /// Whether the host can free the space of what is made zeros.
+    /// Whether the host can free the space of zeros.
     pub(super) may_unmap: bool,
 }
 
@@ -69,8 +69,7 @@ impl Config {
         }
     }
 
-    /// Takes what a driver wrote at `offset`: `writeback` is the one field that it may write. False where that
-    /// is not what it wrote.
+    /// Applies a driver's write at `offset`. `writeback` is the only writable field. Returns false for any other write.
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> bool {
         match (offset, data) {
             (32, [value @ (0 | 1)]) => {
@@ -82,7 +81,7 @@ impl Config {
     }
 }
 
-/// log2 of 1 or 8, the two numbers of blocks there can be.
+/// log2 of 1 or 8, the two possible numbers of blocks.
 const fn exponent(blocks: u32) -> u8 {
     if blocks == 1 { 0 } else { 3 }
 }

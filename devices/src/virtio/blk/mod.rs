@@ -2,12 +2,12 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | What does the configuration space say? | `config.rs` |
-//! | What does a descriptor chain ask for? | `request.rs`: a chain in, an owned request out, no look back |
-//! | Who does it, and what is the driver told? | `worker.rs` |
+//! | What is in the configuration space? | `config.rs` |
+//! | How is a descriptor chain parsed? | `request.rs`: it returns an owned request, and guest memory is not read again |
+//! | How is a request carried out and answered? | `worker.rs` |
 //! | What do all workers of a device share? | `shared.rs` |
-//! | What is in flight? | `pending.rs` |
-//! | What can a device be, and what not? | `options.rs` |
+//! | Which requests are in flight? | `pending.rs` |
+//! | Which options are there, and which are refused? | `options.rs` |
 
 mod config;
 mod options;
@@ -39,12 +39,12 @@ pub use options::{BlkError, BlkOptions, QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_M
 use shared::{Shared, hold};
 use worker::Worker;
 
-/// How long a reset, a resize or a pause waits for requests that the host does not finish.
+/// How long a reset, a resize or a pause waits for requests in flight.
 const QUIET_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5_000 });
 
 /// A virtio-blk device.
 ///
-/// Each queue has a worker of its own, which one thread at a time has; nothing else is locked while a queue is served.
+/// Each queue has its own worker, which one thread at a time uses; no other lock is held while a queue is serviced.
 #[derive(Debug)]
 pub struct Blk {
     shared: Arc<Shared>,
@@ -56,21 +56,21 @@ pub struct Blk {
 #[derive(Debug)]
 struct Queue {
     worker: Turn<Worker>,
-    /// The queue is being stopped: its worker takes nothing more.
+    /// Whether the queue is being stopped: its worker takes no more requests.
     retired: AtomicBool,
     wake: Option<Arc<EventFd>>,
 }
 
 impl Blk {
-    /// The device that serves `disk` and that the log calls `name`.
+    /// Creates the device for `disk`, with the name `name` in the log.
     ///
-    /// What it does can be observed at `tap`.
+    /// Observers attach to `tap`.
     ///
-    /// A ragged end of the disk, less than a block, is out of the guest's reach; this is said once.
+    /// If the disk ends with less than a whole block, the guest cannot access this rest; that is logged once.
     ///
     /// # Errors
     ///
-    /// Where an option is out of its range, or the disk has no whole block.
+    /// If an option is out of its range, or the disk has no whole block.
     pub fn new(name: &str, disk: &Disk, options: &BlkOptions, tap: Tap) -> Result<Self, BlkError> {
         let (size, block_size) = (disk.size(), options.block_size);
         let capacity = options.capacity(disk.name(), size)?;
@@ -105,13 +105,13 @@ impl Blk {
         Ok(Self { shared, queue_max, queues })
     }
 
-    /// Makes the disk `bytes` large. True where the capacity in the configuration space changed. Waits until the device is
-    /// quiet. Called inside [`Mmio::reconfigure`](crate::virtio::mmio::Mmio::reconfigure), which shows the driver the new
-    /// capacity.
+    /// Grows the disk to `bytes`. Returns true if the capacity in the configuration space changed. Waits until the
+    /// device is idle. Call it inside [`Mmio::reconfigure`](crate::virtio::mmio::Mmio::reconfigure), which announces
+    /// the new capacity to the driver.
     ///
     /// # Errors
     ///
-    /// Where the disk cannot grow; nothing has changed then.
+    /// If the disk cannot grow; nothing has changed then.
     pub fn resize(&self, bytes: u64) -> Result<bool, GrowError> {
         self.shared.hold.fetch_or(hold::RESIZING, Ordering::AcqRel);
         let before = self.shared.capacity();
@@ -121,7 +121,7 @@ impl Blk {
         grown.map(|()| self.shared.capacity() != before)
     }
 
-    /// The name that the log uses for the device.
+    /// The name of the device in the log.
     pub fn name(&self) -> &str {
         self.shared.reporter.device()
     }
@@ -131,7 +131,7 @@ impl Blk {
         &self.shared.disk
     }
 
-    /// The id that GET_ID returns.
+    /// The answer to GET_ID.
     pub fn id(&self) -> &str {
         &self.shared.options.id
     }
@@ -140,7 +140,7 @@ impl Blk {
         let BlkOptions { queues, queue_size, block_size, .. } = self.shared.options;
         Config {
             capacity: self.shared.capacity(),
-            // Two descriptors of a chain are the header's and the status byte's.
+            // The header and the status byte of a request take one descriptor each.
             seg_max: u32::from(queue_size).saturating_sub(2).max(1),
             block_size,
             writeback: self.shared.writeback.load(Ordering::Acquire),
@@ -153,7 +153,7 @@ impl Blk {
         self.queues.get(usize::from(index))
     }
 
-    /// Works with a queue's worker, and waits for the thread that has it.
+    /// Calls `work` with a queue's worker, after the thread that uses the worker has finished.
     fn visit<R>(
         &self,
         index: u16,
@@ -166,7 +166,7 @@ impl Blk {
         worked.ok_or_else(|| self.shared.stuck(format!("a request of queue {index}")))
     }
 
-    /// Waits until nothing of any queue is in flight; what is finished is answered.
+    /// Waits until no queue has a request in flight, and answers the finished ones.
     fn settle(&self, until: Instant) -> Result<(), Stuck> {
         for (index, queue) in (0..).zip(&self.queues) {
             self.visit(index, queue, until, |worker| worker.settle(until))??;
@@ -174,17 +174,17 @@ impl Blk {
         Ok(())
     }
 
-    /// Takes a queue out of use.
+    /// Stops a queue.
     fn stop(&self, index: u16, queue: &Queue, until: Instant) -> Result<(), Stuck> {
-        // A thread that serves the queue at this moment takes no more of it. Where it does not come back, the mark
-        // stays: the queue is dead until a later try succeeds.
+        // A thread that services the queue at this moment takes no more requests. If it does not return in time, the
+        // mark stays set: the queue is unusable until a later attempt succeeds.
         queue.retired.store(true, Ordering::Release);
         self.visit(index, queue, until, |worker| worker.stop(until))??;
         queue.retired.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// The driver switched the write-back cache off: what was answered before is made safe here.
+    /// Handles the driver's switch to write-through: flushes all earlier writes.
     fn flush_all(&self) {
         let until = quiet_by();
         let Some(queue) = self.queues.first() else { return };
@@ -192,7 +192,7 @@ impl Blk {
         match self.settle(until).and_then(|()| flush()) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.say_unsafe(&error),
-            // What the host still has may be answered later without being safe.
+            // The host may finish further writes later, without a flush.
             Err(stuck) => {
                 self.say_unsafe(&stuck);
                 self.shared.disk.lose(stuck.to_string());
@@ -200,14 +200,14 @@ impl Blk {
         }
     }
 
-    /// No request asked for the flush, so its failure goes to the log alone.
+    /// No request asked for this flush, so its failure is only logged.
     fn say_unsafe(&self, error: &dyn fmt::Display) {
         let name = self.shared.disk.name();
         self.shared.reporter.broken(rules::HOST, format_args!("{name}: a flush failed: {error}"));
     }
 }
 
-/// When what is in flight must be finished that is waited for from now on.
+/// The deadline for requests in flight, from now.
 fn quiet_by() -> Instant {
     Instant::now() + QUIET_WITHIN
 }
@@ -262,7 +262,7 @@ impl VirtioDevice for Blk {
         let taken = config.write(offset, data);
         if taken {
             let was = self.shared.writeback.swap(config.writeback, Ordering::AcqRel);
-            // From now on a write that is answered is safe.
+            // Writes that are answered from now on are durable.
             if was && !config.writeback && self.shared.live.load(Ordering::Acquire) {
                 self.flush_all();
             }
@@ -296,7 +296,7 @@ impl VirtioDevice for Blk {
         match queue.worker.take(|worker| worker.service(&queue.retired)) {
             Some((ServiceResult::Drained, true)) => ServiceResult::MoreWork,
             Some((result, _)) => result,
-            // The thread that has the worker looks again.
+            // The thread that has the worker checks the queue again.
             None => ServiceResult::Drained,
         }
     }
@@ -317,7 +317,7 @@ impl VirtioDevice for Blk {
     }
 
     fn reset(&self) -> Result<(), Stuck> {
-        // All of them are told first, so that none serves on while another is waited for.
+        // All workers are marked first, so that none continues while another is waited for.
         for queue in &self.queues {
             queue.retired.store(true, Ordering::Release);
         }

@@ -1,29 +1,29 @@
-//! What a virtio-blk device can be, and why a disk cannot be one.
+//! The options of a virtio-blk device.
 
 use crate::block::SECTOR_SIZE;
 use crate::virtio::spec::blk;
 
-/// The most queues a device can have.
+/// The most queues of a device.
 pub const QUEUES_MAX: u16 = 16;
-/// The fewest entries that the largest queue can have: a request has a header, data and a status byte, which drivers
-/// put into a descriptor each.
+/// The smallest allowed maximum of a queue's entries: a request has a header, data and a status byte, which drivers put
+/// into one descriptor each.
 pub const QUEUE_SIZE_MIN: u16 = 4;
-/// The most entries a queue can have.
+/// The largest maximum of a queue's entries.
 pub const QUEUE_SIZE_MAX: u16 = 1024;
 
-/// What a virtio-blk device is to be.
+/// The options of a virtio-blk device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlkOptions {
-    /// What GET_ID returns: at most 20 bytes.
+    /// The answer to GET_ID: at most 20 bytes.
     pub id: String,
-    /// Queues: 1 to [`QUEUES_MAX`].
+    /// The number of queues: 1 to [`QUEUES_MAX`].
     pub queues: u16,
-    /// The most entries of each: a power of two, [`QUEUE_SIZE_MIN`] to [`QUEUE_SIZE_MAX`].
+    /// The most entries of each queue: a power of two, [`QUEUE_SIZE_MIN`] to [`QUEUE_SIZE_MAX`].
     pub queue_size: u16,
     /// The guest's block size in bytes: 512 or 4096.
     pub block_size: u32,
-    /// Whether there is a write-back cache, until the driver says otherwise (CONFIG_WCE). Without, a write is on
-    /// stable storage before it is answered.
+    /// Whether the device starts with a write-back cache; the driver can switch it (CONFIG_WCE). Without the cache, a
+    /// write is durable when it is answered.
     pub writeback: bool,
 }
 
@@ -33,35 +33,35 @@ impl Default for BlkOptions {
     }
 }
 
-/// Why a disk cannot be a virtio-blk device.
+/// Why a virtio-blk device cannot be created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlkError {
-    /// The protocol counts in sectors, and there is not one block of them.
+    /// The disk has no whole block.
     #[error(
         "{name}: has {size} bytes, and the disk needs at least one block of {block_size}; enlarge it with 'truncate -s 64M {name}'"
     )]
     TooSmall {
-        /// What messages call the disk.
+        /// The disk's name in messages.
         name: String,
         /// Its size in bytes.
         size: u64,
         /// The bytes of a block.
         block_size: u32,
     },
-    /// The text that GET_ID returns has no room in its 20 bytes.
+    /// The id is longer than the 20 bytes of GET_ID.
     #[error("id {id:?} has {} bytes; a disk's id has at most {}", id.len(), blk::ID_SIZE)]
     IdTooLong {
         /// The text.
         id: String,
     },
-    /// Not that many queues.
+    /// A wrong number of queues.
     #[error("{queues} queues: a disk has 1 to {QUEUES_MAX}")]
     Queues {
         /// The queues asked for.
         queues: u16,
     },
-    /// Not that many entries.
+    /// A wrong number of entries.
     #[error(
         "a queue of {size} entries: the size is a power of two from {QUEUE_SIZE_MIN} to {QUEUE_SIZE_MAX}"
     )]
@@ -69,16 +69,16 @@ pub enum BlkError {
         /// The entries asked for.
         size: u16,
     },
-    /// Not that block size.
+    /// A wrong block size.
     #[error("a block size of {size} bytes: it is 512 or 4096")]
     BlockSize {
         /// The bytes asked for.
         size: u32,
     },
-    /// The host does not give what an engine needs.
-    #[error("{name}: the host gives no engine for the disk: {why}")]
+    /// The host does not provide the resources of an engine.
+    #[error("{name}: the host refuses the resources that the disk needs: {why}")]
     NoEngine {
-        /// What messages call the disk.
+        /// The disk's name in messages.
         name: String,
         /// The host's error.
         why: String,
@@ -86,11 +86,11 @@ pub enum BlkError {
 }
 
 impl BlkOptions {
-    /// Whether a device can be so.
+    /// Checks the options.
     ///
     /// # Errors
     ///
-    /// What is out of its range.
+    /// The first option that is out of its range.
     pub fn check(&self) -> Result<(), BlkError> {
         if self.id.len() > blk::ID_SIZE {
             return Err(BlkError::IdTooLong { id: self.id.clone() });
@@ -109,11 +109,12 @@ impl BlkOptions {
         Ok(())
     }
 
-    /// The sectors that the guest of a disk of `size` bytes sees: those of whole blocks. Messages call the disk `name`.
+    /// The capacity that the guest sees, in sectors, for a disk of `size` bytes: whole blocks only. Errors contain
+    /// `name`.
     ///
     /// # Errors
     ///
-    /// Where an option is out of its range, or there is not one block.
+    /// If an option is out of its range, or the disk has no whole block.
     pub fn capacity(&self, name: &str, size: u64) -> Result<u64, BlkError> {
         self.check()?;
         let block_size = self.block_size;
@@ -124,7 +125,7 @@ impl BlkOptions {
     }
 }
 
-/// The sectors that make whole blocks.
+/// The sectors of whole blocks.
 pub(super) fn whole_blocks(size: u64, block_size: u32) -> u64 {
     let block = u64::from(block_size);
     size / block * (block / SECTOR_SIZE)

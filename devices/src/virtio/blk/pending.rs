@@ -1,11 +1,11 @@
-//! Requests in flight: what has been handed to the disk, and where its answer goes.
+//! Requests in flight: submitted to the disk, and not answered yet.
 
 use crate::block::BlockError;
 
-/// A driver's request in flight: all that its answer needs.
+/// A driver's request in flight, with everything that its answer needs.
 #[derive(Debug)]
 pub(super) struct PendingRequest {
-    /// By what its chain is given back.
+    /// The head of its chain.
     pub(super) head: u16,
     /// The status byte's guest-physical address, in RAM.
     pub(super) status: u64,
@@ -13,9 +13,9 @@ pub(super) struct PendingRequest {
     pub(super) operation: &'static str,
     /// The first sector.
     pub(super) sector: u64,
-    /// The bytes of the disk it covers.
+    /// The bytes of the disk that it covers.
     pub(super) bytes: u64,
-    /// The requests to the disk that it became and that are not completed: a discard has several ranges.
+    /// The requests to the disk that belong to it and are not completed: a discard has several ranges.
     pub(super) parts: usize,
     /// The bytes done so far.
     pub(super) done: u64,
@@ -24,7 +24,7 @@ pub(super) struct PendingRequest {
 }
 
 impl PendingRequest {
-    /// A request that is about to leave.
+    /// A request before its submission.
     pub(super) const fn new(
         head: u16,
         status: u64,
@@ -36,16 +36,16 @@ impl PendingRequest {
     }
 }
 
-/// All requests of a queue in flight. A request's tag is its place here.
+/// All requests of a queue in flight. The tag of a request is its index.
 #[derive(Debug, Default)]
 pub(super) struct PendingRequests {
     slots: Vec<Option<PendingRequest>>,
-    /// The slots without a request.
+    /// The indices without a request.
     free: Vec<usize>,
 }
 
 impl PendingRequests {
-    /// Takes a request up; its tag.
+    /// Adds a request. Returns its tag.
     pub(super) fn insert(&mut self, request: PendingRequest) -> u64 {
         let at = self.free.pop().unwrap_or(self.slots.len());
         match self.slots.get_mut(at) {
@@ -55,7 +55,7 @@ impl PendingRequests {
         at as u64
     }
 
-    /// One part of the request is completed; the request, where that was the last one.
+    /// Completes one part of a request. Returns the request when this was its last part.
     pub(super) fn complete_part(
         &mut self,
         tag: u64,

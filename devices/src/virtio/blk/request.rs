@@ -1,5 +1,4 @@
-//! What a descriptor chain asks for (virtio 1.2, 5.2.6): a chain goes in, an owned request comes out, and guest
-//! memory is not looked at again.
+//! Parses a descriptor chain (virtio 1.2, 5.2.6) into an owned request. Guest memory is not read again after that.
 
 use super::config::{
     DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX, ZEROES_RANGES_MAX, ZEROES_SECTORS_MAX,
@@ -11,44 +10,43 @@ use crate::virtio::chain::{Chain, Flaw};
 use crate::virtio::rules;
 use crate::virtio::spec::blk;
 
-/// The most bytes of data that one request may have, so that no request keeps the device for long. Far beyond
-/// what any driver asks for at once.
+/// The most bytes of data in one request, so that no request occupies the device for long. Drivers use far less.
 pub(super) const DATA_MAX: u64 = 128 << 20;
 
-/// A request, and where its answer goes.
+/// A request, and the place of its answer.
 #[derive(Debug)]
 pub(super) struct BlkRequest {
-    /// By what the chain is given back.
+    /// The head of the chain.
     pub(super) head: u16,
     /// The status byte's guest-physical address, in RAM.
     pub(super) status: u64,
-    /// What is asked for, or why that cannot be done.
+    /// The operation, or why it is refused.
     pub(super) kind: Result<RequestKind, Refusal>,
 }
 
-/// What is asked for.
+/// The operation of a request.
 #[derive(Debug)]
 pub(super) enum RequestKind {
-    /// Fill the buffers, whole sectors, from the disk.
+    /// Fills the buffers, whole sectors, from the disk.
     Read { sector: u64, data: Buffers },
-    /// Store the buffers, whole sectors, on the disk.
+    /// Writes the buffers, whole sectors, to the disk.
     Write { sector: u64, data: Buffers },
-    /// Bring all that was written to stable storage.
+    /// Flushes all earlier writes to stable storage.
     Flush,
-    /// Let the host forget these.
+    /// Discards these ranges.
     Discard(Vec<Range>),
-    /// Make these zeros.
+    /// Writes zeros to these ranges.
     WriteZeroes(Vec<Range>),
-    /// The disk's id, as text.
+    /// Returns the disk's id.
     GetId { data: Buffers },
 }
 
-/// Sectors that a discard or a write-zeroes means.
+/// A range of a discard or a write-zeroes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) sector: u64,
     pub(super) sectors: u32,
-    /// Whether the space may be freed.
+    /// Whether the host may free the space.
     pub(super) unmap: bool,
 }
 
@@ -57,40 +55,40 @@ impl Range {
         self.sectors as u64 * SECTOR_SIZE
     }
 
-    /// The first sector of the first one, and the bytes of all.
+    /// The first sector of the first range, and the bytes of all ranges.
     pub(super) fn sum(ranges: &[Self]) -> (u64, u64) {
         (ranges.first().map_or(0, |r| r.sector), ranges.iter().map(Self::bytes).sum())
     }
 }
 
-/// Why a request is answered with an error at once.
+/// Why a request is refused with an error status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    /// The chain is at fault.
+    /// The chain has a flaw.
     #[error(transparent)]
     Flaw(#[from] Flaw),
-    /// No room for the header.
+    /// The chain is too short for the header.
     #[error(
         "its part that the device reads has {len} bytes; the header alone has 16 (type, reserved, sector)"
     )]
     NoHeader { len: u64 },
-    /// A read into buffers that may only be read.
+    /// The data of a read is not writable by the device.
     #[error(
         "a read of sector {sector} has {len} bytes of data without the WRITE flag, which the device may not fill"
     )]
     ReadIntoReadable { sector: u64, len: u64 },
-    /// A write from buffers that may only be written.
+    /// The data of a write is not readable by the device.
     #[error(
         "a write of sector {sector} has {len} bytes of data with the WRITE flag, which the device may not read"
     )]
     WriteFromWritable { sector: u64, len: u64 },
-    /// Not whole sectors.
+    /// The data is not a whole number of sectors.
     #[error("{len} bytes of data are not whole sectors of 512")]
     Ragged { len: u64 },
-    /// Too much at once.
+    /// The data exceeds the limit of one request.
     #[error("{len} bytes of data are more than the {DATA_MAX} of one request")]
     TooLarge { len: u64 },
-    /// The data of a discard or a write-zeroes is no list of ranges.
+    /// The data of a discard or a write-zeroes is not a list of ranges.
     #[error("{len} bytes of data are not 1 to {most} ranges of 16 (sector, sectors, flags)")]
     Ranges { len: u64, most: u32 },
     /// A range is too long.

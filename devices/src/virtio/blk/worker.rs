@@ -1,7 +1,7 @@
-//! Serves one queue: its requests go to the disk by the queue's own lane, and the answers back.
+//! Services one queue: submits its requests to the disk through the queue's own lane, and answers them.
 //!
-//! Each queue has a worker, and a worker has one thread at a time ([`crate::turn`]), so that queues are served side by
-//! side. What all workers of a device share is in [`Shared`], and takes no lock.
+//! Each queue has a worker, and one thread at a time uses it ([`crate::turn`]), so different queues are serviced in
+//! parallel. The state that all workers of a device share is in [`Shared`], without a lock.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
 
-/// The most bytes that one call may move before it leaves the rest to the next one. A single request may be longer.
+/// The most bytes that one call moves. A single request may be longer.
 const BYTES_PER_CALL: u64 = 16 << 20;
 
 /// A queue from DRIVER_OK to its reset.
@@ -39,7 +39,7 @@ impl LiveQueue {
     }
 }
 
-/// Serves one queue.
+/// Services one queue.
 #[derive(Debug)]
 pub(super) struct Worker {
     index: u16,
@@ -47,9 +47,9 @@ pub(super) struct Worker {
     lane: Lane,
     live: Option<LiveQueue>,
     pending: PendingRequests,
-    /// Parts of requests that found the host full, in their order. They are tried again before anything new is taken.
+    /// Parts of requests that found the host's disk full, in order. They are retried before new requests are taken.
     waiting: VecDeque<block::Request>,
-    /// Kept so that it need not be made anew for each doorbell.
+    /// Reused, to avoid an allocation for each doorbell.
     completions: Vec<Completion>,
 }
 
@@ -81,28 +81,28 @@ impl Worker {
         }
     }
 
-    /// Takes the queue into use.
+    /// Starts the queue.
     pub(super) fn start(&mut self, queue: SplitQueue, live: Live) {
         self.live = Some(LiveQueue { live, queue, long_reported: false });
     }
 
-    /// Takes the queue out of use. Completions of a stopped queue are dropped.
+    /// Stops the queue. Completions of a stopped queue are dropped.
     ///
     /// # Errors
     ///
-    /// Where the host does not finish what is in flight.
+    /// If the host does not finish the requests in flight.
     pub(super) fn stop(&mut self, until: Instant) -> Result<(), Stuck> {
         self.live = None;
         let done = self.settle(until);
-        // What waits for room never reached the disk.
+        // Requests that wait for room never reached the disk.
         for request in std::mem::take(&mut self.waiting) {
             self.pending.complete_part(request.tag, 0, Ok(()));
         }
         done
     }
 
-    /// Answers what is finished, then takes what the driver made available: as many requests as the queue has entries at
-    /// most. Interrupts once, if the driver wants that. Once `retired` is set, nothing is taken any more.
+    /// Answers finished requests, then takes available ones: at most as many as the queue has entries. Interrupts at
+    /// most once, if the driver wants that. Once `retired` is set, no more requests are taken.
     pub(super) fn service(&mut self, retired: &AtomicBool) -> ServiceResult {
         self.answer_finished();
         let Some(mut requests) = self.live.as_ref().map(|live| live.queue.size()) else {
@@ -113,13 +113,13 @@ impl Worker {
         }
         let mut bytes = BYTES_PER_CALL;
         let result = loop {
-            // What broke is signalled to the driver; until the reset that it asks for, nothing is done.
+            // A broken queue was signalled to the driver, and the device does nothing until the reset.
             let ends = retired.load(Ordering::Acquire) || self.shared.disk.is_stopped();
             if ends || self.is_broken() || self.shared.is_held() {
                 break ServiceResult::Drained;
             }
             if requests == 0 || bytes == 0 {
-                // Another thread is woken only where it finds work.
+                // Check for more work, so that another thread is not woken for nothing.
                 let more = |live: &mut LiveQueue| live.queue.has_available() || live.queue.rearm();
                 let more = self.live.as_mut().is_some_and(more);
                 break if more { ServiceResult::MoreWork } else { ServiceResult::Drained };
@@ -143,11 +143,11 @@ impl Worker {
         result
     }
 
-    /// Waits until nothing is in flight, and answers it. Requests that wait for room are kept.
+    /// Waits until nothing is in flight, and answers the finished requests. Requests that wait for room are kept.
     ///
     /// # Errors
     ///
-    /// Where the host does not finish by then.
+    /// If the host does not finish by then.
     pub(super) fn settle(&mut self, until: Instant) -> Result<(), Stuck> {
         self.lane.commit();
         self.answer_finished();
@@ -166,11 +166,11 @@ impl Worker {
         Ok(())
     }
 
-    /// Brings to stable storage what all workers of the device have answered.
+    /// Flushes everything that the workers of the device have answered.
     ///
     /// # Errors
     ///
-    /// Where the host does not finish what is in flight; inside, where the flush failed.
+    /// If the host does not finish the requests in flight. The inner error is that of the flush.
     pub(super) fn flush(&mut self, until: Instant) -> Result<Result<(), BlockError>, Stuck> {
         self.settle(until)?;
         Ok(self.lane.run(Operation::Flush, 0))
@@ -180,7 +180,7 @@ impl Worker {
         self.live.as_ref().is_none_or(|live| live.live.notifier.is_reset_needed())
     }
 
-    /// Interrupts once, if the driver wants that for what was answered.
+    /// Interrupts once, if the driver wants that for the answered requests.
     fn interrupt(&mut self) {
         if let Some(live) = &mut self.live
             && live.queue.wants_interrupt()
@@ -189,7 +189,7 @@ impl Worker {
         }
     }
 
-    /// Hands over again what found the host full.
+    /// Retries the requests that found the host's disk full.
     fn try_again(&mut self) {
         for request in std::mem::take(&mut self.waiting) {
             self.lane.push(request);
@@ -198,7 +198,8 @@ impl Worker {
         self.answer_finished();
     }
 
-    /// Takes the next request off the queue; the bytes it moves. None where there is none, or the queue is broken.
+    /// Takes the next request from the queue. Returns the bytes it moves; none if there is no request, or the queue is
+    /// broken.
     fn take_one(&mut self) -> Option<u64> {
         let live = self.live.as_mut()?;
         let indirect = live.has(feature::RING_INDIRECT_DESC);
@@ -244,7 +245,7 @@ impl Worker {
         }
     }
 
-    /// Says once that the queue can be used no longer, and signals it to the driver.
+    /// Reports once that the queue is broken, and sets NEEDS_RESET.
     fn break_down(&self, rule: Rule, why: &dyn fmt::Display) {
         let queue = self.index;
         self.shared.reporter.broken(
@@ -256,12 +257,12 @@ impl Worker {
         }
     }
 
-    /// Hands a request to the disk, in one part or more, or answers it at once. The bytes that it moves.
+    /// Submits a request to the disk, in one or more parts, or answers it immediately. Returns the bytes it moves.
     fn begin(&mut self, request: BlkRequest) -> u64 {
         let BlkRequest { head, status, kind } = request;
         let request =
             |operation, sector, bytes| PendingRequest::new(head, status, operation, sector, bytes);
-        // Without FLUSH the driver has no other way to make a write safe (5.2.6.2).
+        // Without FLUSH the driver cannot make a write durable in another way (5.2.6.2).
         let flushes = self.live.as_ref().is_some_and(|live| live.has(feature::BLK_FLUSH));
         let durable = !flushes || !self.shared.writeback.load(Ordering::Acquire);
         match kind {
@@ -308,7 +309,7 @@ impl Worker {
         }
     }
 
-    /// Hands parts, (first sector, what to do), to the disk: all of them, or none where one leaves it. The bytes that
+    /// Submits all parts (first sector, operation) to the disk, or none if one is outside of it. Returns the bytes that
     /// they move.
     fn submit<P>(&mut self, mut request: PendingRequest, parts: P) -> u64
     where
@@ -334,7 +335,7 @@ impl Worker {
         self.shared.reporter.emit(|| Event::Submitted(self.seen(&request)));
         let tag = self.pending.insert(request);
         for (sector, operation) in parts {
-            // On the disk, so in bytes it fits.
+            // The part is on the disk, so the offset in bytes does not overflow.
             let offset = sector.saturating_mul(SECTOR_SIZE);
             self.lane.push(block::Request { tag, operation, offset });
         }
@@ -349,7 +350,7 @@ impl Worker {
                 && let Some(error) = error.no_room()
                 && let Some(alarm) = self.shared.disk.full_alarm()
             {
-                // Nothing new is taken before these were tried again, so they keep their order.
+                // No new requests are taken before the retry, so the order is kept.
                 self.shared.hold.fetch_or(hold::FULL, Ordering::AcqRel);
                 alarm.raise(self.shared.disk.name(), error);
                 self.waiting.push_back(request);
@@ -376,7 +377,7 @@ impl Worker {
             BlockError::OutOfRange { .. } => rules::BLK_RANGE,
             BlockError::ReadOnly => rules::BLK_READ_ONLY,
             BlockError::Host { .. } | BlockError::Sync(_) | BlockError::Lost(_) => rules::HOST,
-            // The machine ends.
+            // The machine has ended.
             BlockError::Stopped => return,
         };
         let name = self.shared.disk.name();
@@ -388,16 +389,16 @@ impl Worker {
         );
     }
 
-    /// Writes the status byte, gives the chain back, and lets an observer know.
+    /// Writes the status byte and returns the chain.
     fn answer(&mut self, request: &PendingRequest, answer: Answer<'_>) {
         let Answer { status, written, outcome } = answer;
         let reporter = &self.shared.reporter;
         reporter.emit(|| Event::Finished { request: self.seen(request), outcome });
         if let Some(LiveQueue { queue, .. }) = &mut self.live {
-            // Its place was checked to be in RAM.
+            // The address was checked to be in RAM.
             let in_ram = queue.ram().write(request.status, &[status]);
             debug_assert!(in_ram.is_ok());
-            // A request's data is bounded far below 4 GiB.
+            // The data of a request is limited far below 4 GiB.
             let written = u32::try_from(written + 1).unwrap_or(u32::MAX);
             let entry = queue.push(request.head, written);
             let (queue, head) = (self.index, request.head);
@@ -412,8 +413,8 @@ impl Worker {
     }
 }
 
-/// Whether `len` bytes from `sector` on are on a disk of `capacity` sectors. The image may have a ragged end
-/// behind them, which is not the guest's.
+/// Whether `len` bytes from `sector` on are within `capacity` sectors. The image may be a little longer, without a
+/// whole block.
 fn is_on_disk(sector: u64, len: u64, capacity: u64) -> bool {
     sector.checked_add(len.div_ceil(SECTOR_SIZE)).is_some_and(|end| end <= capacity)
 }

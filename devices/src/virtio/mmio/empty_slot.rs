@@ -1,4 +1,4 @@
-//! What answers where no device is.
+//! The registers of an empty slot.
 
 use super::Version;
 use super::options::version_value;
@@ -8,12 +8,12 @@ use super::registers::{Register, Target};
 use crate::bus::BusDevice;
 use crate::virtio::spec::mmio::{MAGIC, VENDOR};
 
-/// A slot of the bank with no device in it: a driver that looks finds DeviceID 0 and goes on (4.2.2.2).
+/// A slot of the bank without a device: a driver reads DeviceID 0 and continues with the next slot (4.2.2.2).
 #[derive(Debug)]
 pub struct EmptySlot(Window);
 
 impl EmptySlot {
-    /// A slot with registers in the layout of `version`, which are read in `window`.
+    /// A slot with registers in the layout of `version`, stored in `window`.
     pub fn new(version: Version, window: Window) -> Self {
         for (offset, register) in registers() {
             let value = match register {

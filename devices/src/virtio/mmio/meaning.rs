@@ -1,4 +1,4 @@
-//! What a register access means, in words: made from values, where an observer displays them.
+//! The meaning of a register access in words. The text is made only if an observer displays it.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use crate::virtio::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_USED};
 use crate::virtio::spec::{bit_names, status};
 use crate::virtio::transport::{Core, feature_names};
 
-/// An access that has happened, and the values on which its meaning depends. Displayed, it is that meaning.
+/// An access, and the values on which its meaning depends. `Display` gives the meaning.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Meaning {
     register: Register,
     direction: Direction,
     value: u32,
-    /// The queue that QueueSel selects.
+    /// The queue selected by QueueSel.
     queue: u32,
     /// The selector of the features accessed.
     features_sel: u32,
@@ -27,7 +27,7 @@ pub(super) struct Meaning {
 }
 
 impl Meaning {
-    /// Of an access to `register`, which read or wrote `value`.
+    /// The meaning of an access to `register`, which read or wrote `value`.
     pub(super) fn new(
         core: &Core<Registers>,
         register: Register,
@@ -147,7 +147,7 @@ impl fmt::Display for Meaning {
     }
 }
 
-/// An access to the configuration space. Displayed, it is where.
+/// An access to the configuration space. `Display` gives its place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConfigAccess {
     /// The first byte.

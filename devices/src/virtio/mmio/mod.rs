@@ -9,14 +9,14 @@
 //! | How do the queue registers work, modern and legacy? | `queues.rs` |
 //! | Where are InterruptStatus and Status? | `signals.rs` |
 //! | What does an access mean, in words? | `meaning.rs` |
-//! | What does a slot with no device answer? | `empty_slot.rs` |
+//! | What does an empty slot return? | `empty_slot.rs` |
 //! | Which options are there? | `options.rs` |
 //!
-//! Status, features, queues and reset are those of any transport: `transport/`. Here registers are decoded.
+//! Status, features, queues and reset are the same for any transport: `transport/`. This folder decodes registers.
 //!
-//! Tutorials teach legacy drivers that leave out QueueAlign or GuestPageSize, or set a queue up after DRIVER_OK. A
-//! lenient device serves them: behind the legacy registers it is activated by DRIVER_OK or by the first queue,
-//! whichever comes last.
+//! Some tutorials teach legacy drivers that leave out QueueAlign or GuestPageSize, or set up a queue after DRIVER_OK. A
+//! lenient device accepts them: with the legacy registers it is activated by DRIVER_OK or by the first queue, whichever
+//! comes last.
 
 mod empty_slot;
 mod meaning;
@@ -52,23 +52,23 @@ use registers::{Direction, Register, Target};
 use signals::WindowSignals;
 use state::{Registers, Session, with_features};
 
-/// The bytes of guest-physical address space that one device answers in.
+/// The bytes of guest-physical address space that one device occupies.
 pub const SLOT_SIZE: u64 = 0x200;
 
 /// A virtio device behind the registers of virtio-mmio.
 ///
-/// Registers are read in [`MmioOptions::window`], without a lock. Writes of the set-up registers share one lock, which is
-/// never held while the device waits for I/O. QueueNotify and InterruptACK take no lock at all.
+/// Reads use [`MmioOptions::window`], without a lock. Writes of the set-up registers share one lock, which is never
+/// held while the device waits for I/O. QueueNotify and InterruptACK take no lock.
 pub struct Mmio {
     core: Core<Registers>,
     signals: Arc<WindowSignals>,
     window: Window,
-    /// Bumped whenever the configuration space changes. No reset sets it back.
+    /// Incremented whenever the configuration space changes. A reset does not change it.
     config_generation: AtomicU32,
 }
 
 impl Mmio {
-    /// Puts `device` behind registers. It reaches guest memory through `ram`, and interrupts by `line`.
+    /// Creates the registers of `device`, which accesses guest memory through `ram` and interrupts through `line`.
     pub fn new(
         device: Arc<dyn VirtioDevice>,
         ram: GuestRam,
@@ -84,15 +84,15 @@ impl Mmio {
         mmio
     }
 
-    /// Runs `change`, which may change the device's configuration and returns whether it did. Then shows the new
-    /// configuration, interrupts the driver, and serves the doorbells that came meanwhile.
+    /// Calls `change`, which may change the device's configuration and returns whether it did. Then publishes the new
+    /// configuration, interrupts the driver, and services doorbells that arrived in the meantime.
     ///
-    /// ConfigGeneration and the configuration change one after the other. A VMM that shows [`MmioOptions::window`] to the
-    /// guest hides it meanwhile, so that no driver reads between the two.
+    /// ConfigGeneration and the configuration change one after the other. A VMM that maps [`MmioOptions::window`] into
+    /// the guest must unmap it during this call, so that no driver reads between the two changes.
     ///
     /// # Errors
     ///
-    /// Those of `change`; the configuration has not changed then.
+    /// The error of `change`; the configuration has not changed then.
     pub fn reconfigure<E>(&self, change: impl FnOnce() -> Result<bool, E>) -> Result<(), E> {
         let changed = change();
         if let Ok(true) = changed {
@@ -110,7 +110,7 @@ impl Mmio {
         self.core.was_used()
     }
 
-    /// Takes no new requests off the queues: see [`VirtioDevice::hold`].
+    /// Holds new requests: see [`VirtioDevice::hold`].
     pub fn hold(&self) {
         self.core.device().hold();
     }
@@ -119,28 +119,28 @@ impl Mmio {
     ///
     /// # Errors
     ///
-    /// Where the host does not finish what is in flight.
+    /// If the host does not finish the requests in flight.
     pub fn quiesce(&self) -> Result<(), Stuck> {
         self.core.device().quiesce()
     }
 
-    /// Ends [`Mmio::hold`], and serves what came meanwhile.
+    /// Ends [`Mmio::hold`], and services doorbells that arrived in the meantime.
     pub fn release(&self) {
         self.core.device().release();
         self.core.service_all();
     }
 
-    /// Serves the queues whose doorbell left work undone ([`MmioOptions::leftover`]).
+    /// Services the queues whose doorbell left work ([`MmioOptions::leftover`]).
     pub fn service_unfinished(&self) {
         self.core.service_unfinished();
     }
 
-    /// Serves a queue whose requests the host has finished: for the reader of [`Mmio::wakes`].
+    /// Services a queue whose requests the host has finished: call it when a descriptor of [`Mmio::wakes`] is readable.
     pub fn service_finished(&self, index: u16) {
         self.core.service(index);
     }
 
-    /// For each queue what becomes readable when the host has finished requests of it. The reader then calls
+    /// For each queue, the descriptor that becomes readable when the host has finished requests. Then call
     /// [`Mmio::service_finished`].
     pub fn wakes(&self) -> Vec<Option<Arc<EventFd>>> {
         self.core.device().wakes()
@@ -171,14 +171,14 @@ impl Mmio {
         }
     }
 
-    /// Takes a write of a register that is set up under the lock.
+    /// Handles a write of a register that the lock of the set-up protects.
     fn set_up(&self, setup: &mut Session, register: Register, value: u32) {
         match register {
             Register::DeviceFeaturesSel => setup.registers.device_features_sel = value,
             Register::DriverFeaturesSel => setup.registers.driver_features_sel = value,
             Register::DriverFeatures => self.write_features(setup, value),
             Register::QueueSel => setup.registers.queue_sel = value,
-            // A legacy driver may clear these before QueuePFN when it gives a queue up.
+            // A legacy driver may clear these registers before QueuePFN when it stops a queue.
             Register::QueueNum | Register::QueueAlign
                 if value == 0 && self.is_legacy_in_use(setup) => {}
             Register::QueueNum => {
@@ -199,7 +199,7 @@ impl Mmio {
             }
             Register::QueuePfn => self.write_queue_pfn(setup, value),
             Register::Status => self.core.write_status(setup, value),
-            // A queue is reset by 1, which does not come here.
+            // A write of 1 to QueueReset is handled elsewhere.
             Register::QueueReset | Register::QueueNotify | Register::InterruptAck => {}
             Register::ShmSel => {}
             Register::MagicValue
@@ -271,13 +271,13 @@ impl Mmio {
         }
         self.publish(&self.core.setup());
         if taken {
-            // It may have waited until the device is quiet.
+            // The device may have waited until it was idle.
             self.core.service_all();
         }
     }
 
-    /// What an access of `width` bytes at `offset` means here; a register that this version does not have
-    /// means nothing, and the driver is told.
+    /// Decodes an access of `width` bytes at `offset`. Reports a register that this version does not have, and returns
+    /// none for it.
     fn decode(&self, offset: u64, width: usize, verb: &str) -> Target {
         let target = Target::decode(offset, width);
         match target {
@@ -335,7 +335,7 @@ impl Mmio {
     }
 }
 
-/// The number that stands in the first four bytes, or in as many as there are.
+/// The number in the first four bytes, or in fewer.
 fn number(data: &[u8]) -> u32 {
     u32::from_le_bytes(first_bytes(data))
 }
@@ -367,7 +367,7 @@ impl BusDevice for Mmio {
         match self.decode(offset, data.len(), "written") {
             Target::Register(register) => {
                 let value = number(data);
-                // A doorbell is seen before what it sets off, all else with what became of it.
+                // A doorbell is reported before its effect, every other access after it.
                 let doorbell = register == Register::QueueNotify;
                 if doorbell {
                     self.seen(register, observe::Direction::Write, value);

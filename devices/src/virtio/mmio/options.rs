@@ -7,7 +7,7 @@ use crate::irq::Wake;
 use crate::virtio::spec::mmio::{LEGACY_VERSION, VERSION};
 use crate::virtio::transport::{Policy, Version};
 
-/// What the Version register reads.
+/// The value of the Version register.
 pub(super) const fn version_value(version: Version) -> u32 {
     match version {
         Version::Modern => VERSION,
@@ -22,12 +22,11 @@ pub struct MmioOptions {
     pub version: Version,
     /// What the device does when its driver breaks a rule.
     pub policy: Policy,
-    /// Wakes the thread that calls [`service_unfinished`](super::Mmio::service_unfinished) when a doorbell leaves work
-    /// undone. Without it, the device does not offer EVENT_IDX, with which a driver may leave out the doorbell for that
-    /// work.
+    /// Wakes the thread that calls [`service_unfinished`](super::Mmio::service_unfinished) when a doorbell leaves work.
+    /// Without it, the device does not offer EVENT_IDX, with which a driver may omit the doorbell for that work.
     pub leftover: Option<Arc<dyn Wake>>,
     /// Woken when a driver has set DRIVER_OK ([`was_used`](super::Mmio::was_used)).
     pub driver_ok: Option<Arc<dyn Wake>>,
-    /// Where the registers are read.
+    /// The memory in which the registers are stored.
     pub window: Window,
 }

@@ -1,8 +1,8 @@
-//! Registers as memory: what each register reads stands in a [`Window`], brought up to date by whatever changes it.
+//! Registers as memory: a [`Window`] stores the current value of each register.
 //!
-//! A read that comes to the device is answered from there, so a VMM may as well show the memory itself to the guest,
-//! read-only, in place of the registers: a read is then no exit. What is lost with it is what a device says of wrong
-//! reads; a VMM does it once the driver is through its handshake.
+//! The device reads its registers from there. So a VMM can map the memory itself into the guest, read-only, in place of
+//! the registers: a read then causes no exit. The device cannot report wrong reads then, so a VMM maps it only after
+//! the driver's handshake.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::SLOT_SIZE;
 
-/// A page of guest-physical memory in which registers can be read, in bytes.
+/// The bytes of a page of guest-physical memory that holds registers.
 pub const PAGE_SIZE: u64 = 0x1000;
 
 const SLOT_WORDS: usize = 0x200 / 4;
 const PAGE_WORDS: usize = 0x1000 / 4;
 const _: () = assert!(4 * SLOT_WORDS as u64 == SLOT_SIZE && 4 * PAGE_WORDS as u64 == PAGE_SIZE);
 
-/// One page of registers, and nothing else in the host's page that holds it. What no slot owns reads as ones, as on
-/// the bus.
+/// One page of registers, alone in its host page. Addresses without a slot read as ones, as on the bus.
 #[repr(C, align(4096))]
 pub struct RegisterPage([AtomicU32; PAGE_WORDS]);
 
 impl RegisterPage {
-    /// A page with no slot in it.
+    /// A page without slots.
     pub fn new() -> Arc<Self> {
         Arc::new(Self([const { AtomicU32::new(u32::MAX) }; PAGE_WORDS]))
     }
 
-    /// The slot that begins `offset` bytes into the page, which reads as zeros from now on; none where it would not
+    /// Creates the slot at `offset` bytes in the page, which reads as zeros first. None if it would not be completely
+    /// in the page.
     /// lie wholly in the page.
     pub fn slot(self: &Arc<Self>, offset: u64) -> Option<Window> {
         let first = usize::try_from(offset / 4).ok()?;
@@ -36,7 +36,7 @@ impl RegisterPage {
         fits.then(|| Window::new(self.clone(), first))
     }
 
-    /// Where the page is in the host's memory: for a memory slot that the guest cannot write to.
+    /// The page's address in host memory: for a memory slot that the guest cannot write.
     pub const fn as_ptr(&self) -> *const u8 {
         self.0.as_ptr().cast()
     }
@@ -48,7 +48,7 @@ impl fmt::Debug for RegisterPage {
     }
 }
 
-/// The memory behind one device's registers.
+/// The memory with one device's registers.
 #[derive(Debug, Clone)]
 pub struct Window {
     page: Arc<RegisterPage>,
@@ -57,7 +57,7 @@ pub struct Window {
 }
 
 impl Default for Window {
-    /// One in a page of its own.
+    /// A window in its own page.
     fn default() -> Self {
         Self::new(RegisterPage::new(), 0)
     }
@@ -77,12 +77,12 @@ impl Window {
         &self.page.0[self.first + (offset % SLOT_SIZE) as usize / 4]
     }
 
-    /// What the register at `offset` reads from now on.
+    /// Sets the value of the register at `offset`.
     pub(super) fn set(&self, offset: u64, value: u32) {
         self.word(offset).store(value.to_le(), Ordering::Release);
     }
 
-    /// Fills `data` with what a guest reads at `offset`. An access lies in one word, or is one of whole words.
+    /// Fills `data` with the value at `offset`. An access is within one word, or covers whole words.
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
         for (at, part) in (offset..).step_by(4).zip(data.chunks_mut(4)) {
             let word = self.word(at).load(Ordering::Acquire).to_ne_bytes();

@@ -1,4 +1,4 @@
-//! The registers of queues: set up, made ready, stopped, rung.
+//! The queue registers: set-up, start, stop, doorbell.
 
 use super::Mmio;
 use super::registers::Register;
@@ -12,7 +12,7 @@ use crate::virtio::spec::status::{DRIVER_OK, FEATURES_OK};
 use crate::virtio::transport::{Doorbell, QueueRefused, QueueSetup};
 
 impl Mmio {
-    /// Changes the registers of the selected queue, where that is allowed now. False where it is not.
+    /// Changes the registers of the selected queue, if that is allowed now. Returns whether it is.
     pub(super) fn set_up_queue(
         &self,
         setup: &mut Session,
@@ -48,9 +48,9 @@ impl Mmio {
         self.core.is_legacy() && selected(setup).is_some_and(|q| q.ready)
     }
 
-    /// QueueReady 1. Stopping a queue, with 0, is [`Mmio::retire_queue`].
+    /// Handles a write of 1 to QueueReady. [`Mmio::retire_queue`] handles 0.
     pub(super) fn write_queue_ready(&self, setup: &mut Session) {
-        // A second write changes nothing.
+        // A second write has no effect.
         if selected(setup).is_some_and(|q| q.ready) && !self.core.has(DRIVER_OK) {
             return;
         }
@@ -70,7 +70,7 @@ impl Mmio {
         }
     }
 
-    /// Legacy (4.2.4): the queue lies from this page on. Stopping it, with 0, is [`Mmio::retire_queue`].
+    /// Legacy (4.2.4): handles the page of the queue. [`Mmio::retire_queue`] handles 0.
     pub(super) fn write_queue_pfn(&self, setup: &mut Session, value: u32) {
         let Some(queue) = selected(setup).copied() else {
             self.set_up_queue(setup, "QueuePFN", |_| ());
@@ -101,8 +101,8 @@ impl Mmio {
         }
     }
 
-    /// Legacy: reports what a driver that sets a queue up has left out, or does too late, and what is used instead.
-    /// Tutorials teach such drivers, and other devices serve them. Returns whether there was anything to report.
+    /// Legacy: reports omissions and late steps of a driver's queue set-up, and the values that are used instead.
+    /// Tutorials teach such drivers, and other devices accept them. Returns whether it reported anything.
     fn bends_set_up(&self, setup: &Session, pfn: u32) -> bool {
         let sel = setup.registers.queue_sel;
         let align = match setup.registers.legacy().align {
@@ -114,7 +114,7 @@ impl Mmio {
             self.core.breach(
                 rules::QUEUE_ALIGN,
                 format_args!("QueuePFN was written for queue {sel}, but QueueAlign {align}"),
-                &format!("{LEGACY_ALIGN} is taken"),
+                &format!("{LEGACY_ALIGN} is used"),
             );
         }
         let no_page_size = setup.registers.guest_page_size.is_none();
@@ -124,7 +124,7 @@ impl Mmio {
                 format_args!(
                     "QueuePFN was written for queue {sel}, but GuestPageSize never was written"
                 ),
-                &format!("{pfn:#x} is taken as an address in bytes"),
+                &format!("{pfn:#x} is used as an address in bytes"),
             );
         }
         let late = self.core.comes_late(setup, sel);
@@ -138,9 +138,8 @@ impl Mmio {
         align.is_some() || no_page_size || late
     }
 
-    /// Takes the selected queue out of use: QueueReady 0 (4.2.2.2), QueuePFN 0 (4.2.4) or QueueReset 1 (2.6.1). Waits
-    /// for what is in flight on it, without the lock of the set-up registers. What the driver reads next shows that this
-    /// is done.
+    /// Stops the selected queue: QueueReady 0 (4.2.2.2), QueuePFN 0 (4.2.4) or QueueReset 1 (2.6.1). Waits for requests
+    /// in flight, without the lock of the set-up. The next read of the register shows that the queue has stopped.
     pub(super) fn retire_queue(&self, register: Register) {
         let index = {
             let setup = self.core.setup();
@@ -158,7 +157,7 @@ impl Mmio {
         };
         let stopped = self.core.stop_queue(index);
         let mut setup = self.core.setup();
-        // Another vCPU may have selected another queue, or reset the device, meanwhile.
+        // Another vCPU may have selected another queue, or reset the device, in the meantime.
         match (stopped, setup.queue_mut(index)) {
             (Ok(()), Some(queue)) if register == Register::QueueReady => queue.ready = false,
             (Ok(()), Some(queue)) => {
@@ -189,7 +188,7 @@ impl Mmio {
         );
     }
 
-    /// QueueNotify: serves the queue.
+    /// QueueNotify: services the queue.
     pub(super) fn notify(&self, value: u32) {
         let why = match self.core.ring(value) {
             Doorbell::Serviced | Doorbell::NeedsReset(None) => return,

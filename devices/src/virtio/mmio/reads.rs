@@ -1,4 +1,4 @@
-//! What the registers read.
+//! The values of the registers.
 
 use std::sync::atomic::Ordering;
 
@@ -18,7 +18,7 @@ pub(super) fn registers() -> impl Iterator<Item = (u64, Register)> {
 }
 
 impl Mmio {
-    /// Brings what can be read up to date.
+    /// Updates all readable registers.
     pub(super) fn publish(&self, setup: &Session) {
         let window = &self.window;
         for (offset, register) in registers().filter(|(_, r)| r.is_in(self.core.version())) {
@@ -33,7 +33,7 @@ impl Mmio {
         }
     }
 
-    /// What a register reads; none for those that [`WindowSignals`](super::signals::WindowSignals) keeps.
+    /// The value of a register; none for those that [`WindowSignals`](super::signals::WindowSignals) stores.
     fn value(&self, setup: &Session, register: Register) -> Option<u32> {
         Some(match register {
             Register::MagicValue => MAGIC,
@@ -49,10 +49,10 @@ impl Mmio {
             Register::QueueReady => selected(setup).map_or(0, |q| q.ready.into()),
             Register::QueuePfn => setup.registers.legacy().pfn,
             Register::InterruptStatus | Register::Status => return None,
-            // There is no shared memory: a length of all ones says so (4.2.2).
+            // There is no shared memory, which a length of all ones means (4.2.2).
             Register::ShmLen(_) | Register::ShmBase(_) => u32::MAX,
             Register::ConfigGeneration => self.config_generation.load(Ordering::Relaxed),
-            // A queue is reset when the write returns; where the host keeps it, QueueReady stays 1.
+            // A reset queue has stopped when the write returns; if the host still uses it, QueueReady stays 1.
             Register::QueueReset
             | Register::GuestPageSize
             | Register::QueueAlign

@@ -64,7 +64,7 @@ pub(super) enum Register {
     DriverFeaturesSel,
     /// 0x028, legacy only: the unit of QueuePFN, in bytes.
     GuestPageSize,
-    /// 0x030: the queue that the queue registers mean.
+    /// 0x030: selects the queue for the queue registers.
     QueueSel,
     /// 0x034: the most entries the queue can have.
     QueueNumMax,
@@ -72,19 +72,19 @@ pub(super) enum Register {
     QueueNum,
     /// 0x03c, legacy only: the alignment of the used ring, in bytes.
     QueueAlign,
-    /// 0x040, legacy only: the page from which on the queue lies.
+    /// 0x040, legacy only: the first page of the queue.
     QueuePfn,
     /// 0x044: whether the queue is in use.
     QueueReady,
     /// 0x050: the doorbell.
     QueueNotify,
-    /// 0x060: why the device interrupted.
+    /// 0x060: the reasons for the interrupt.
     InterruptStatus,
-    /// 0x064: which of these reasons were dealt with.
+    /// 0x064: the reasons that the driver has handled.
     InterruptAck,
     /// 0x070: the device status field; 0 resets.
     Status,
-    /// 0x080, 0x084, 0x090, 0x094, 0x0a0, 0x0a4: where the queue's parts are.
+    /// 0x080, 0x084, 0x090, 0x094, 0x0a0, 0x0a4: the addresses of the queue's parts.
     QueueAddr(Area, Half),
     /// 0x0ac: shared memory regions.
     ShmSel,
@@ -99,7 +99,7 @@ pub(super) enum Register {
 }
 
 impl Register {
-    /// The register at `offset`; none where the specification has none.
+    /// The register at `offset`; none if the specification has none there.
     pub(super) const fn decode(offset: u64) -> Option<Self> {
         Some(match offset {
             0x000 => Self::MagicValue,
@@ -176,7 +176,7 @@ impl Register {
         }
     }
 
-    /// Whether the layout of `version` has it.
+    /// Whether the layout of `version` has the register.
     pub(super) const fn is_in(self, version: Version) -> bool {
         match self {
             Self::GuestPageSize | Self::QueueAlign | Self::QueuePfn => {
@@ -207,7 +207,7 @@ impl Register {
         }
     }
 
-    /// What a driver may do with it.
+    /// Whether a driver may read it, write it, or both.
     pub(super) const fn direction(self) -> Direction {
         match self {
             Self::MagicValue
@@ -236,26 +236,25 @@ impl Register {
     }
 }
 
-/// Where an access goes.
+/// The target of an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
-    /// To a register.
+    /// A register.
     Register(Register),
-    /// To the configuration space, at this offset in bytes.
+    /// The configuration space, at this offset in bytes.
     Config(u64),
-    /// To nothing: the specification has no register there.
+    /// No register.
     Nothing,
-    /// To a register, or the configuration space, but with a width or at an offset that the specification
-    /// forbids (4.2.2.2: registers are accessed with 32 bits, aligned; the configuration space with 8, 16 or
-    /// 32 bits, aligned).
+    /// A register or the configuration space, with a width or an offset that the specification forbids (4.2.2.2:
+    /// registers are accessed with 32 bits, aligned; the configuration space with 8, 16 or 32 bits, aligned).
     Misaccess,
 }
 
 impl Target {
-    /// What an access of `width` bytes at `offset` means.
+    /// Decodes an access of `width` bytes at `offset`.
     pub(super) const fn decode(offset: u64, width: usize) -> Self {
         if offset >= CONFIG {
-            // 8 bytes are two accesses of 4 to the specification, and harmless.
+            // 8 bytes count as two accesses of 4, which are harmless.
             return match width {
                 1 | 2 | 4 | 8 if offset.is_multiple_of(width as u64) => {
                     Self::Config(offset - CONFIG)

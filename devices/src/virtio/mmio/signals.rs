@@ -1,4 +1,4 @@
-//! InterruptStatus and Status, which the register window holds, and the interrupt line.
+//! InterruptStatus and Status, which the register window stores, and the interrupt line.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::virtio::notifier::{Notifier, Signals};
 use crate::virtio::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_STATUS, INTERRUPT_USED, STATUS};
 use crate::virtio::spec::status::{DEVICE_NEEDS_RESET, DRIVER_OK};
 
-/// The signals of a device behind registers. Its transport and the threads that serve its queues share them.
+/// The signals of a device with registers, shared by its transport and the threads that service its queues.
 pub(super) struct WindowSignals {
-    /// The only place of InterruptStatus and Status: the threads that serve the queues change them at any time.
+    /// The only copy of InterruptStatus and Status: the threads that service the queues change them at any time.
     window: Window,
     line: Arc<dyn IrqLine>,
     reporter: Reporter,
 }
 
 impl WindowSignals {
-    /// The signals of a device that interrupts by `line`, and whose registers are read in `window`.
+    /// The signals of a device that interrupts through `line`, with its registers in `window`.
     pub(super) fn new(line: Arc<dyn IrqLine>, window: Window, reporter: Reporter) -> Self {
         Self { window, line, reporter }
     }
@@ -30,8 +30,8 @@ impl WindowSignals {
         u32::from_le(self.word(INTERRUPT_STATUS).load(Ordering::Acquire))
     }
 
-    /// InterruptACK: the driver has handled these reasons. The line is deasserted when none is left (4.2.3.4). Takes no
-    /// lock, so it never waits for a queue that is being served.
+    /// InterruptACK: the driver has handled these reasons. The line is deasserted when no reason is left (4.2.3.4).
+    /// Takes no lock, so it never waits for a queue that is being serviced.
     pub(super) fn acknowledge(&self, bits: u32) {
         self.reporter.emit(|| Event::Acknowledged { reasons: bits });
         let before = self.word(INTERRUPT_STATUS).fetch_and(!bits.to_le(), Ordering::AcqRel);
@@ -50,11 +50,11 @@ impl WindowSignals {
 
     fn interrupt(&self, bits: u32) {
         self.reporter.emit(|| Event::Raised { reasons: bits });
-        // The reason is there before the line is raised: the handler reads it first.
+        // The reason is stored before the line is raised: the handler reads it first.
         self.word(INTERRUPT_STATUS).fetch_or(bits.to_le(), Ordering::AcqRel);
         self.line.raise();
-        // The driver may have acknowledged the reason before the line was asserted: a level-triggered pin would go on
-        // interrupting for a reason that is not there.
+        // The driver may have acknowledged the reason before the line was asserted. Without this check, a
+        // level-triggered pin would keep interrupting for a reason that no longer exists.
         if self.pending() == 0 {
             self.deassert();
         }
@@ -114,7 +114,7 @@ impl Signals for WindowSignals {
     fn reset(&self) {
         self.word(INTERRUPT_STATUS).store(0, Ordering::Release);
         self.deassert();
-        // Last: a driver that reads 0 finds the device as after power-on.
+        // Last: a driver that reads 0 finds the device in the state after power-on.
         let before = self.word(STATUS).swap(0, Ordering::AcqRel);
         self.status_changed(u32::from_le(before), 0);
     }

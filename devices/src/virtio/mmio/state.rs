@@ -1,17 +1,17 @@
-//! The registers that hold what the driver wrote: selectors, and what only the legacy interface has.
+//! The registers that store the driver's values: selectors, and those of the legacy interface only.
 
 use super::registers::Half;
 use crate::virtio::queue::QueueLayout;
 use crate::virtio::spec::ring::{AVAIL_ELEM, DESC_SIZE, LEGACY_ALIGN, RING_EVENT, RING_HEADER};
 use crate::virtio::transport::{QueueSetup, Setup};
 
-/// The registers that a reset clears, beside the set-up that every transport has.
+/// The registers that a reset clears, in addition to the set-up of every transport.
 #[derive(Debug, Default)]
 pub(super) struct Registers {
     pub(super) device_features_sel: u32,
     pub(super) driver_features_sel: u32,
     pub(super) queue_sel: u32,
-    /// Legacy: GuestPageSize, where it was written.
+    /// Legacy: GuestPageSize, if it was written.
     pub(super) guest_page_size: Option<u32>,
     /// Legacy, by queue. Queues at the end that were never set up may be missing.
     legacy: Vec<LegacyQueue>,
@@ -23,20 +23,20 @@ pub(super) type Session = Setup<Registers>;
 /// Registers of one queue that only the legacy interface has.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LegacyQueue {
-    /// QueueAlign, the alignment of the used ring in bytes, where it was written.
+    /// QueueAlign, the alignment of the used ring in bytes, if it was written.
     pub(super) align: Option<u32>,
     /// QueuePFN.
     pub(super) pfn: u32,
 }
 
 impl LegacyQueue {
-    /// The alignment of the used ring in bytes. A driver that writes 0 gets the same as one that writes nothing.
+    /// The alignment of the used ring in bytes. A driver that writes 0 gets the default, like one that writes nothing.
     pub(super) fn align(self) -> u32 {
         self.align.filter(|align| *align != 0).unwrap_or(LEGACY_ALIGN)
     }
 
-    /// Where a queue of `size` entries lies (2.7.2): all parts follow each other from page `pfn` on. None where that
-    /// leaves the address space, or the registers make no sense together.
+    /// The addresses of a queue of `size` entries (2.7.2): all parts follow each other from page `pfn` on. None if they
+    /// exceed the address space, or the registers contradict each other.
     pub(super) fn layout(self, size: u32, page_size: u32, pfn: u32) -> Option<QueueLayout> {
         let align = u64::from(self.align());
         if !page_size.is_power_of_two() || !align.is_power_of_two() {
@@ -52,12 +52,12 @@ impl LegacyQueue {
 }
 
 impl Registers {
-    /// Legacy: the unit of QueuePFN, in bytes. Where the driver wrote none, QueuePFN is an address in bytes.
+    /// Legacy: the unit of QueuePFN, in bytes. If the driver wrote none, QueuePFN is an address in bytes.
     pub(super) fn page_size(&self) -> u32 {
         self.guest_page_size.unwrap_or(1)
     }
 
-    /// The legacy registers of the queue that QueueSel selects.
+    /// The legacy registers of the queue selected by QueueSel.
     pub(super) fn legacy(&self) -> LegacyQueue {
         let index = usize::try_from(self.queue_sel).ok();
         index.and_then(|n| self.legacy.get(n)).copied().unwrap_or_default()
@@ -70,7 +70,7 @@ impl Registers {
         }
     }
 
-    /// Changes the legacy registers of the selected queue, which the device has.
+    /// Changes the legacy registers of the selected queue, which must exist.
     pub(super) fn change_legacy(&mut self, change: impl FnOnce(&mut LegacyQueue)) {
         let Ok(index) = usize::try_from(self.queue_sel) else { return };
         if self.legacy.len() <= index {
@@ -82,12 +82,12 @@ impl Registers {
     }
 }
 
-/// The queue that QueueSel selects, if the device has it.
+/// The queue selected by QueueSel, if it exists.
 pub(super) fn selected(setup: &Session) -> Option<&QueueSetup> {
     setup.queue(setup.registers.queue_sel)
 }
 
-/// The driver's features with 32 of them replaced. None where there are no such features, and `value` names some.
+/// The driver's features with 32 of them replaced. None if `value` has bits that no feature has.
 pub(super) fn with_features(setup: &Session, value: u32) -> Option<u64> {
     let half = match setup.registers.driver_features_sel {
         0 => Half::Low,

@@ -1,7 +1,7 @@
 //! virtio-rng (virtio 1.2, 5.4): random bytes from the host's kernel, for the guest's pool of entropy.
 //!
-//! One queue, no configuration space, no features of its own. A request is a chain of buffers to be written; the device
-//! writes at least one random byte, and says how many by the used length.
+//! It has one queue, no configuration space, and no features of its own. A request is a chain of writable buffers; the
+//! device writes at least one random byte, and reports the number in the used length.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ use crate::turn::Turn;
 const DEVICE_ID: u32 = 4;
 /// The entries of the queue.
 const QUEUE_SIZE: u16 = 64;
-/// The most bytes that one request gets. With [`QUEUE_SIZE`] it bounds the work of a doorbell.
+/// The most bytes for one request. With [`QUEUE_SIZE`] it limits the work of a doorbell.
 const MOST_BYTES: u64 = 4096;
-/// How long a reset waits for a thread that serves the queue. Serving takes less than a millisecond.
+/// How long a reset waits for a thread that services the queue. A service takes less than a millisecond.
 const QUIET_WITHIN: Duration = Duration::from_secs(5);
 
 /// A source of random bytes, such as the host's kernel: fills the whole buffer or fails.
@@ -39,7 +39,7 @@ pub struct Rng {
     reporter: Reporter,
     source: Source,
     queue: Turn<Option<LiveQueue>>,
-    /// No new requests are taken.
+    /// Whether new requests are held.
     held: AtomicBool,
 }
 
@@ -50,8 +50,8 @@ struct LiveQueue {
 }
 
 impl Rng {
-    /// A device that the log calls `name`, with random bytes of the host's kernel (getrandom(2)).
-    /// What it does can be observed at `tap`.
+    /// Creates a device with the name `name` in the log, which returns random bytes of the host's kernel
+    /// (getrandom(2)). Observers attach to `tap`.
     pub fn new(name: &str, tap: Tap) -> Self {
         Self::with_source(name, tap, from_kernel)
     }
@@ -65,7 +65,7 @@ impl Rng {
         }
     }
 
-    /// Changes the queue, and waits for the thread that serves it.
+    /// Changes the queue, after the thread that services it has finished.
     fn set_queue(&self, queue: Option<LiveQueue>) -> Result<(), Stuck> {
         self.queue.take_within(QUIET_WITHIN, |live| *live = queue).ok_or_else(|| self.stuck())
     }
@@ -78,7 +78,7 @@ impl Rng {
         }
     }
 
-    /// Serves as many requests as the queue has entries, and interrupts once.
+    /// Services at most as many requests as the queue has entries, and interrupts at most once.
     fn service_live(&self, live: &mut LiveQueue) -> ServiceResult {
         let mut left = live.queue.size();
         let result = loop {
@@ -108,11 +108,11 @@ impl Rng {
         result
     }
 
-    /// Answers the next request. False where there is none.
+    /// Answers the next request. Returns false if there is none.
     ///
     /// # Errors
     ///
-    /// Where the queue is broken: the rule, and what is wrong.
+    /// If the queue is broken: the rule and the reason.
     fn service_one(&self, live: &mut LiveQueue) -> Result<bool, (Rule, Box<dyn fmt::Display>)> {
         let broken = |rule, error: Box<dyn fmt::Display>| (rule, error);
         let head = match live.queue.pop() {
@@ -133,7 +133,7 @@ impl Rng {
         self.reporter.emit(|| {
             let (operation, sector, bytes) = ("random bytes", 0, len.into());
             let request = RequestInfo { queue: 0, index: head.into(), operation, sector, bytes };
-            // A chain that can be written gets a byte at least.
+            // A writable chain gets at least one byte.
             let failed = Outcome::Failed(Words(&"no byte is written"));
             Event::Finished { request, outcome: if len == 0 { failed } else { Outcome::Done } }
         });
@@ -142,7 +142,7 @@ impl Rng {
         Ok(true)
     }
 
-    /// Writes random bytes into the buffers of a chain; how many.
+    /// Writes random bytes into the buffers of a chain. Returns the number of bytes.
     fn fill(&self, head: u16, chain: &Chain) -> u32 {
         let say = |rule, what: &dyn fmt::Display| {
             self.reporter.broken(rule, format_args!("the request at descriptor {head}: {what}"));
@@ -168,14 +168,19 @@ impl Rng {
         match (self.source)(&mut bytes) {
             Ok(()) => u32::try_from(chain.writable.copy_from(&bytes)).unwrap_or_default(),
             Err(error) => {
-                say(rules::HOST, &format_args!("the host gives no random bytes: {error}"));
+                say(
+                    rules::HOST,
+                    &format_args!(
+                        "the host's kernel returns no random bytes: {error}; the request gets none"
+                    ),
+                );
                 0
             }
         }
     }
 }
 
-/// Random bytes of the host's kernel. Never waits: where the kernel's own pool is not ready, this is an error.
+/// Returns random bytes of the host's kernel. Does not block: it is an error if the kernel's own pool is not ready.
 fn from_kernel(bytes: &mut [u8]) -> Result<(), Errno> {
     let mut done = 0;
     while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -237,10 +242,10 @@ impl VirtioDevice for Rng {
             None => ServiceResult::NotRunning,
         };
         match self.queue.take(service) {
-            // Another thread came meanwhile, and its request may have been missed.
+            // Another thread arrived in the meantime, and its request may have been missed.
             Some((ServiceResult::Drained, true)) => ServiceResult::MoreWork,
             Some((result, _)) => result,
-            // The thread that serves the queue looks again.
+            // The thread that services the queue checks it again.
             None => ServiceResult::Drained,
         }
     }

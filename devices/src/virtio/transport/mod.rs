@@ -9,8 +9,9 @@
 //! | What has the driver set up since the last reset? | `setup.rs` |
 //! | Which options does every transport have? | `options.rs` |
 //!
-//! A lenient device logs a driver's mistake with the rule that it breaks, and goes on as far as it can; what makes no
-//! sense has no effect. A [`Policy::Strict`] device refuses features, and after any mistake all requests until a reset.
+//! A lenient device logs a driver's mistake with the rule that it breaks, and continues as far as possible; meaningless
+//! accesses have no effect. A [`Policy::Strict`] device refuses features, and after any mistake all requests until a
+//! reset.
 //!
 //! The transport keeps its own registers in [`Setup::registers`]: they share the lock of the set-up, and a reset clears
 //! them together with it. That lock is never held while the device waits for I/O.
@@ -78,7 +79,7 @@ impl<R: Default> Core<R> {
         &*self.device
     }
 
-    /// What the device and its transport report by.
+    /// Reports events and broken rules of the device and its transport.
     pub(super) const fn reporter(&self) -> &Reporter {
         &self.reporter
     }

@@ -10,7 +10,7 @@ pub enum Version {
     /// Since virtio 1.0.
     #[default]
     Modern,
-    /// The legacy interface, from before (1.3.1).
+    /// The legacy interface of drivers before virtio 1.0 (1.3.1).
     Legacy,
 }
 
@@ -28,10 +28,10 @@ impl Version {
 /// What a device does when its driver breaks a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
-    /// It reports the rule, and goes on as far as possible.
+    /// Report the rule, and continue as far as possible.
     #[default]
     Lenient,
-    /// It reports the rule, and serves nothing until a reset.
+    /// Report the rule, and serve nothing until a reset.
     Strict,
 }
 
@@ -39,8 +39,8 @@ pub enum Policy {
 pub(in crate::virtio) struct CoreOptions {
     pub(in crate::virtio) version: Version,
     pub(in crate::virtio) policy: Policy,
-    /// Woken when a doorbell leaves work undone. Without it, the device does not offer EVENT_IDX, with which a driver may
-    /// leave out the doorbell for that work.
+    /// Woken when a doorbell leaves work. Without it, the device does not offer EVENT_IDX, with which a driver may omit
+    /// the doorbell for that work.
     pub(in crate::virtio) leftover: Option<Arc<dyn Wake>>,
     /// Woken when a driver has set DRIVER_OK.
     pub(in crate::virtio) driver_ok: Option<Arc<dyn Wake>>,

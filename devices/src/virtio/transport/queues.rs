@@ -1,4 +1,4 @@
-//! Queues from the transport's side: set up, started, served, stopped.
+//! Queues from the transport's side: set-up, start, service, stop.
 
 use std::sync::atomic::Ordering;
 
@@ -22,12 +22,12 @@ pub(in crate::virtio) enum QueueRefused {
 /// The result of a doorbell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::virtio) enum Doorbell {
-    /// The queue was served.
+    /// The queue was serviced.
     Serviced,
     /// The device needs a reset. For the first doorbell since then: the rule that the driver broke, where that was the
     /// reason.
     NeedsReset(Option<Option<Rule>>),
-    /// It came before DRIVER_OK.
+    /// It arrived before DRIVER_OK.
     Early,
     /// The device has no such queue.
     Missing,
@@ -60,7 +60,7 @@ impl<R: Default> Core<R> {
         self.has(DRIVER_OK) && setup.queue(index).is_some_and(fresh)
     }
 
-    /// The queue with this set-up, if it can be one.
+    /// Creates the queue of this set-up.
     pub(in crate::virtio) fn make_queue(
         &self,
         setup: &Setup<R>,
@@ -75,7 +75,7 @@ impl<R: Default> Core<R> {
         SplitQueue::new(&self.ram, queue.layout, queue.max, rules)
     }
 
-    /// A queue has become ready: hands it to a device that is live already.
+    /// A queue has become ready: passes it to the device, if that is live.
     pub(in crate::virtio) fn start_queue(&self, setup: &mut Setup<R>, index: u32) {
         if let Some(QueueSetup { layout, .. }) = setup.queue(index) {
             self.reporter.emit(|| {
@@ -96,12 +96,11 @@ impl<R: Default> Core<R> {
         }
     }
 
-    /// Takes a queue away from a live device. Waits for what is in flight on it, so the lock of the set-up must not be
-    /// held.
+    /// Stops a queue of a live device. Waits for requests in flight, so the lock of the set-up must not be held.
     ///
     /// # Errors
     ///
-    /// Where the host does not finish what is in flight.
+    /// If the host does not finish the requests in flight.
     pub(in crate::virtio) fn stop_queue(&self, index: u32) -> Result<(), Stuck> {
         if let Ok(number) = u16::try_from(index)
             && self.has(DRIVER_OK)
@@ -112,7 +111,7 @@ impl<R: Default> Core<R> {
         Ok(())
     }
 
-    /// Serves the queue of a doorbell. Takes no lock of the transport's, so that queues are served in parallel.
+    /// Services the queue of a doorbell. Takes no lock of the transport, so that queues are serviced in parallel.
     pub(in crate::virtio) fn ring(&self, value: u32) -> Doorbell {
         self.reporter.emit(|| Event::Notified { queue: value });
         if self.signals.is_reset_needed() {
@@ -130,7 +129,7 @@ impl<R: Default> Core<R> {
         }
     }
 
-    /// Serves the queues whose doorbell left work undone.
+    /// Services the queues whose doorbell left work.
     pub(in crate::virtio) fn service_unfinished(&self) {
         let unfinished = self.unfinished.swap(0, Ordering::AcqRel);
         for index in (0..u16::MAX).take_while(|&n| u32::from(n) < u64::BITS) {
@@ -140,7 +139,7 @@ impl<R: Default> Core<R> {
         }
     }
 
-    /// Serves all queues of a live device: doorbells may have come while it was waited for.
+    /// Services all queues of a live device: doorbells may have arrived while it was held.
     pub(in crate::virtio) fn service_all(&self) {
         if self.has(DRIVER_OK) {
             for (index, _) in (0u16..).zip(self.device.queue_max()) {
@@ -149,7 +148,7 @@ impl<R: Default> Core<R> {
         }
     }
 
-    /// Serves a queue.
+    /// Services a queue.
     pub(in crate::virtio) fn service(&self, index: u16) -> ServiceResult {
         if self.signals.is_reset_needed() {
             return ServiceResult::Drained;
@@ -165,7 +164,7 @@ impl<R: Default> Core<R> {
         result
     }
 
-    /// Serves a queue where no other thread goes on with what is left: everything that one doorbell can have made
+    /// Services a queue if no other thread continues with the rest: everything that one doorbell can have made
     /// available.
     fn service_here(&self, index: u16) -> ServiceResult {
         let most = self.device.queue_max().get(usize::from(index)).copied().unwrap_or(0);

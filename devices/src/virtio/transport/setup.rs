@@ -13,7 +13,7 @@ pub(in crate::virtio) struct Setup<R> {
     /// The features that both sides have, once they are decided: by FEATURES_OK, or by DRIVER_OK without it.
     pub(super) accepted: Option<u64>,
     pub(super) queues: Vec<QueueSetup>,
-    /// Whether the device was activated. A legacy device is activated by its first queue, where DRIVER_OK came before.
+    /// Whether the device was activated. A legacy device is activated by its first queue, if DRIVER_OK came before.
     pub(super) active: bool,
     /// Whether a vCPU waits for the device's reset. Until it is done, other vCPUs set nothing up.
     pub(super) resetting: bool,
@@ -26,7 +26,7 @@ pub(in crate::virtio) struct QueueSetup {
     pub(in crate::virtio) max: u16,
     /// Whether the driver has made the queue ready.
     pub(in crate::virtio) ready: bool,
-    /// Whether it was reset by itself (2.6.1), and may be set up again while the device is live.
+    /// Whether it was reset separately (2.6.1), and may be set up again while the device is live.
     pub(in crate::virtio) was_reset: bool,
     pub(in crate::virtio) layout: QueueLayout,
 }

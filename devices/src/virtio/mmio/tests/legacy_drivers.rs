@@ -162,13 +162,13 @@ fn each_register_that_was_left_out_is_one_line_that_says_what_stands_for_it() {
             reg::QUEUE_ALIGN,
             PAGE,
             rules::QUEUE_ALIGN,
-            "QueuePFN was written for queue 0, but QueueAlign never was written; 4096 is taken",
+            "QueuePFN was written for queue 0, but QueueAlign never was written; 4096 is used",
         ),
         (
             reg::GUEST_PAGE_SIZE,
             PLACE,
             rules::GUEST_PAGE_SIZE,
-            "QueuePFN was written for queue 0, but GuestPageSize never was written; 0x40000 is taken as an address in \
+            "QueuePFN was written for queue 0, but GuestPageSize never was written; 0x40000 is used as an address in \
              bytes",
         ),
     ] {
@@ -195,7 +195,7 @@ fn each_register_that_was_left_out_is_one_line_that_says_what_stands_for_it() {
     assert_eq!(
         d.complaints.last().unwrap(),
         format!(
-            "virtio0: QueuePFN was written for queue 0, but QueueAlign is 0; 4096 is taken [{}]",
+            "virtio0: QueuePFN was written for queue 0, but QueueAlign is 0; 4096 is used [{}]",
             rules::QUEUE_ALIGN
         )
     );
