@@ -1,4 +1,4 @@
-//! Who answers at an address: memory-mapped registers and ports alike.
+//! The bus: finds the device at an address, for memory-mapped registers and for ports.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,21 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::observe::{Direction, Event, Tap};
 
-/// A device behind a range of guest-physical addresses or ports.
+/// A device at a range of guest-physical addresses or ports.
 ///
-/// `offset` counts bytes from the start of the range, and the access lies wholly within the range: the bus
-/// has seen to that. `data` has 1 to 8 bytes, in the guest's (little-endian) order.
+/// `offset` counts bytes from the start of the range. The bus ensures that the access is completely within the range.
+/// `data` has 1 to 8 bytes, in the guest's (little-endian) order.
 ///
-/// The bus has no lock: several vCPUs access a device at the same time. A device locks what it must, and never
-/// makes a register access wait for I/O that the access itself did not ask for.
+/// The bus has no lock: several vCPUs access a device at the same time. A device locks its own state, and never makes a
+/// register access wait for I/O of another one.
 pub trait BusDevice: Send + Sync {
-    /// Fills `data` with what the guest reads at `offset`. All of `data` must be written.
+    /// Fills `data` with the value that the guest reads at `offset`. All of `data` must be written.
     fn read(&self, offset: u64, data: &mut [u8]);
-    /// Takes what the guest wrote at `offset`.
+    /// Handles the guest's write at `offset`.
     fn write(&self, offset: u64, data: &[u8]);
 }
 
-/// The first `N` bytes of an access, and zeros behind them where it has fewer: what `from_le_bytes` takes.
+/// The first `N` bytes of an access, filled up with zeros: the input of `from_le_bytes`.
 pub fn first_bytes<const N: usize>(data: &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
     for (to, from) in bytes.iter_mut().zip(data) {
@@ -33,29 +33,29 @@ pub fn first_bytes<const N: usize>(data: &[u8]) -> [u8; N] {
 /// A device on the bus, shared between the vCPUs.
 pub type SharedDevice = Arc<dyn BusDevice>;
 
-/// Why a device could not be put on the bus.
+/// Why a device could not be added to the bus.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BusError {
-    /// The range has no bytes, or runs over the end of the address space.
-    #[error("{name}: {len:#x} bytes at {base:#x} are no range of addresses")]
+    /// The range is empty, or exceeds the address space.
+    #[error("{name}: {len:#x} bytes at {base:#x} are not a valid range of addresses")]
     NoRange {
-        /// The device that was to be put there.
+        /// The new device.
         name: String,
         /// Its first address.
         base: u64,
         /// Its length in bytes.
         len: u64,
     },
-    /// Another device is there.
-    #[error("{name} at {base:#x} would lie over {other} at {other_base:#x}")]
+    /// The range overlaps another device.
+    #[error("{name} at {base:#x} would overlap {other} at {other_base:#x}")]
     Taken {
-        /// The device that was to be put there.
+        /// The new device.
         name: String,
         /// Its first address.
         base: u64,
-        /// The device that is there.
+        /// The other device.
         other: String,
-        /// That device's first address.
+        /// The first address of the other device.
         other_base: u64,
     },
 }
@@ -68,7 +68,7 @@ struct Entry {
     device: SharedDevice,
 }
 
-/// A device as messages name it, and the addresses at which it answers.
+/// A device's name and addresses, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbour<'a> {
     /// Its name in the log.
@@ -77,35 +77,34 @@ pub struct Neighbour<'a> {
     pub range: RangeInclusive<u64>,
 }
 
-/// An address space: which device answers where.
+/// An address space with its devices.
 ///
-/// One rule for bad accesses: what no single device owns wholly reads as ones, takes writes without effect,
-/// and is counted.
+/// An access that is not completely within one device reads ones, writes nothing, and is counted.
 #[derive(Default)]
 pub struct Bus {
     /// Sorted by base, never overlapping.
     entries: Vec<Entry>,
     unclaimed: AtomicU64,
-    /// What observers call the bus, and the tap, where accesses can be observed.
+    /// The name of the bus for observers, and the tap.
     tap: Option<(Arc<str>, Tap)>,
 }
 
 impl Bus {
-    /// An address space where nobody answers.
+    /// An address space without devices.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An address space whose accesses can be observed at `tap`, under a name such as "memory".
+    /// An address space with observers at `tap`, under a name such as "memory".
     pub fn observed(name: &str, tap: Tap) -> Self {
         Self { tap: Some((name.into(), tap)), ..Self::default() }
     }
 
-    /// Puts `device` at `base`, `len` bytes long.
+    /// Adds `device` at `base`, with `len` bytes.
     ///
     /// # Errors
     ///
-    /// Where the range is empty, runs over the end of the address space or meets another device.
+    /// If the range is empty, exceeds the address space, or overlaps another device.
     pub fn insert(
         &mut self,
         base: u64,
@@ -130,7 +129,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Reads for the guest. True where a device answered; ones where none did.
+    /// Reads for the guest. Returns whether a device answered; `data` is ones if none did.
     pub fn read(&self, addr: u64, data: &mut [u8]) -> bool {
         let found = self.find(addr, data.len());
         match found {
@@ -141,7 +140,7 @@ impl Bus {
         found.is_some()
     }
 
-    /// Writes for the guest. True where a device took it; without effect where none did.
+    /// Writes for the guest. Returns whether there is a device; without one, the write has no effect.
     pub fn write(&self, addr: u64, data: &[u8]) -> bool {
         let found = self.find(addr, data.len());
         self.seen(addr, Direction::Write, data, found.is_some());
@@ -151,15 +150,15 @@ impl Bus {
         found.is_some()
     }
 
-    /// How many accesses no device owned.
+    /// The number of accesses without a device.
     pub fn unclaimed(&self) -> u64 {
         self.unclaimed.load(Ordering::Relaxed)
     }
 
-    /// The device whose range has the address, or the one with the least distance to it; of two as near, the lower
-    /// one. None where there is no device.
+    /// The device at the address, or the nearest one; of two with the same distance, the lower one. None if there is no
+    /// device.
     pub fn nearest(&self, addr: u64) -> Option<Neighbour<'_>> {
-        // One of the two is 0, and both are where the range has the address.
+        // One of the two is 0; both are if the address is in the range.
         let distance = |e: &Entry| e.base.saturating_sub(addr).max(addr.saturating_sub(e.last));
         let entry = self.entries.iter().min_by_key(|e| distance(e))?;
         Some(Neighbour { name: &entry.name, range: entry.base..=entry.last })
@@ -206,7 +205,7 @@ mod tests {
     use super::*;
     use crate::testing::{Recorded, Recorder};
 
-    /// Remembers the last write, reads as its offset.
+    /// Stores the last write; reads as its offset.
     struct Probe(Seen);
 
     impl BusDevice for Probe {

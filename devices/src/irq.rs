@@ -1,19 +1,19 @@
-//! What a device knows of the world that it signals: an interrupt line to the guest, a wake-up for the host.
+//! The signals of a device: an interrupt line to the guest, a wake-up for the host.
 
 /// The interrupt line of one device.
 ///
-/// The machine's owner gives the device a line and wires it to an interrupt controller.
+/// The VMM creates the line and connects it to an interrupt controller.
 pub trait IrqLine: Send + Sync {
-    /// Asserts the line. Where it is asserted already, this is a new edge all the same, so that a driver that
-    /// programmed the pin as edge-triggered sees every call. May be called from any thread; must not block.
+    /// Asserts the line. If it is asserted already, this is a new edge nevertheless, so that a driver that programmed
+    /// the pin as edge-triggered sees every call. May be called on any thread; must not block.
     fn raise(&self);
 
-    /// Deasserts the line: the driver has acknowledged everything. A line that only knows edges has nothing to do.
+    /// Deasserts the line: the driver has acknowledged all reasons. A line for edges only does nothing.
     fn lower(&self) {}
 }
 
-/// Wakes a thread of the host that waits for work. It never interrupts the guest.
+/// Wakes a thread of the host that waits for work. It does not interrupt the guest.
 pub trait Wake: Send + Sync {
-    /// May be called from any thread, any number of times before the thread looks; must not block.
+    /// May be called on any thread, any number of times before the thread runs; must not block.
     fn wake(&self);
 }

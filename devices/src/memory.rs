@@ -1,11 +1,11 @@
-//! Guest memory: the only door between a device and the guest's bytes.
+//! Guest memory: the only access of a device to the guest's bytes.
 //!
-//! A device never holds a pointer into guest RAM. It holds [`GuestRam`], a cheap handle, and either reads small
-//! things at an address (ring entries, descriptors, headers; always once, into an owned value) or collects the
-//! guest's buffers into [`Buffers`], whose ranges were checked when they were added. An engine then moves bytes
-//! between a file and the buffers with no copy in between: the kernel is given iovecs that point into guest RAM.
+//! A device never holds a pointer into guest RAM. It holds a [`GuestRam`], a cheap handle. It either reads small values
+//! at an address (ring entries, descriptors, headers; always once, into an owned value), or collects the guest's
+//! buffers in [`Buffers`], which checks each range when it is added. An engine then moves bytes between a file and the
+//! buffers without a copy: the kernel gets iovecs that point into guest RAM.
 //!
-//! Guest RAM is volatile: the guest may change any byte at any time, so no `&[u8]` over it exists.
+//! Guest RAM is volatile: the guest may change any byte at any time, so there is no `&[u8]` over it.
 #![expect(unsafe_code, reason = "preadv and pwritev take raw pointers to guest RAM")]
 
 use std::fs::File;
@@ -20,16 +20,16 @@ use vm_memory::{
     Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
 };
 
-/// The most buffers the kernel takes in one call (UIO_MAXIOV).
+/// The most buffers in one call of the kernel (UIO_MAXIOV).
 const IOV_MAX: usize = 1024;
-/// As many buffers as most requests have at most: for these no list of iovecs is allocated.
+/// The most buffers of usual requests: for these no list of iovecs is allocated.
 const IOV_FEW: usize = 8;
-/// As many buffers as most requests have on either side.
+/// The most buffers of usual requests in each direction.
 const RANGES_INLINE: usize = 3;
 
-/// A range of guest-physical addresses that does not lie wholly in guest RAM.
+/// A range of guest-physical addresses that is not completely in guest RAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{len:#x} bytes at {addr:#x} do not lie in guest RAM")]
+#[error("{len:#x} bytes at {addr:#x} are not in guest RAM")]
 pub struct OutOfRam {
     /// The first guest-physical address.
     pub addr: u64,
@@ -37,12 +37,12 @@ pub struct OutOfRam {
     pub len: u64,
 }
 
-/// A handle on guest RAM. Cloning is cheap; RAM lives as long as any handle does.
+/// A handle on guest RAM. Clones are cheap; RAM exists as long as any handle.
 #[derive(Debug, Clone)]
 pub struct GuestRam(Arc<GuestMemoryMmap>);
 
 impl GuestRam {
-    /// The handle on memory that the machine's owner has mapped.
+    /// A handle on memory that the VMM has mapped.
     pub fn new(memory: GuestMemoryMmap) -> Self {
         Self(Arc::new(memory))
     }
@@ -51,20 +51,20 @@ impl GuestRam {
     ///
     /// # Errors
     ///
-    /// Where the ranges overlap or the host has no memory for them.
+    /// If the ranges overlap, or the host cannot provide the memory.
     pub fn anonymous(ranges: &[(u64, usize)]) -> Result<Self, vm_memory::mmap::FromRangesError> {
         let ranges: Vec<_> = ranges.iter().map(|&(addr, len)| (GuestAddress(addr), len)).collect();
         Ok(Self::new(GuestMemoryMmap::from_ranges(&ranges)?))
     }
 
-    /// The same RAM by a handle whose count no other handle shares. Each request in flight counts a handle: threads that
-    /// serve queues side by side would pass one count from processor to processor otherwise.
+    /// The same RAM, through a handle with a reference count of its own. Each request in flight counts a handle: with a
+    /// shared count, threads that service different queues would contend for its cache line.
     #[must_use]
     pub fn own_handle(&self) -> Self {
         Self::new((*self.0).clone())
     }
 
-    /// The memory itself, for whoever maps it into a machine.
+    /// The memory itself, for a VMM that maps it into a machine.
     pub fn memory(&self) -> &GuestMemoryMmap {
         &self.0
     }
@@ -74,7 +74,7 @@ impl GuestRam {
         self.0.iter().map(|r| (r.start_addr().0, r.len())).collect()
     }
 
-    /// Whether the `len` bytes at `addr` lie wholly in RAM. No bytes lie there wherever `addr` is.
+    /// Whether the `len` bytes at `addr` are completely in RAM. An empty range never is.
     pub fn check(&self, addr: u64, len: u64) -> Result<(), OutOfRam> {
         let error = OutOfRam { addr, len };
         if len == 0 {
@@ -86,8 +86,8 @@ impl GuestRam {
         if self.slice(addr, bytes).is_some() || whole() { Ok(()) } else { Err(error) }
     }
 
-    /// The host's view of `len` bytes at `addr`, where one region of RAM has them all: that is quickly known, and what
-    /// lies across two regions is rare.
+    /// The host's view of `len` bytes at `addr` if one region of RAM contains them all: this check is fast, and ranges
+    /// across two regions are rare.
     fn slice(&self, addr: u64, len: usize) -> Option<VolatileSlice<'_>> {
         let region = self.0.find_region(GuestAddress(addr))?;
         let at = region.to_region_addr(GuestAddress(addr))?;
@@ -98,7 +98,7 @@ impl GuestRam {
     ///
     /// # Errors
     ///
-    /// Where they do not lie wholly in RAM.
+    /// If they are not completely in RAM.
     pub fn read<const N: usize>(&self, addr: u64) -> Result<[u8; N], OutOfRam> {
         let mut bytes = [0; N];
         self.read_into(addr, &mut bytes)?;
@@ -109,7 +109,7 @@ impl GuestRam {
     ///
     /// # Errors
     ///
-    /// Where they do not lie wholly in RAM; `bytes` may be filled in part.
+    /// If they are not completely in RAM; `bytes` may be filled in part.
     pub fn read_into(&self, addr: u64, bytes: &mut [u8]) -> Result<(), OutOfRam> {
         let len = bytes.len() as u64;
         if let Some(slice) = self.slice(addr, bytes.len()) {
@@ -123,7 +123,7 @@ impl GuestRam {
     ///
     /// # Errors
     ///
-    /// Where they do not lie wholly in RAM; nothing is written then.
+    /// If they are not completely in RAM; nothing is written then.
     pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<(), OutOfRam> {
         if let Some(slice) = self.slice(addr, bytes.len()) {
             slice.copy_from(bytes);
@@ -135,12 +135,12 @@ impl GuestRam {
             .map_err(|_| OutOfRam { addr, len: bytes.len() as u64 })
     }
 
-    /// Loads a little-endian u16 that the guest may be writing at this moment (a ring index); what the guest
-    /// wrote before it is seen by all reads after this one.
+    /// Loads a little-endian u16 that the guest may write at the same time (a ring index). Everything that the guest
+    /// wrote before it is visible to all later reads.
     ///
     /// # Errors
     ///
-    /// Where it is not in RAM or not aligned to 2 bytes.
+    /// If it is not in RAM, or not aligned to 2 bytes.
     pub fn load_u16(&self, addr: u64) -> Result<u16, OutOfRam> {
         self.slice(addr, 2)
             .and_then(|slice| slice.load::<u16>(0, Ordering::Acquire).ok())
@@ -148,12 +148,12 @@ impl GuestRam {
             .ok_or(OutOfRam { addr, len: 2 })
     }
 
-    /// Stores a little-endian u16 that the guest may be reading at this moment; whoever sees it sees all that
-    /// was written before.
+    /// Stores a little-endian u16 that the guest may read at the same time. A guest that reads it sees all earlier
+    /// writes.
     ///
     /// # Errors
     ///
-    /// Where it is not in RAM or not aligned to 2 bytes.
+    /// If it is not in RAM, or not aligned to 2 bytes.
     pub fn store_u16(&self, addr: u64, value: u16) -> Result<(), OutOfRam> {
         self.slice(addr, 2)
             .and_then(|slice| slice.store(value.to_le(), 0, Ordering::Release).ok())
@@ -161,35 +161,35 @@ impl GuestRam {
     }
 }
 
-/// A range of guest RAM, checked.
+/// A checked range of guest RAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct GuestRange {
     addr: u64,
     len: u64,
 }
 
-/// The guest's buffers of one request, in order: ranges of guest RAM, checked when they were added.
+/// The guest's buffers of one request, in order: ranges of guest RAM, each checked when it was added.
 ///
-/// It keeps RAM alive, so a request in flight stays valid whatever becomes of the machine.
+/// It keeps RAM alive, so a request in flight stays valid after the machine has ended.
 #[derive(Debug, Clone)]
 pub struct Buffers {
     ram: GuestRam,
-    /// Most requests have few: for these no list is allocated.
+    /// Usual requests have few, and need no allocation.
     ranges: SmallVec<[GuestRange; RANGES_INLINE]>,
     len: u64,
 }
 
 impl Buffers {
-    /// No buffers yet.
+    /// Without buffers.
     pub fn new(ram: GuestRam) -> Self {
         Self { ram, ranges: SmallVec::new(), len: 0 }
     }
 
-    /// The one buffer of `len` bytes at `addr`.
+    /// One buffer of `len` bytes at `addr`.
     ///
     /// # Errors
     ///
-    /// Where it does not lie wholly in RAM.
+    /// If it is not completely in RAM.
     pub fn single(ram: GuestRam, addr: u64, len: u64) -> Result<Self, OutOfRam> {
         let mut buffers = Self::new(ram);
         buffers.push(addr, len)?;
@@ -200,7 +200,7 @@ impl Buffers {
     ///
     /// # Errors
     ///
-    /// Where they do not lie wholly in RAM, or the sum of all lengths leaves 64 bits.
+    /// If they are not completely in RAM, or the sum of all lengths exceeds 64 bits.
     pub fn push(&mut self, addr: u64, len: u64) -> Result<(), OutOfRam> {
         self.ram.check(addr, len)?;
         let total = self.len.checked_add(len).ok_or(OutOfRam { addr, len })?;
@@ -211,28 +211,28 @@ impl Buffers {
         Ok(())
     }
 
-    /// All bytes together.
+    /// The sum of the lengths.
     pub const fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are no bytes.
+    /// Whether the buffers have no bytes.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether each range begins and ends at a multiple of `align` bytes: in guest-physical addresses, and with
-    /// that on the host, for `align` up to a page.
+    /// Whether each range begins and ends at a multiple of `align` bytes, in guest-physical addresses. For `align` up
+    /// to a page, this holds for the host's addresses, too.
     pub fn is_aligned(&self, align: u64) -> bool {
         self.ranges.iter().all(|s| (s.addr | s.len).is_multiple_of(align))
     }
 
-    /// How many ranges there are.
+    /// The number of ranges.
     pub fn ranges(&self) -> usize {
         self.ranges.len()
     }
 
-    /// Cuts the buffers down to their first `len` bytes; without effect where they are no longer than that.
+    /// Truncates the buffers to their first `len` bytes. Shorter buffers do not change.
     pub fn truncate(&mut self, len: u64) {
         while self.len > len
             && let Some(last) = self.ranges.last_mut()
@@ -246,7 +246,7 @@ impl Buffers {
         }
     }
 
-    /// The `len` bytes behind the first `skip`; fewer where there are no more.
+    /// The `len` bytes after the first `skip`; fewer if there are no more.
     #[must_use]
     pub fn part(&self, skip: u64, len: u64) -> Self {
         let mut part = Self::new(self.ram.clone());
@@ -266,7 +266,7 @@ impl Buffers {
         part
     }
 
-    /// Takes off all bytes from `at` on.
+    /// Splits off all bytes from `at` on.
     pub fn split_off(&mut self, at: u64) -> Self {
         let mut left = at;
         let mut whole = 0;
@@ -284,7 +284,7 @@ impl Buffers {
         tail
     }
 
-    /// Copies the first bytes of the buffers into `bytes`; how many that were.
+    /// Copies the first bytes of the buffers into `bytes`. Returns the number of bytes.
     pub fn copy_to(&self, bytes: &mut [u8]) -> usize {
         let mut done = 0;
         for slice in self.slices(0, u64::MAX) {
@@ -294,7 +294,7 @@ impl Buffers {
         done
     }
 
-    /// Copies `bytes` into the first bytes of the buffers; how many that were.
+    /// Copies `bytes` into the first bytes of the buffers. Returns the number of bytes.
     pub fn copy_from(&self, bytes: &[u8]) -> usize {
         let mut done = 0;
         for slice in self.slices(0, u64::MAX) {
@@ -306,12 +306,12 @@ impl Buffers {
         done
     }
 
-    /// Reads from `file` at `offset` (bytes) into the buffers behind their first `skip` bytes, `most` bytes at the most,
-    /// in one call to the kernel; the bytes read, which may be fewer.
+    /// Reads at most `most` bytes from `file` at `offset` (bytes) into the buffers after their first `skip` bytes, with
+    /// one call of the kernel. Returns the number of bytes, which may be lower.
     ///
     /// # Errors
     ///
-    /// The host's error, as it came.
+    /// The host's error.
     pub fn read_from(&self, file: &File, offset: u64, skip: u64, most: u64) -> io::Result<u64> {
         let file = file.as_raw_fd();
         self.with_iovecs(offset, (skip, most), |iovecs, count, offset| {
@@ -322,15 +322,15 @@ impl Buffers {
         })
     }
 
-    /// Writes the buffers behind their first `skip` bytes, `most` bytes at the most, to `file` at `offset` (bytes), in
-    /// one call to the kernel; the bytes written, which may be fewer.
+    /// Writes at most `most` bytes of the buffers, after their first `skip` bytes, to `file` at `offset` (bytes), with
+    /// one call of the kernel. Returns the number of bytes, which may be lower.
     ///
-    /// With `durable` the bytes written, and what is needed to find them again, are on stable storage when
-    /// the call returns (RWF_DSYNC).
+    /// With `durable`, the bytes written and the metadata to find them are on stable storage when the call returns
+    /// (RWF_DSYNC).
     ///
     /// # Errors
     ///
-    /// The host's error, as it came.
+    /// The host's error.
     pub fn write_to(
         &self,
         file: &File,
@@ -347,7 +347,7 @@ impl Buffers {
         })
     }
 
-    /// The host's view of the bytes behind the first `skip`, `most` at the most: valid while `self` is.
+    /// The host's view of at most `most` bytes after the first `skip`: valid as long as `self`.
     fn slices(&self, skip: u64, most: u64) -> impl Iterator<Item = VolatileSlice<'_>> {
         let (mut skip, mut most) = (skip, most);
         self.ranges
@@ -357,7 +357,7 @@ impl Buffers {
                 skip -= past;
                 let here = (len - past).min(most);
                 most -= here;
-                // The lengths were checked against RAM, whose sizes are the host's `usize`.
+                // The lengths were checked against RAM, and its sizes are `usize` on the host.
                 usize::try_from(here).ok().filter(|&n| n > 0).map(|n| (addr + past, n))
             })
             .flat_map(|(addr, len)| {
@@ -368,7 +368,8 @@ impl Buffers {
             })
     }
 
-    /// Calls preadv or pwritev2 with iovecs, as many as one call takes, their count, and the offset; the bytes moved.
+    /// Calls preadv or pwritev2 with the iovecs that fit into one call, their count, and the offset. Returns the bytes
+    /// moved.
     fn with_iovecs(
         &self,
         offset: u64,
@@ -383,7 +384,7 @@ impl Buffers {
         let slices = self.slices(skip, most).map(iovec);
         let mut few = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; IOV_FEW];
         let mut many = Vec::new();
-        // A range across two regions of RAM is two: where these are too many for the few, less is moved.
+        // A range across two regions of RAM counts twice: if these exceed the list, fewer bytes are moved.
         let iovecs = if self.ranges.len() <= IOV_FEW {
             let used = few.iter_mut().zip(slices).map(|(place, iovec)| *place = iovec).count();
             few.get(..used).unwrap_or_default()

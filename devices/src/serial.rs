@@ -1,16 +1,15 @@
 //! The serial console: a 16550A with FIFOs.
 //!
-//! The registers are those of the crate `vm-superio`. Three things are done here, because a guest or a person
-//! would miss them there:
+//! The crate `vm-superio` implements the registers. This file adds three things:
 //!
-//! - **Input waits.** What does not fit the receive FIFO waits in the device, and what does not fit there is
-//!   left to whoever feeds it, who is told when there is room again. So a paste of any length loses nothing.
-//! - **The interrupt identification is a view of what is pending**, as on the chip: it goes on saying
-//!   "received data" until all of it was read, names one source at a time, and a byte written clears the
-//!   transmitter's own interrupt, so that a driver that never reads the register works, too.
-//! - **Output waits in the guest.** While the [`Output`] has no room, the line status register says that the
-//!   transmitter is not empty, and the transmitter's interrupt comes when there is room again. So a driver that
-//!   follows the chip loses nothing, and no thread of the host waits for a slow reader.
+//! - **Input waits.** Input that does not fit into the receive FIFO waits in the device. If the device is full, the
+//!   rest stays with the caller, which is notified when there is room again. So a paste of any length loses nothing.
+//! - **The interrupt identification shows what is pending**, as on the chip: it reports "received data" until all data
+//!   was read, and reports one source at a time. Writing a byte clears the transmitter's interrupt, so that a driver
+//!   that never reads the register works, too.
+//! - **Output waits in the guest.** While the [`Output`] has no room, the line status register shows that the
+//!   transmitter is not empty. When there is room again, the transmitter interrupts. So a driver that follows the
+//!   chip's rules loses nothing, and no thread of the host waits for a slow reader.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,16 +22,16 @@ use vm_superio::serial::{NoEvents, Serial as Uart};
 use crate::bus::BusDevice;
 use crate::irq::IrqLine;
 
-/// How many ports the device answers at.
+/// The number of ports of the device.
 pub const PORTS: u64 = 8;
 
-/// How many bytes a driver may write when the transmitter is empty (16550A data sheet, "FIFO mode").
+/// The most bytes that a driver may write when the transmitter is empty (16550A data sheet, "FIFO mode").
 pub const FIFO_SIZE: usize = 16;
 
-/// How many bytes of input wait in the device, behind the FIFO.
+/// The most bytes of input that wait in the device, after the FIFO.
 const WAITING: usize = 4096;
 
-// The registers (16550A data sheet, "register addresses"), and the bits that are looked at here.
+// The registers (16550A data sheet, "register addresses"), and the bits that this file uses.
 const DATA: u8 = 0;
 const INTERRUPT_ENABLE: u8 = 1;
 const INTERRUPT_ID: u8 = 2;
@@ -45,7 +44,7 @@ const ENABLE_TRANSMITTER_EMPTY: u8 = 1 << 1;
 const DIVISOR_LATCH: u8 = 1 << 7;
 const LOOPBACK: u8 = 1 << 4;
 const DATA_READY: u8 = 1 << 0;
-/// The transmitter's holding register, and with the shift register all of it.
+/// The transmitter's holding register is empty; and also its shift register.
 const TRANSMITTER_EMPTY: u8 = 1 << 5 | 1 << 6;
 
 const ID_FIFOS: u8 = 0b1100_0000;
@@ -53,34 +52,34 @@ const ID_NONE: u8 = 0b001;
 const ID_TRANSMITTER_EMPTY: u8 = 0b010;
 const ID_RECEIVED: u8 = 0b100;
 
-/// Where the guest's output goes.
+/// The destination of the guest's output.
 pub trait Output: Send {
-    /// Takes a byte, and never waits for a reader. A byte that does not fit is dropped and counted by the output.
+    /// Takes a byte, without waiting for a reader. The output drops and counts a byte that does not fit.
     fn write(&mut self, byte: u8);
 
-    /// Whether at least [`FIFO_SIZE`] bytes fit. After it was false, [`Serial::output_has_room`] is called when there
-    /// is room again.
+    /// Whether at least [`FIFO_SIZE`] bytes fit. After it was false, the output calls [`Serial::output_has_room`] when
+    /// there is room again.
     fn has_room(&self) -> bool;
 }
 
 /// A 16550A.
 pub struct Serial {
-    /// Its own transmitter is used in loopback alone.
+    /// Its transmitter is used for loopback only.
     uart: Uart<Interrupt, NoEvents, io::Sink>,
     output: Box<dyn Output>,
     waiting: VecDeque<u8>,
-    /// Whether `feed` left something to its caller, who wants to know when there is room.
+    /// Whether `feed` left bytes to its caller, which waits for a notification.
     refused: bool,
     drained: Box<dyn Fn() + Send>,
-    /// Whether the transmitter's interrupt is pending behind one that was named first.
+    /// Whether the transmitter's interrupt is pending after one with a higher priority.
     transmitter_empty: bool,
 }
 
 impl Serial {
-    /// A serial port that writes to `output` and interrupts by `line`.
+    /// A serial port that writes to `output` and interrupts through `line`.
     ///
-    /// `drained` is called, on the thread of a guest's access, when [`Serial::feed`] had left bytes to its
-    /// caller and there is room for some again. It must not block.
+    /// `drained` is called, on the thread of a guest's access, when there is room again after [`Serial::feed`] left
+    /// bytes to its caller. It must not block.
     pub fn new(
         output: Box<dyn Output>,
         line: Arc<dyn IrqLine>,
@@ -96,10 +95,10 @@ impl Serial {
         }
     }
 
-    /// Takes input for the guest; how many of the `bytes` were taken. The rest is the caller's to keep until
-    /// `drained` is called.
+    /// Adds input for the guest. Returns the number of `bytes` accepted. The caller keeps the rest until `drained` is
+    /// called.
     pub fn feed(&mut self, bytes: &[u8]) -> usize {
-        // Whoever feeds is not told of room that is made here.
+        // The caller of `feed` needs no notification of room that is made here.
         self.refused = false;
         let mut taken = 0;
         loop {
@@ -116,15 +115,14 @@ impl Serial {
         taken
     }
 
-    /// Reads for the guest. An access wider than a byte is one access to each register that it covers, as the
-    /// chip's bus does it.
+    /// Reads for the guest. A wide access is one access for each register that it covers, as on the chip's bus.
     pub fn read(&mut self, offset: u64, data: &mut [u8]) {
         for (register, byte) in (offset..).zip(data) {
             *byte = u8::try_from(register).map_or(0xff, |register| self.read_register(register));
         }
     }
 
-    /// Writes for the guest, as [`Serial::read`] reads.
+    /// Writes for the guest. A wide access is handled as in [`Serial::read`].
     pub fn write(&mut self, offset: u64, data: &[u8]) {
         for (register, &byte) in (offset..).zip(data) {
             if let Ok(register) = u8::try_from(register) {
@@ -133,13 +131,12 @@ impl Serial {
         }
     }
 
-    /// The output has room after it had none: the transmitter becomes empty, and interrupts where the driver wants
-    /// that.
+    /// The output has room again: the transmitter becomes empty, and interrupts if the driver wants that.
     pub fn output_has_room(&mut self) {
         if !self.output.has_room() {
-            return; // The guest was faster: this comes again.
+            return; // The guest has filled the output again: another call follows.
         }
-        // Not read from the register, which the divisor may hide.
+        // Not read from the register, which the divisor latch may hide.
         let enabled = self.uart.state().interrupt_enable;
         self.transmitter_became_empty(enabled);
     }
@@ -151,15 +148,15 @@ impl Serial {
         }
     }
 
-    /// Moves what waits into an empty FIFO.
+    /// Moves waiting input into an empty FIFO.
     fn refill(&mut self) {
-        // Looped back, the chip does not listen to its line.
+        // In loopback mode the chip ignores its line.
         if self.is_looped_back() || self.has_data() || self.waiting.is_empty() {
             return;
         }
         let fits = self.uart.fifo_capacity().min(self.waiting.len());
         let bytes: Vec<u8> = self.waiting.drain(..fits).collect();
-        // Cannot fail: it fits, and the line takes every interrupt.
+        // This cannot fail: the input fits, and the line accepts every interrupt.
         let _taken = self.uart.enqueue_raw_bytes(&bytes);
         if self.refused {
             self.refused = false;
@@ -194,10 +191,10 @@ impl Serial {
         }
     }
 
-    /// What is pending, the most urgent alone. To name the transmitter's interrupt is to clear it.
+    /// The pending interrupt with the highest priority. Reporting the transmitter's interrupt clears it.
     fn identify(&mut self) -> u8 {
         self.transmitter_empty |= self.uart.read(INTERRUPT_ID) & ID_TRANSMITTER_EMPTY != 0;
-        // While the divisor is selected, a half of it hides the enable register: nothing is named meanwhile.
+        // While the divisor latch is selected, it hides the enable register: no interrupt is reported then.
         let enabled = if self.divisor_latch() { 0 } else { self.uart.read(INTERRUPT_ENABLE) };
         if enabled & ENABLE_RECEIVED != 0 && self.has_data() {
             return ID_FIFOS | ID_RECEIVED;
@@ -213,7 +210,7 @@ impl Serial {
 
     fn write_register(&mut self, register: u8, value: u8) {
         if register == DATA && !self.divisor_latch() {
-            // Forgets a pending transmitter interrupt, so that this byte makes a new one.
+            // Clears a pending transmitter interrupt, so that this byte causes a new one.
             let _pending = self.uart.read(INTERRUPT_ID);
             self.transmitter_empty = false;
             if !self.is_looped_back() {
@@ -221,7 +218,7 @@ impl Serial {
             }
         }
         if let Err(error) = self.uart.write(register, value) {
-            // The line takes every interrupt, and the transmitter's output is nowhere.
+            // The line accepts every interrupt, and the transmitter's own output is discarded.
             tracing::debug!("serial: {error}");
         }
         if register == MODEM_CONTROL {
@@ -249,7 +246,7 @@ impl BusDevice for Mutex<Serial> {
     }
 }
 
-/// The interrupt line as `vm-superio` wants it.
+/// The interrupt line in the form that `vm-superio` needs.
 struct Interrupt(Arc<dyn IrqLine>);
 
 impl Trigger for Interrupt {

@@ -1,13 +1,13 @@
-//! A device that does not become quiet in time.
+//! The error of a device that does not become idle in time.
 
 use std::fmt;
 use std::time::Duration;
 
-/// A queue did not become quiet within the limit: the host has not finished a request of it.
+/// A queue did not become idle within the limit: the host has not finished a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: the host has not finished {requests} within {}", Seconds(*.limit))]
 pub struct Stuck {
-    /// What the host works on, as messages call it: for a disk, its image.
+    /// The name in messages of what the host works on: for a disk, its image.
     pub name: String,
     /// The requests, such as "3 requests of queue 0".
     pub requests: String,

@@ -1,9 +1,9 @@
-//! One value, many threads, none of which waits: a thread that comes while another one works with the value leaves a
-//! note, and goes on.
+//! Shares one value between threads, none of which waits: a thread that arrives while another one uses the value leaves
+//! a mark, and continues.
 //!
-//! A queue's worker is such a value. A vCPU rings, takes the turn and serves the queue. Another vCPU that rings the
-//! same queue meanwhile must neither wait for the first one's I/O nor be forgotten: the first one finds the note when
-//! it gives the turn back, and sees to it that the queue is looked at again.
+//! The worker of a queue is such a value. A vCPU rings the doorbell, takes the turn and services the queue. Another
+//! vCPU that rings the doorbell of the same queue must not wait for the first one's I/O, and its request must not be
+//! forgotten: the first vCPU finds the mark when it returns the turn, and ensures that the queue is checked again.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use loom::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(all(loom, test)))]
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// Hands a value from thread to thread. The value is lost where `work` panics.
+/// Passes a value between threads. The value is lost if `work` panics.
 #[derive(Debug)]
 pub(crate) struct Turn<T> {
     state: Mutex<State<T>>,
@@ -24,9 +24,9 @@ pub(crate) struct Turn<T> {
 struct State<T> {
     /// None while a thread has the turn.
     value: Option<T>,
-    /// Whether another thread came meanwhile.
+    /// Whether another thread arrived in the meantime.
     note: bool,
-    /// Threads in `take_within`. To wake none is a system call, too, so it is left out.
+    /// The number of threads in `take_within`. A notification is a system call, so it is made only if a thread waits.
     waiting: usize,
 }
 
@@ -36,23 +36,24 @@ impl<T> Turn<T> {
         Self { state: Mutex::new(state), given_back: Condvar::new() }
     }
 
-    /// Takes the turn and works with the value; what `work` gives, and whether another thread came meanwhile, whose
-    /// work may not have been seen. None where another thread has the turn: that one learns that we came.
+    /// Takes the turn and calls `work` with the value. Returns the result, and whether another thread arrived in the
+    /// meantime, whose change `work` may not have seen. None if another thread has the turn; the mark tells that
+    /// thread.
     pub(crate) fn take<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<(R, bool)> {
         let mut state = self.state();
         let Some(value) = state.value.take() else {
             state.note = true;
             return None;
         };
-        // Whatever was noted before is there for us to see.
+        // Everything marked before is visible to this thread.
         state.note = false;
         drop(state);
         Some(self.work(value, work))
     }
 
-    /// The same, but waits for the turn if another thread has it. None where `limit` has passed.
+    /// The same, but waits for the turn. None if `limit` has passed.
     ///
-    /// It may leave a note unread: the caller sees to it that the value is looked at again.
+    /// It may leave a mark unread: the caller ensures that the value is checked again.
     pub(crate) fn take_within<R>(
         &self,
         limit: Duration,
@@ -69,7 +70,7 @@ impl<T> Turn<T> {
         let (note, waiting) = (state.note, state.waiting);
         drop(state);
         if waiting > 0 {
-            // Each of them has a limit of its own.
+            // Each of them has its own limit.
             self.given_back.notify_all();
         }
         (result, note)
@@ -86,7 +87,7 @@ impl<T> Turn<T> {
         state.value.take()
     }
 
-    /// In a model no time passes.
+    /// In a loom model no time passes.
     #[cfg(all(loom, test))]
     fn wait_for(&self, _limit: Duration) -> Option<T> {
         let mut state = self.state();

@@ -1,4 +1,4 @@
-//! What can be observed of a device.
+//! The events of a device.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 /// A rule of a specification that a driver broke: the key under which breaches are counted.
 ///
-/// The text names the place where the rule stands, such as "svirtb 2.1.1" or "virtio 1.2, 4.2.2.2".
+/// The text names the section of the specification, such as "svirtb 2.1.1" or "virtio 1.2, 4.2.2.2".
 pub type Rule = &'static str;
 
 /// The direction of an access, as the guest sees it.
@@ -18,26 +18,26 @@ pub enum Direction {
     Write,
 }
 
-/// An event as an observer gets it.
+/// An event as an observer receives it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Seen<'a> {
-    /// When.
+    /// The time.
     pub at: Instant,
     /// The name of the device, or of the bus, as in the log.
     pub device: &'a Arc<str>,
-    /// What.
+    /// The event.
     pub event: Event<'a>,
 }
 
 impl<'a> Seen<'a> {
-    /// An event of this moment.
+    /// An event at this moment.
     pub(super) fn now(device: &'a Arc<str>, event: Event<'a>) -> Self {
         Self { at: Instant::now(), device, event }
     }
 }
 
-/// Something that a device, or a bus, saw or did.
+/// Something that a device or a bus saw or did.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -51,7 +51,7 @@ pub enum Event<'a> {
         direction: Direction,
         /// The value: the first 8 bytes, little-endian.
         value: u64,
-        /// Whether a device is there.
+        /// Whether there is a device.
         claimed: bool,
     },
     /// The guest accessed a register. A doorbell is reported before its effect, everything else after it.
@@ -62,7 +62,7 @@ pub enum Event<'a> {
         direction: Direction,
         /// The value read or written.
         value: u32,
-        /// What the value means to the protocol, and what the access did. May be empty.
+        /// The meaning of the value in the protocol, and the effect of the access. May be empty.
         meaning: Words<'a>,
     },
     /// The status register has changed.
@@ -72,30 +72,30 @@ pub enum Event<'a> {
         /// Its value now.
         now: u32,
     },
-    /// A queue was taken into use.
+    /// A queue was started, or is ready to be started.
     QueueReady {
         /// The queue.
         queue: u32,
         /// Its entries.
         size: u32,
-        /// Where it is.
+        /// Its address.
         place: Place,
     },
-    /// A queue cannot be as the driver describes it.
+    /// A queue was refused, because its description is invalid.
     QueueRefused {
         /// The queue.
         queue: u32,
-        /// What is wrong.
+        /// The reason.
         why: Words<'a>,
     },
-    /// A queue was taken out of use.
+    /// A queue was stopped.
     QueueStopped {
         /// The queue.
         queue: u32,
     },
     /// The driver rang the doorbell of a queue.
     Notified {
-        /// The queue, as the driver wrote it: the device may not have it.
+        /// The queue, as the driver wrote it. It may not exist.
         queue: u32,
     },
     /// The device took a descriptor chain from the available ring.
@@ -144,14 +144,14 @@ pub enum Event<'a> {
         /// 0 reads, 1 writes.
         cmd: u32,
     },
-    /// svirtb: the device found out how far apart the driver's entries are.
+    /// svirtb: the device found the distance of the driver's entries.
     EntrySpacing {
-        /// From the start of one entry to the start of the next, in bytes.
+        /// The distance in bytes.
         bytes: u64,
         /// The reason.
         why: Words<'a>,
     },
-    /// The device handed a request to its host.
+    /// The device submitted a request to its host.
     Submitted(RequestInfo),
     /// The device finished a request.
     Finished {
@@ -179,22 +179,22 @@ pub enum Event<'a> {
     },
 }
 
-/// Where a queue is, in guest-physical addresses.
+/// The address of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
     /// A ring in one piece.
     Ring {
-        /// Its first byte.
+        /// The address of its first byte.
         base: u64,
     },
-    /// A split virtqueue.
+    /// A split virtqueue with its three parts.
     Split {
-        /// The descriptor table.
+        /// The address of the descriptor table.
         desc: u64,
-        /// The available ring.
+        /// The address of the available ring.
         avail: u64,
-        /// The used ring.
+        /// The address of the used ring.
         used: u64,
     },
 }
@@ -213,7 +213,7 @@ pub struct DescriptorInfo {
     pub len: u32,
     /// The flags NEXT, WRITE and INDIRECT.
     pub flags: u16,
-    /// The next descriptor, where the flag NEXT is set.
+    /// The next descriptor, if the flag NEXT is set.
     pub next: u16,
 }
 
@@ -233,20 +233,20 @@ pub struct RequestInfo {
     pub bytes: u64,
 }
 
-/// The result of a request. Displayed, it is what the driver is told, in words.
+/// The result of a request. `Display` gives the answer to the driver in words.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Outcome<'a> {
-    /// All of it was done.
+    /// The request succeeded.
     Done,
-    /// It succeeded, but the disk ended within it.
+    /// The request succeeded, but the disk ended within it.
     Cut {
         /// The bytes done.
         done: u64,
         /// The bytes asked for.
         of: u64,
     },
-    /// It failed.
+    /// The request failed.
     Failed(Words<'a>),
 }
 
@@ -260,12 +260,12 @@ impl fmt::Display for Outcome<'_> {
     }
 }
 
-/// Values that explain themselves: text is made where an observer displays them, and nowhere else.
+/// Values that can be displayed. The text is made only if an observer displays it.
 #[derive(Clone, Copy)]
 pub struct Words<'a>(pub &'a dyn fmt::Display);
 
 impl Words<'_> {
-    /// Nothing to explain.
+    /// An empty text.
     pub const NONE: Self = Self(&"");
 }
 

@@ -1,4 +1,4 @@
-//! What devices report: one stream of typed events, and who listens to it.
+//! Reports of devices: one stream of typed events, and its observers.
 //!
 //! ```text
 //!  a device ──▶ Reporter ──┬─ Event::Broken ──▶ RuleLog: always, at a bounded rate
@@ -8,11 +8,11 @@
 //! | question | file |
 //! |---|---|
 //! | What can be observed? | `event.rs` |
-//! | How is an observer attached? What does the tap cost while there is none? | `tap.rs` |
-//! | What does a device report by? | `reporter.rs` |
+//! | How is an observer attached? What does the tap cost without one? | `tap.rs` |
+//! | How does a device report? | `reporter.rs` |
 //! | Which broken rules are in the log, and how often? | `rule_log.rs` |
 //!
-//! A device makes no text: an observer that wants words formats those of an event ([`Words`]).
+//! A device makes no text: an observer that needs text formats the values of an event ([`Words`]).
 
 mod event;
 mod reporter;

@@ -1,4 +1,4 @@
-//! What a device reports by.
+//! How a device reports.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use super::event::{Event, Rule, Seen, Words};
 use super::rule_log::RuleLog;
 use super::tap::{Observer, Tap};
 
-/// A device's name, its log of broken rules, and the tap. Clones share all three, so that the parts of a device (its
-/// transport, its workers) report as one.
+/// A device's name, its log of broken rules, and the tap. Clones share all three, so that all parts of a device
+/// (transport, workers) report under one name.
 #[derive(Debug, Clone)]
 pub struct Reporter {
     log: RuleLog,
@@ -16,17 +16,17 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// For the device that the log calls `device`.
+    /// Creates a reporter for the device with the name `device` in the log.
     pub fn new(device: &str, tap: Tap) -> Self {
         Self { log: RuleLog::new(device.into()), tap }
     }
 
-    /// The name the log uses for the device.
+    /// The name of the device in the log.
     pub fn device(&self) -> &Arc<str> {
         self.log.device()
     }
 
-    /// The log of the rules that were broken, which listens all the time.
+    /// The log of broken rules, which is always on.
     pub const fn log(&self) -> &RuleLog {
         &self.log
     }
@@ -37,13 +37,13 @@ impl Reporter {
         self.tap.is_on()
     }
 
-    /// Reports the event that `make` builds; where no observer is attached, `make` is not called.
+    /// Reports the event that `make` builds. Without an observer, `make` is not called.
     #[inline]
     pub(crate) fn emit<'a>(&self, make: impl FnOnce() -> Event<'a>) {
         self.tap.emit(self.device(), make);
     }
 
-    /// Reports that a rule was broken, and `what` happened: what was seen, and how the device handles it.
+    /// Reports that a rule was broken, with `what`: the values seen, and how the device handles it.
     pub(crate) fn broken(&self, rule: Rule, what: fmt::Arguments<'_>) {
         let seen = Seen::now(self.device(), Event::Broken { rule, what: Words(&what) });
         self.log.event(&seen);

@@ -1,8 +1,8 @@
-//! The log of broken rules: one line for each breach, at a bounded rate.
+//! The log of broken rules: one line for each breach, at a limited rate.
 //!
-//! A guest may break a rule a million times a second, so the number of lines is bounded, per rule and per
-//! device, whatever the guest does. Everything is counted; [`RuleLog::summary`] has what was not shown, and is logged
-//! when the device goes.
+//! A guest may break a rule a million times in a second, so the number of lines is limited for each rule and for each
+//! device. All breaches are counted. [`RuleLog::summary`] lists those that were not logged; it is logged when the
+//! device is dropped.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::event::{Event, Rule, Seen, Words};
 use super::tap::Observer;
 
-/// How often one rule is shown before it is only counted.
+/// How often one rule is logged before it is only counted.
 const SHOWN_PER_RULE: u64 = 3;
-/// How many lines one device may write in its whole life.
+/// The most lines for one device.
 const SHOWN_PER_DEVICE: u64 = 40;
 
-/// The log of the rules that one device's driver broke. Clones share one count and one budget of lines.
+/// The log of the rules that the driver of one device broke. Clones share the counts and the limit.
 #[derive(Debug, Clone)]
 pub struct RuleLog(Arc<Shared>);
 
@@ -38,12 +38,12 @@ impl RuleLog {
         Self(Arc::new(Shared { device, tally: Mutex::default() }))
     }
 
-    /// The name the log uses for the device.
+    /// The name of the device in the log.
     pub fn device(&self) -> &Arc<str> {
         &self.0.device
     }
 
-    /// Counts one breach of `rule`, and logs `what` happened, unless the budget of lines is used up.
+    /// Counts a breach of `rule`, and logs `what`, unless a limit is reached.
     fn note(&self, rule: Rule, what: Words<'_>) {
         let mut tally = self.0.tally();
         let count = tally.counts.entry(rule).or_insert(0);
@@ -55,7 +55,7 @@ impl RuleLog {
         tally.shown += 1;
         let line = format!("{}: {what} [{rule}]", self.0.device);
         let more = if tally.shown == SHOWN_PER_DEVICE {
-            " (this device says no more; all is counted)"
+            " (no more lines for this device; all breaches are counted)"
         } else if count == SHOWN_PER_RULE {
             " (further ones of this kind are only counted)"
         } else {
@@ -65,17 +65,17 @@ impl RuleLog {
         tally.last = Some(line);
     }
 
-    /// How often `rule` was broken.
+    /// The number of breaches of `rule`.
     pub fn count(&self, rule: Rule) -> u64 {
         self.0.tally().counts.get(rule).copied().unwrap_or(0)
     }
 
-    /// The last line shown, without its note on further ones.
+    /// The last line that was logged, without its note on further ones.
     pub fn last(&self) -> Option<String> {
         self.0.tally().last.clone()
     }
 
-    /// One line on what was counted but not shown; none where all was shown.
+    /// One line about breaches that were counted but not logged; none if all were logged.
     pub fn summary(&self) -> Option<String> {
         self.0.summary()
     }
@@ -102,7 +102,7 @@ impl Shared {
             let rules: Vec<_> =
                 tally.counts.iter().map(|(rule, n)| format!("{n} x [{rule}]")).collect();
             let rules = rules.join(", ");
-            format!("{}: {hidden} complaints were not shown; in all {rules}", self.device)
+            format!("{}: {hidden} warnings were not logged; the totals are {rules}", self.device)
         })
     }
 }
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(c.count("a rule"), 1_000_000);
         assert_eq!(
             c.summary().unwrap(),
-            "disk: 999997 complaints were not shown; in all 1000000 x [a rule]"
+            "disk: 999997 warnings were not logged; the totals are 1000000 x [a rule]"
         );
     }
 

@@ -1,4 +1,4 @@
-//! The tap: devices hand it events, observers are attached to it and detached from it at any time.
+//! The tap: devices send events to it; observers can be attached and detached at any time.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,20 +6,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::event::{Event, Seen};
 
-/// A listener to the events of devices. It is called on the thread that serves the device, in the order in which things
-/// happen on that thread.
+/// Receives the events of devices, on the thread that causes them, in the order in which they happen on that thread.
 pub trait Observer: Send + Sync {
-    /// Gets one event. Must not wait, nor access the device: the guest waits meanwhile, and the device may hold locks.
+    /// Receives one event. Must not wait or access the device: the guest waits for it, and the device may hold locks.
     fn event(&self, seen: &Seen<'_>);
 }
 
-/// Names an attached observer.
+/// Identifies an attached observer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObserverId(u64);
 
-/// Where devices hand their events. Clones share the observers.
+/// The target of a device's events. Clones share the observers.
 ///
-/// While no observer is attached, an event costs one relaxed load and a branch: it is not built, no clock is read, and
+/// Without an observer, an event costs one relaxed load and a branch: the event is not built, no clock is read, and
 /// nothing is called.
 #[derive(Clone, Default)]
 pub struct Tap(Arc<Shared>);
@@ -35,7 +34,7 @@ struct Shared {
 struct Observers {
     /// Replaced as a whole, so that an observer is called without the lock, and may detach itself.
     all: Arc<[(ObserverId, Arc<dyn Observer>)]>,
-    /// How many were ever attached.
+    /// The number of observers ever attached.
     count: u64,
 }
 
@@ -47,9 +46,9 @@ impl Tap {
         tap
     }
 
-    /// Hands all events from now on to `observer`, too.
+    /// Sends all events from now on to `observer`, too.
     ///
-    /// A guest that reads registers as memory, without an exit, makes no event by that.
+    /// A guest that reads registers as memory, without an exit, causes no event.
     pub fn attach(&self, observer: Arc<dyn Observer>) -> ObserverId {
         let mut observers = self.0.observers.write().unwrap_or_else(PoisonError::into_inner);
         observers.count = observers.count.wrapping_add(1);
@@ -59,8 +58,8 @@ impl Tap {
         id
     }
 
-    /// Hands no further event to an observer. One that is being handed over on another thread may still arrive. Without
-    /// effect where the observer is detached already.
+    /// Sends no further event to an observer. An event that another thread is sending may still arrive. Has no effect
+    /// if the observer is detached already.
     pub fn detach(&self, id: ObserverId) {
         let mut observers = self.0.observers.write().unwrap_or_else(PoisonError::into_inner);
         observers.all = observers.all.iter().filter(|(known, _)| *known != id).cloned().collect();
@@ -73,7 +72,7 @@ impl Tap {
         self.0.on.load(Ordering::Relaxed)
     }
 
-    /// Hands over the event that `make` builds; where no observer is attached, `make` is not called.
+    /// Sends the event that `make` builds. Without an observer, `make` is not called.
     #[inline]
     pub(crate) fn emit<'a>(&self, device: &Arc<str>, make: impl FnOnce() -> Event<'a>) {
         if self.is_on() {

@@ -1,4 +1,4 @@
-//! Observers come and go; without one, nothing is built.
+//! Observers are attached and detached; without one, nothing is built.
 
 use std::sync::Mutex;
 use std::thread;

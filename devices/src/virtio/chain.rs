@@ -3,8 +3,8 @@
 //! The walk returns a [`Chain`], which owns its content: the descriptor table is not read a second time. There are two
 //! kinds of mistakes:
 //!
-//! - a broken ring (a [`ChainError`]): the end of the chain is unknown, so the device cannot answer it, and
-//!   needs a reset;
+//! - a broken ring (a [`ChainError`]): the end of the chain is unknown, so the device cannot answer it, and needs a
+//!   reset;
 //! - a chain with an end, but a mistake in it (a [`Flaw`]): the driver gets an error in the status byte.
 
 use super::queue::SplitQueue;
