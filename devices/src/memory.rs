@@ -74,7 +74,7 @@ impl GuestRam {
         self.0.iter().map(|r| (r.start_addr().0, r.len())).collect()
     }
 
-    /// Whether the `len` bytes at `addr` are completely in RAM. An empty range never is.
+    /// Checks that the `len` bytes at `addr` are completely in RAM. An empty range is valid at every address.
     pub fn check(&self, addr: u64, len: u64) -> Result<(), OutOfRam> {
         let error = OutOfRam { addr, len };
         if len == 0 {

@@ -1,8 +1,8 @@
-//! A disk, shared by all who use it, and the lane that each of them has.
+//! A disk, shared by all its users, and the lane of each user.
 //!
-//! **A failed flush is final.** When fdatasync fails, the kernel marks the pages clean that it could not write: the
-//! next fdatasync succeeds although the data is gone. So after one failure every later flush, and every write that is
-//! to be on stable storage, fails too, until the image is opened anew. QEMU does the same.
+//! **A failed flush is final.** When fdatasync fails, the kernel marks the pages that it could not write as clean: the
+//! next fdatasync succeeds although the data is lost. So after one failure every later flush, and every durable write,
+//! fails too, until the image is opened again. QEMU does the same.
 
 use std::fmt;
 use std::io;
@@ -15,18 +15,18 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{BlockError, Completion, Engine, GrowError, Image, ImageStorage};
 use super::{Operation, Request, Storage};
 
-/// How long [`Lane::run`] waits before it looks whether the machine is being stopped.
+/// How often [`Lane::run`] checks whether the machine is being stopped.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Ends what a disk does, for good: requests not begun yet are refused, long ones are given up between two pieces.
-/// Clones share it.
+/// Stops a disk permanently: further requests are refused, and long ones are aborted between two pieces. Clones share
+/// the state.
 ///
-/// For the machine's owner, on any thread: it takes no lock.
+/// The VMM may call it on any thread: it takes no lock.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Stops. There is no way back.
+    /// Stops the disk. This cannot be undone.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -37,33 +37,33 @@ impl Stop {
     }
 }
 
-/// Hears that a write found the host's storage full, and pauses the machine until there is room.
+/// Receives the alarm when a write finds the host's storage full, and pauses the machine until there is room.
 pub trait FullAlarm: Send + Sync {
-    /// A write to `disk` failed with `error`. The device keeps the request, and takes no new ones, until the machine's
-    /// owner lets it go on. May be called from any thread; must not block.
+    /// A write to `disk` failed with `error`. The device keeps the request, and takes no new ones, until the VMM
+    /// releases it. May be called on any thread; must not block.
     fn raise(&self, disk: &str, error: &io::Error);
 }
 
-/// A disk: storage behind the one check of range, right to write, and trust in flushes. Clones share it.
+/// A disk: storage, with the only checks of range, permission to write and trust in flushes. Clones share it.
 #[derive(Clone)]
 pub struct Disk(Arc<Shared>);
 
 struct Shared {
     storage: Box<dyn Storage>,
     name: String,
-    /// In bytes.
+    /// The size in bytes.
     size: AtomicU64,
     read_only: bool,
-    /// Why flushes cannot be trusted any more.
+    /// Why flushes are no longer trusted.
     lost: OnceLock<String>,
     stop: Stop,
     full: Option<Arc<dyn FullAlarm>>,
-    /// For each lane the requests that its engine has.
+    /// For each lane, the number of requests in its engine.
     in_flight: Mutex<Vec<Arc<AtomicUsize>>>,
 }
 
 impl Disk {
-    /// The disk in `storage`. `name` is for messages; `size` is in bytes and need not be whole sectors.
+    /// A disk on `storage`. `name` is for messages; `size` is in bytes and may be a fraction of sectors.
     pub fn new(storage: Box<dyn Storage>, name: String, size: u64, read_only: bool) -> Self {
         Self(Arc::new(Shared {
             storage,
@@ -77,13 +77,14 @@ impl Disk {
         }))
     }
 
-    /// The disk in `image`, served synchronously.
+    /// A disk on `image`, with the synchronous engine.
     pub fn from_image(image: Image) -> Self {
         let (name, size, read_only) = (image.name(), image.size(), image.read_only());
         Self::new(Box::new(ImageStorage::new(image)), name, size, read_only)
     }
 
-    /// The same disk, on which a write that finds the host full waits: see [`FullAlarm`]. Before any lane is made.
+    /// The same disk, on which a write waits if it finds the host full: see [`FullAlarm`]. Call it before any lane is
+    /// created.
     #[must_use]
     pub fn waiting_for_room(mut self, alarm: Arc<dyn FullAlarm>) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.0) {
@@ -92,11 +93,11 @@ impl Disk {
         self
     }
 
-    /// A way to the disk for one queue, or another user that submits requests of its own.
+    /// Creates a lane for one queue, or for another user with its own requests.
     ///
     /// # Errors
     ///
-    /// Where the host does not give what an engine needs.
+    /// If the host does not provide the resources of an engine.
     pub fn lane(&self) -> io::Result<Lane> {
         let engine = self.0.storage.engine(&self.0.stop)?;
         let in_flight = Arc::new(AtomicUsize::new(0));
@@ -105,7 +106,7 @@ impl Disk {
         Ok(Lane { disk: self.clone(), engine, in_flight, refused: Vec::new() })
     }
 
-    /// What messages call the disk: usually the image's path.
+    /// The disk's name in messages: usually the image's path.
     pub fn name(&self) -> &str {
         &self.0.name
     }
@@ -120,12 +121,12 @@ impl Disk {
         self.0.read_only
     }
 
-    /// Whether the host can free the space behind a part of the disk.
+    /// Whether the host can free space within the disk.
     pub fn frees_space(&self) -> bool {
         self.0.storage.frees_space()
     }
 
-    /// Ends what the disk does.
+    /// The handle that stops the disk.
     pub fn stop_handle(&self) -> Stop {
         self.0.stop.clone()
     }
@@ -135,22 +136,22 @@ impl Disk {
         self.0.stop.is_stopped()
     }
 
-    /// Who hears that the host is full; none where the request fails.
+    /// The receiver of the alarm for a full host; if none, the request fails.
     pub fn full_alarm(&self) -> Option<&dyn FullAlarm> {
         self.0.full.as_deref()
     }
 
-    /// How many requests the host has not finished, all lanes together. Takes no lock that I/O holds.
+    /// The number of requests of all lanes that the host has not finished. Takes no lock that is held during I/O.
     pub fn in_flight(&self) -> usize {
         let lanes = self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.iter().map(|lane| lane.load(Ordering::Relaxed)).sum()
     }
 
-    /// Makes the disk larger. Only with nothing in flight.
+    /// Enlarges the disk. Nothing may be in flight.
     ///
     /// # Errors
     ///
-    /// Where it would not be larger, is read-only, or the host cannot.
+    /// If the new size is not larger, the disk is read-only, or the host cannot.
     pub fn grow(&self, size: u64) -> Result<(), GrowError> {
         if self.0.read_only {
             return Err(GrowError::ReadOnly);
@@ -164,7 +165,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Notes that written data may be lost: from now on no flush succeeds.
+    /// Records that written data may be lost: from now on every flush fails.
     pub(crate) fn lose(&self, why: String) {
         if self.0.lost.set(why).is_ok() {
             tracing::error!(
@@ -177,7 +178,7 @@ impl Disk {
     }
 
     fn check(&self, request: &Request) -> Result<(), BlockError> {
-        // A flush moves nothing new, it makes safe what was done before.
+        // A flush moves no new data; it makes earlier writes durable.
         if self.is_stopped() && !matches!(request.operation, Operation::Flush) {
             return Err(BlockError::Stopped);
         }
@@ -213,14 +214,14 @@ impl fmt::Debug for Disk {
     }
 }
 
-/// One user's way to a [`Disk`]: its own requests, its own engine.
+/// One user's access to a [`Disk`], with its own requests and its own engine.
 #[derive(Debug)]
 pub struct Lane {
     disk: Disk,
     engine: Box<dyn Engine>,
-    /// The requests that the engine has, for [`Disk::in_flight`].
+    /// The number of requests in the engine, for [`Disk::in_flight`].
     in_flight: Arc<AtomicUsize>,
-    /// Requests that never reached the engine.
+    /// Completions of refused requests, which never reached the engine.
     refused: Vec<Completion>,
 }
 
@@ -230,12 +231,12 @@ impl Lane {
         &self.disk
     }
 
-    /// Hands a request over; its completion comes by [`Lane::reap`], also where it is refused. It may begin only with
+    /// Submits a request. [`Lane::reap`] returns its completion, also if it is refused. The engine may start it only at
     /// [`Lane::commit`].
     pub fn push(&mut self, request: Request) {
         match self.disk.check(&request) {
             Ok(()) => {
-                // Only this lane writes the count, so it is no read-modify-write.
+                // Only this lane writes the count, so no atomic read-modify-write is needed.
                 self.in_flight.store(self.in_flight() + 1, Ordering::Relaxed);
                 self.engine.push(request);
             }
@@ -245,12 +246,12 @@ impl Lane {
         }
     }
 
-    /// Begins all requests pushed so far.
+    /// Starts all submitted requests.
     pub fn commit(&mut self) {
         self.engine.commit();
     }
 
-    /// Moves all completions that are there to the end of `done`. Never waits.
+    /// Appends all available completions to `done`. Never waits.
     pub fn reap(&mut self, done: &mut Vec<Completion>) {
         done.append(&mut self.refused);
         let before = done.len();
@@ -268,24 +269,24 @@ impl Lane {
         }
     }
 
-    /// Waits until a completion can be reaped, nothing is in flight, or `limit` has passed.
+    /// Waits until there is a completion, nothing is in flight, or `limit` has passed.
     pub fn wait(&mut self, limit: Duration) {
         if self.refused.is_empty() {
             self.engine.wait(limit);
         }
     }
 
-    /// How many requests the engine has.
+    /// The number of requests in the engine.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// What becomes readable when completions may be there; none where they are there after `push`.
+    /// The descriptor that becomes readable when there may be completions; none if `push` completes all requests.
     pub fn wake(&self) -> Option<Arc<EventFd>> {
         self.engine.wake()
     }
 
-    /// Does one request and waits for it. For callers that have nothing else in flight on this lane.
+    /// Carries out one request and waits for it. For callers without other requests on this lane.
     ///
     /// # Errors
     ///
@@ -298,7 +299,7 @@ impl Lane {
             self.reap(&mut done);
             match done.pop() {
                 Some(completion) => return completion.result,
-                // The request stays with the engine; nothing else comes on this lane.
+                // The request stays in the engine; the lane gets no other one.
                 None if self.disk.is_stopped() => return Err(BlockError::Stopped),
                 None => self.wait(LOOK),
             }

@@ -1,4 +1,4 @@
-//! What moves the bytes: the contract of engines, and of what they share.
+//! The contract of engines, which move bytes, and of the storage that they share.
 
 use std::fmt;
 use std::io;
@@ -9,47 +9,46 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{Completion, Request, Stop};
 
-/// Moves bytes between an image and guest buffers, for one [`super::Lane`]. Requests were checked by
-/// [`super::Disk`].
+/// Moves bytes between an image and guest buffers, for one [`super::Lane`]. [`super::Disk`] has checked the requests.
 ///
-/// Every request pushed is completed exactly once, and comes back with its completion. An engine may complete out of
-/// order, but a flush covers all writes, of all lanes, that were completed before it was pushed.
+/// Every request is completed exactly once, and returned in its completion. An engine may complete requests in any
+/// order, but a flush covers all writes, of all lanes, that were completed before the flush was submitted.
 pub trait Engine: Send + fmt::Debug {
-    /// Takes a request over. A synchronous engine has finished it when this returns; another one may wait for
-    /// [`Engine::commit`] to begin.
+    /// Submits a request. A synchronous engine has finished it when this returns; another one may start it at
+    /// [`Engine::commit`].
     fn push(&mut self, request: Request);
-    /// Begins all requests pushed so far.
+    /// Starts all submitted requests.
     fn commit(&mut self);
-    /// Moves all completions that are there to the end of `done`. Never waits.
+    /// Appends all available completions to `done`. Never waits.
     fn reap(&mut self, done: &mut Vec<Completion>);
-    /// Waits until a completion can be reaped, nothing is in flight, or `limit` has passed.
+    /// Waits until there is a completion, nothing is in flight, or `limit` has passed.
     fn wait(&mut self, limit: Duration);
-    /// What becomes readable when completions may be there; none for an engine that finishes inside `push`. The reader
-    /// reads it, then calls [`Engine::reap`].
+    /// The descriptor that becomes readable when there may be completions; none for an engine that finishes inside
+    /// `push`. Read the descriptor first, then call [`Engine::reap`].
     fn wake(&self) -> Option<Arc<EventFd>>;
-    /// Signals `wake` from now on, in the place of its own descriptor: several engines behind one lane share one.
-    /// Called before the first request. An engine whose [`Engine::wake`] is none has nothing to do; another one that
-    /// does nothing cannot serve such a lane.
+    /// Signals `wake` from now on instead of its own descriptor: several engines of one lane share it. Called before
+    /// the first request. An engine without a [`Engine::wake`] ignores it. Every other engine must implement it to work
+    /// behind such a lane.
     fn wake_by(&mut self, wake: &Arc<EventFd>) {
         let _ = wake;
     }
 }
 
-/// What the lanes of a disk share: usually an image.
+/// The storage that the lanes of a disk share: usually an image.
 pub trait Storage: Send + Sync + fmt::Debug {
-    /// An engine for one lane. Between the pieces of a long request it looks at `stop`, and gives the request up with
-    /// [`super::BlockError::Stopped`].
+    /// Creates an engine for one lane. Between the pieces of a long request it checks `stop`, and aborts the request
+    /// with [`super::BlockError::Stopped`].
     ///
     /// # Errors
     ///
-    /// Where the host does not give what the engine needs.
+    /// If the host does not provide the resources of the engine.
     fn engine(&self, stop: &Stop) -> io::Result<Box<dyn Engine>>;
-    /// Makes the storage `size` bytes long, which is more than it has. Only with nothing in flight.
+    /// Enlarges the storage to `size` bytes. Nothing may be in flight.
     ///
     /// # Errors
     ///
-    /// The host's error, and what it is if the storage cannot grow.
+    /// The host's error, or the reason why the storage cannot grow.
     fn grow(&self, size: u64) -> io::Result<()>;
-    /// Whether the host can free the space behind a part of the storage (PUNCH_HOLE).
+    /// Whether the host can free space within the storage (PUNCH_HOLE).
     fn frees_space(&self) -> bool;
 }

@@ -1,5 +1,5 @@
-//! A disk image: a raw file or a block device of the host, opened, measured and locked. What it holds is never
-//! looked at.
+//! A disk image: a raw file or a block device of the host. It is opened, measured and locked; its content is never
+//! examined.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -9,42 +9,42 @@ use std::path::{Path, PathBuf};
 
 use super::lock;
 
-/// What the guest may do with an image.
+/// The access of the guest to an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Read only; other machines may read it at the same time.
     ReadOnly,
-    /// Read and write; nobody else may have it open.
+    /// Read and write; no other program may have it open.
     ReadWrite,
 }
 
 /// How an image is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opening {
-    /// What the guest may do.
+    /// The access of the guest.
     pub access: Access,
-    /// Whether to go past the host's page cache (O_DIRECT) wherever the guest's buffers allow it.
+    /// Whether to bypass the host's page cache (O_DIRECT), if the alignment of the guest's buffers allows it.
     pub direct: bool,
-    /// Whether flushes reach stable storage. Without, a crash of the host loses what was flushed.
+    /// Whether flushes reach stable storage. Otherwise a crash of the host loses flushed data.
     pub sync: bool,
 }
 
-/// What stands between a guest's write and stable storage.
+/// The host's cache mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cache {
-    /// The host's page cache; a flush brings it to stable storage.
+    /// The host's page cache; a flush writes it to stable storage.
     #[default]
     WriteBack,
-    /// Nothing, unless the driver asks for a write-back cache: each write is on stable storage when it is answered.
+    /// No write-back cache, unless the driver asks for one: each write is durable when it is answered.
     WriteThrough,
-    /// No page cache (O_DIRECT), but the storage's own; a flush empties that.
+    /// No page cache (O_DIRECT), but the cache of the storage; a flush writes that.
     None,
-    /// The page cache, and flushes do nothing: for what may be lost.
+    /// The page cache; flushes do nothing: for data that may be lost.
     Unsafe,
 }
 
 impl Cache {
-    /// How an image is opened for it.
+    /// How to open an image for this mode.
     pub const fn opening(self, access: Access) -> Opening {
         let direct = matches!(self, Self::None);
         let sync = !matches!(self, Self::Unsafe);
@@ -53,17 +53,17 @@ impl Cache {
 }
 
 impl Opening {
-    /// Through the page cache, with flushes that hold.
+    /// Through the page cache, with real flushes.
     pub const fn cached(access: Access) -> Self {
         Self { access, direct: false, sync: true }
     }
 }
 
-/// Why an image cannot be used. Each message names the file and says what to do.
+/// Why an image cannot be used. Each message names the file and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("{}: no such image; make one with 'truncate -s 64M {}'", path.display(), path.display())]
     Missing {
         /// The image.
@@ -75,51 +75,51 @@ pub enum ImageError {
         /// The image.
         path: PathBuf,
     },
-    /// It is neither a file nor anything else that has a size.
+    /// It is neither a file nor a block device.
     #[error("{}: is neither a regular file nor a block device; give the path of an image file", path.display())]
     NotAFile {
         /// The image.
         path: PathBuf,
     },
-    /// It has no bytes.
+    /// It is empty.
     #[error("{}: is empty, and a disk needs at least one sector of 512 bytes; enlarge it with 'truncate -s 64M {}'", path.display(), path.display())]
     Empty {
         /// The image.
         path: PathBuf,
     },
     /// It may be read but not written.
-    #[error("{}: may not be written; give readonly=on to attach it for reading, snapshot=on to throw away what the guest writes, or change its permissions", path.display())]
+    #[error("{}: may not be written; give readonly=on to attach it for reading, snapshot=on to discard the guest's writes at the end, or change its permissions", path.display())]
     NotWritable {
         /// The image.
         path: PathBuf,
     },
-    /// It may not be opened at all.
+    /// It may not be read.
     #[error("{}: permission denied; change its permissions or run as a user who may read it", path.display())]
     Denied {
         /// The image.
         path: PathBuf,
     },
-    /// Somebody else has it.
+    /// Another program has locked it.
     #[error("{}: in use by another cafevm (or another program that locks it); stop that one first{}", path.display(), if *shared { "" } else { ", or attach it with readonly=on or snapshot=on in both" })]
     InUse {
         /// The image.
         path: PathBuf,
-        /// Whether it was to be shared with other readers.
+        /// Whether this machine wanted to share it with other readers.
         shared: bool,
     },
-    /// The file system has no O_DIRECT.
-    #[error("{}: its file system cannot go past the page cache (O_DIRECT), as cache=none asks; give cache=writeback", path.display())]
+    /// The file system does not support O_DIRECT.
+    #[error("{}: its file system does not support O_DIRECT, which cache=none needs; give cache=writeback", path.display())]
     NoDirect {
         /// The image.
         path: PathBuf,
     },
-    /// A file can be opened again only through /proc.
+    /// A file can be opened a second time only through /proc.
     #[error("{}: cache=none needs /proc, which is not mounted here; mount it, or give cache=writeback", path.display())]
     NoProc {
         /// The image.
         path: PathBuf,
     },
-    /// There is no place for what the guest changes.
+    /// The layer for the guest's changes cannot be created.
     #[error("{}: cannot make the layer of snapshot=on here, of {size} bytes: {source}; set TMPDIR to a directory where files can be made, on a file system with room", dir.display())]
     Layer {
         /// The directory.
@@ -129,26 +129,26 @@ pub enum ImageError {
         /// The host's error.
         source: io::Error,
     },
-    /// The host's error for anything else.
+    /// Another error of the host.
     #[error("{}: cannot {what} the image: {source}", path.display())]
     Host {
         /// The image.
         path: PathBuf,
-        /// What was tried: "open", "lock", ...
+        /// The action that failed: "open", "lock", ...
         what: &'static str,
         /// The host's error.
         source: io::Error,
     },
 }
 
-/// An opened image, locked until it is dropped.
+/// An open image, locked until it is dropped.
 #[derive(Debug)]
 pub struct Image {
     file: File,
     path: PathBuf,
     size: u64,
     opening: Opening,
-    /// The image once more, opened with O_DIRECT, and the alignment in bytes that this asks for.
+    /// The image opened a second time with O_DIRECT, and the alignment in bytes that it needs.
     direct: Option<(File, u64)>,
     is_device: bool,
 }
@@ -158,11 +158,11 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// Where it is missing, a directory, empty, in use or may not be opened as asked.
+    /// If it does not exist, is a directory, empty, in use, or cannot be opened with this access.
     pub fn open(path: &Path, opening: Opening) -> Result<Self, ImageError> {
         let path = path.to_owned();
         let shared = opening.access == Access::ReadOnly;
-        // Asked before it is opened: to open a pipe would wait for its other end.
+        // Checked before the file is opened: the open of a pipe would block.
         let is_device = match std::fs::metadata(&path) {
             Ok(m) if m.is_dir() => return Err(ImageError::Directory { path }),
             Ok(m) if m.is_file() => false,
@@ -182,7 +182,7 @@ impl Image {
             Ok(false) => return Err(ImageError::InUse { path, shared }),
             Err(source) => return Err(ImageError::Host { path, what: "lock", source }),
         }
-        // Measured under the lock: nobody who respects it changes the size from here on.
+        // Measured under the lock: no program that respects the lock changes the size after this.
         let size = match (&file).seek(SeekFrom::End(0)) {
             Ok(size) => size,
             Err(source) => return Err(ImageError::Host { path, what: "measure", source }),
@@ -194,14 +194,14 @@ impl Image {
         Ok(Self { file, path, size, opening, direct, is_device })
     }
 
-    /// A sparse file of `size` bytes without a name in the directory `dir`, which is gone when it is closed, also by
-    /// SIGKILL: it takes what a guest writes that is to be thrown away. Where the file system has no files without a
-    /// name (O_TMPFILE), the name is removed at once. Nothing in it has to reach stable storage. With `direct` it goes
-    /// past the page cache where its file system can do that, as `/tmp` in memory cannot.
+    /// Creates a sparse, unlinked file of `size` bytes in the directory `dir`, for writes that are discarded at the
+    /// end. It is gone when it is closed, also by SIGKILL. On a file system without unlinked files (O_TMPFILE), a named
+    /// file is created and its name removed immediately. Its content never has to reach stable storage. With `direct`
+    /// it bypasses the page cache, if the file system supports that (tmpfs does not).
     ///
     /// # Errors
     ///
-    /// Where there can be no such file.
+    /// If the file cannot be created.
     pub fn layer(dir: &Path, size: u64, direct: bool) -> Result<Self, ImageError> {
         let made = tempfile::tempfile_in(dir).and_then(|file| file.set_len(size).map(|()| file));
         let file =
@@ -215,14 +215,14 @@ impl Image {
         Ok(Self { file, path: dir.to_owned(), size, opening, direct, is_device: false })
     }
 
-    /// The opened file.
+    /// The open file.
     pub const fn file(&self) -> &File {
         &self.file
     }
 
-    /// The image opened past the page cache, where that was asked for, and the alignment in bytes that offsets,
-    /// lengths and addresses must have there. What is not aligned goes by [`Image::file`]; the kernel keeps the
-    /// two in step, and no write to a part of a block ever grows the file, as padding it would.
+    /// The image opened with O_DIRECT, if it is in use, and the alignment in bytes that offsets, lengths and addresses
+    /// need. Unaligned requests use [`Image::file`]. The kernel keeps both consistent, and a write to a part of a block
+    /// never enlarges the file, as padding would.
     pub fn direct(&self) -> Option<(&File, u64)> {
         self.direct.as_ref().map(|(file, align)| (file, *align))
     }
@@ -232,7 +232,7 @@ impl Image {
         self.opening.sync
     }
 
-    /// Makes the image `size` bytes long. A block device cannot grow from here: it must have grown already.
+    /// Enlarges the image to `size` bytes. A block device must have grown already.
     pub(super) fn grow(&self, size: u64) -> io::Result<()> {
         if !self.is_device {
             return self.file.set_len(size);
@@ -246,18 +246,18 @@ impl Image {
         Ok(())
     }
 
-    /// Whether the host can free the space behind a part of the image, as far as can be known without a try: that may
-    /// wait for a file system which is frozen.
+    /// Whether the host can probably free space within the image. This makes no attempt, which could block on a frozen
+    /// file system.
     pub(super) fn frees_space(&self) -> bool {
         use rustix::fs::{fstat, fstatfs, major, minor};
         if self.read_only() {
             return false;
         }
         if self.is_device {
-            // The kernel punches a hole into a device only where the device itself makes zeros.
+            // The kernel punches a hole into a device only if the device itself writes zeros.
             let Ok(stat) = fstat(&self.file) else { return false };
             let device = format!("/sys/dev/block/{}:{}", major(stat.st_rdev), minor(stat.st_rdev));
-            // A partition has its disk's queue.
+            // A partition uses the queue of its disk.
             return ["queue", "../queue"].iter().any(|queue| {
                 let limit = format!("{device}/{queue}/write_zeroes_max_bytes");
                 std::fs::read_to_string(limit).is_ok_and(|bytes| bytes.trim() != "0")
@@ -266,12 +266,12 @@ impl Image {
         fstatfs(&self.file).is_ok_and(|fs| PUNCHES_HOLES.contains(&fs.f_type))
     }
 
-    /// What messages call the image.
+    /// The image's name in messages.
     pub fn name(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// The size in bytes when it was opened; not 0, and not always whole sectors.
+    /// The size in bytes when it was opened; not 0, and possibly a fraction of sectors.
     pub const fn size(&self) -> u64 {
         self.size
     }
@@ -282,7 +282,7 @@ impl Image {
     }
 }
 
-/// The file systems that punch holes (fallocate(2)), by their number (statfs(2)): btrfs, ext4, f2fs, ocfs2, overlayfs,
+/// The file systems that punch holes (fallocate(2)), by magic number (statfs(2)): btrfs, ext4, f2fs, ocfs2, overlayfs,
 /// tmpfs, XFS, ZFS.
 const PUNCHES_HOLES: [rustix::fs::FsWord; 8] = [
     0x9123_683e,
@@ -295,10 +295,10 @@ const PUNCHES_HOLES: [rustix::fs::FsWord; 8] = [
     0x2fc1_2fc1,
 ];
 
-/// What every file system's O_DIRECT is content with.
+/// An alignment that every file system accepts for O_DIRECT.
 const PAGE: u64 = 4096;
 
-/// Opens the image once more. Not by its path: another file, which is not locked, may have that by now.
+/// Opens the image a second time. Not by its path: this may name another file by now, which is not locked.
 fn open_direct(image: &File, path: &Path, write: bool) -> Result<(File, u64), ImageError> {
     let same = format!("/proc/self/fd/{}", image.as_raw_fd());
     let opened = OpenOptions::new().read(true).write(write).custom_flags(libc::O_DIRECT).open(same);
@@ -311,7 +311,7 @@ fn open_direct(image: &File, path: &Path, write: bool) -> Result<(File, u64), Im
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(ImageError::NoProc { path }),
         Err(source) => return Err(cannot_open(path, source)),
     };
-    // Linux 6.1 and later say what they want; 0 or no answer leaves the page.
+    // Linux 6.1 and later report the alignment; 0 or no answer leaves a page.
     let asked = rustix::fs::statx(
         &file,
         c"",
@@ -392,7 +392,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = image(&dir, 4096);
         let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        // Somebody replaces the image just after it was opened and locked.
+        // Another program replaces the image just after it was opened and locked.
         std::fs::rename(&path, dir.path().join("moved.img")).unwrap();
         File::create(&path).unwrap().set_len(4096).unwrap();
         let (direct, _) = open_direct(&file, &path, true).unwrap();

@@ -1,21 +1,20 @@
-//! The lock that keeps two machines from writing one image.
+//! The lock that prevents two machines from writing to one image.
 //!
-//! An "open file description" lock: it belongs to the opened file, not to the process, so it also keeps apart
-//! two disks of one machine; it goes when the file is closed, also by SIGKILL; and QEMU's image locks are of
-//! the same kind.
+//! An "open file description" lock: it belongs to the open file, not to the process, so it also separates two disks of
+//! one machine. It is released when the file is closed, also by SIGKILL. QEMU's image locks are of the same kind.
 #![expect(unsafe_code, reason = "no crate at hand offers F_OFD_SETLK")]
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Takes the lock on the whole of `file`: shared with other readers, or exclusive. Never waits.
+/// Locks the whole `file`: shared with other readers, or exclusive. Never waits.
 ///
-/// False where somebody else holds it.
+/// Returns false if another holder prevents it.
 ///
 /// # Errors
 ///
-/// The host's error where the file cannot be locked at all.
+/// The host's error if the file cannot be locked at all.
 pub(super) fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
     #[expect(
         clippy::cast_possible_truncation,
@@ -29,8 +28,7 @@ pub(super) fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
         l_len: 0, // to the end, wherever it is
         l_pid: 0, // must be 0 for this kind of lock
     };
-    // SAFETY: the descriptor is open as long as `file` is, and F_OFD_SETLK only reads the struct, which
-    // outlives the call.
+    // SAFETY: the descriptor is open as long as `file`, and F_OFD_SETLK only reads the struct, which outlives the call.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
         return Ok(true);
     }

@@ -1,5 +1,4 @@
-//! The waist: every request to a disk, from whichever protocol, is one [`Request`] here and ends as one
-//! [`Completion`].
+//! Block requests: every request to a disk, from either protocol, is a [`Request`] and ends as a [`Completion`].
 //!
 //! ```text
 //!  svirtb ────────────▶ Lane ──┐                        ┌──▶ SyncEngine (preadv, pwritev2, fallocate, fdatasync)
@@ -7,20 +6,19 @@
 //!  virtio, each queue ▶ Lane ──┘                        └──▶ testing: engines that fail, hold back, finish late
 //! ```
 //!
-//! A [`Disk`] is the one place that checks a request: its range, the right to write, whether flushes can still be
-//! trusted. It is shared by all who use it; each of them has a [`Lane`] of its own, with an [`Engine`] behind it that
-//! moves the bytes, so that the queues of a disk work side by side. An engine may finish requests later:
-//! [`Lane::push`] and [`Lane::commit`] hand over, [`Lane::reap`] collects what is finished, [`Lane::run`] waits.
-//! A [`Storage`] is what all lanes of a disk share, usually an image, or several behind a map ([`mod@format`]). Offsets are
-//! bytes here; sectors are a matter of the protocols.
+//! A [`Disk`] checks every request: its range, the permission to write, and whether flushes can still be trusted. All
+//! users share the disk. Each user has its own [`Lane`] with an [`Engine`] that moves the bytes, so the queues of a
+//! disk work in parallel. An engine may finish requests later: [`Lane::push`] and [`Lane::commit`] submit,
+//! [`Lane::reap`] collects completions, [`Lane::run`] waits. A [`Storage`] is what all lanes of a disk share, usually
+//! an image, or several with a map ([`mod@format`]). Offsets are in bytes here; the protocols count in sectors.
 //!
 //! | question | file |
 //! |---|---|
-//! | What is a disk, who checks, what follows from a failed flush, how is it stopped? | `disk.rs` |
-//! | What does an engine promise? | `engine.rs` |
+//! | What is a disk, what does it check, what follows from a failed flush, how is it stopped? | `disk.rs` |
+//! | What is the contract of an engine? | `engine.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
-//! | Which bytes of a disk are where? What is `snapshot=on`? | [`mod@format`] |
+//! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
 
 mod disk;
 mod engine;
@@ -39,41 +37,41 @@ pub use engine::{Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
 pub use sync::{ImageStorage, SyncEngine};
 
-/// The unit in which both protocols count: 512 bytes (virtio 1.2, 5.2.4; svirtb 2.2.1).
+/// The sector of both protocols: 512 bytes (virtio 1.2, 5.2.4; svirtb 2.2.1).
 pub const SECTOR_SIZE: u64 = 512;
 
-/// What is to be done. It owns what it needs: the guest's buffers, which were checked, and with them guest RAM.
+/// The operation of a request. It owns the guest's buffers, which were checked, and with them guest RAM.
 #[derive(Debug, Clone)]
 pub enum Operation {
-    /// Fill the buffers from the disk.
+    /// Reads from the disk into the buffers.
     Read(Buffers),
-    /// Store the buffers on the disk.
+    /// Writes the buffers to the disk.
     Write {
         /// The buffers.
         data: Buffers,
-        /// Whether the bytes are on stable storage before the request completes (write-through).
+        /// Whether the bytes must be on stable storage before the request completes (write-through).
         durable: bool,
     },
-    /// Let the host forget these bytes; what is read there afterwards is old bytes or zeros.
+    /// Discards these bytes; later reads return the old bytes or zeros.
     Discard {
-        /// How many bytes.
+        /// The number of bytes.
         len: u64,
     },
-    /// Make these bytes zeros.
+    /// Writes zeros to these bytes.
     WriteZeroes {
-        /// How many bytes.
+        /// The number of bytes.
         len: u64,
-        /// Whether the host may free the space they took.
+        /// Whether the host may free their space.
         unmap: bool,
-        /// As of a write.
+        /// See the write.
         durable: bool,
     },
-    /// Bring everything that was written and completed to stable storage.
+    /// Flushes all completed writes to stable storage.
     Flush,
 }
 
 impl Operation {
-    /// How many bytes of the disk it covers.
+    /// The bytes of the disk that it covers.
     pub const fn len(&self) -> u64 {
         match self {
             Self::Read(data) | Self::Write { data, .. } => data.len(),
@@ -82,7 +80,7 @@ impl Operation {
         }
     }
 
-    /// Whether it covers none.
+    /// Whether it covers no bytes.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -96,7 +94,7 @@ impl Operation {
         }
     }
 
-    /// Whether the disk is another afterwards.
+    /// Whether it changes the disk.
     const fn changes(&self) -> bool {
         match self {
             Self::Write { .. } | Self::Discard { .. } | Self::WriteZeroes { .. } => true,
@@ -108,22 +106,22 @@ impl Operation {
 /// One request to a disk.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Whatever the submitter wants to find again in the completion.
+    /// A value of the submitter, returned in the completion.
     pub tag: u64,
-    /// What is to be done.
+    /// The operation.
     pub operation: Operation,
-    /// The first byte on the disk; of no meaning for a flush.
+    /// The first byte on the disk; without meaning for a flush.
     pub offset: u64,
 }
 
-/// The end of one request, which comes back with it.
+/// The completion of one request.
 #[derive(Debug)]
 pub struct Completion {
     /// The request.
     pub request: Request,
-    /// The bytes done: all of them where `result` is ok, and otherwise those before the error.
+    /// The bytes done: all of them if `result` is ok, otherwise those before the error.
     pub transferred: u64,
-    /// Whether the request succeeded wholly.
+    /// Whether the whole request succeeded.
     pub result: Result<(), BlockError>,
 }
 
@@ -131,7 +129,7 @@ pub struct Completion {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockError {
-    /// Some byte of the request is not on the disk.
+    /// A byte of the request is not on the disk.
     #[error("{len} bytes at byte {offset} reach past the end of the disk, which has {size} bytes")]
     OutOfRange {
         /// The first byte on the disk.
@@ -141,10 +139,10 @@ pub enum BlockError {
         /// The disk's size in bytes.
         size: u64,
     },
-    /// A write to a disk that may only be read.
+    /// A write to a read-only disk.
     #[error("the disk is read-only")]
     ReadOnly,
-    /// The host could not do it.
+    /// The host failed.
     #[error("the host failed at byte {offset}: {source}")]
     Host {
         /// The first byte on the disk that was not transferred.
@@ -152,12 +150,12 @@ pub enum BlockError {
         /// The host's error.
         source: io::Error,
     },
-    /// The host could not bring data to stable storage, and may have dropped it.
-    #[error("the host failed to bring data to stable storage: {0}")]
+    /// The host could not write data to stable storage, and may have dropped it.
+    #[error("the host failed to write data to stable storage: {0}")]
     Sync(io::Error),
     /// An earlier flush failed, so no later one can be trusted.
     #[error(
-        "an earlier flush failed ({0}), and the host may have dropped data; attach the image anew"
+        "an earlier flush failed ({0}), and the host may have dropped data; attach the image again"
     )]
     Lost(String),
     /// The machine is being stopped ([`Stop`]).
@@ -166,7 +164,7 @@ pub enum BlockError {
 }
 
 impl BlockError {
-    /// The host's error where its storage, or the user's share of it, is full: with more room the request can succeed.
+    /// The host's error if its storage, or the user's share of it, is full: the request can succeed when there is room.
     pub fn no_room(&self) -> Option<&io::Error> {
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
         match self {
@@ -176,23 +174,23 @@ impl BlockError {
     }
 }
 
-/// Why a disk cannot be made larger.
+/// Why a disk cannot be enlarged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GrowError {
-    /// A disk only grows: a guest's data is not cut off.
+    /// A disk can only grow: cutting it would lose a guest's data.
     #[error("{size} bytes are not more than the disk's {now}; a disk in use can only grow")]
     NotLarger {
         /// The bytes asked for.
         size: u64,
-        /// The bytes it has.
+        /// The current size in bytes.
         now: u64,
     },
-    /// The disk may only be read.
+    /// The disk is read-only.
     #[error("the disk is read-only")]
     ReadOnly,
-    /// The host could not do it.
-    #[error("the host cannot make the image larger: {0}")]
+    /// The host failed.
+    #[error("the host cannot enlarge the image: {0}")]
     Host(#[from] io::Error),
     /// Requests are in flight that the host does not finish.
     #[error(transparent)]

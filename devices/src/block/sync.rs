@@ -14,25 +14,25 @@ use vmm_sys_util::eventfd::EventFd;
 use super::{BlockError, Completion, Engine, Image, Operation, Request, Stop, Storage};
 use crate::memory::Buffers;
 
-/// What is written at once where the host cannot make zeros by itself.
+/// Written in pieces of this size if the host cannot write zeros itself.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-/// The most bytes of one call to the host. Between two calls a long request can be stopped.
+/// The most bytes of one call of the host. A long request can be stopped between two calls.
 const PIECE: u64 = 4 << 20;
 
-/// An image as the storage of a disk, served by a [`SyncEngine`] a lane.
+/// An image as the storage of a disk; each lane has a [`SyncEngine`].
 #[derive(Debug)]
 pub struct ImageStorage(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     image: Image,
-    /// What the host was found not to support, so that it is asked once.
+    /// Features that the host turned out not to support, so that each is tried once.
     no_punch_hole: AtomicBool,
     no_zero_range: AtomicBool,
 }
 
 impl ImageStorage {
-    /// The storage in `image`, which stays locked as long as the storage or an engine of it lives.
+    /// Storage on `image`, which stays locked as long as the storage or an engine of it exists.
     pub fn new(image: Image) -> Self {
         let no_punch_hole = AtomicBool::new(!image.frees_space());
         Self(Arc::new(Shared { image, no_punch_hole, no_zero_range: AtomicBool::new(false) }))
@@ -53,7 +53,7 @@ impl Storage for ImageStorage {
     }
 }
 
-/// Serves a lane by positional vectored I/O on the calling thread, straight between image and guest RAM.
+/// Serves a lane with positional vectored I/O on the calling thread, directly between image and guest RAM.
 #[derive(Debug)]
 pub struct SyncEngine {
     shared: Arc<Shared>,
@@ -61,12 +61,12 @@ pub struct SyncEngine {
     done: Vec<Completion>,
 }
 
-/// Why a request was not done wholly.
+/// Why a request was not completed.
 #[derive(Debug)]
 enum Failure {
     /// The host's error.
     Host(io::Error),
-    /// The host's error as it brought data to stable storage.
+    /// The host's error while it wrote data to stable storage.
     Sync(io::Error),
     Stopped,
 }
@@ -80,7 +80,7 @@ impl From<io::Error> for Failure {
 type Outcome = Result<(), Failure>;
 
 impl SyncEngine {
-    /// The bytes done, and why these are not all.
+    /// The bytes done, and the reason why these are not all.
     fn perform(&self, request: &Request) -> (u64, Outcome) {
         let offset = request.offset;
         match &request.operation {
@@ -90,7 +90,7 @@ impl SyncEngine {
                 transfer(data.len(), &self.stop, read)
             }
             Operation::Write { data, durable } => self.write(offset, data, *durable),
-            // Nothing to do, which fallocate takes for a mistake.
+            // An empty range, which fallocate reports as an error.
             Operation::Discard { len: 0 } | Operation::WriteZeroes { len: 0, .. } => (0, Ok(())),
             &Operation::Discard { len } => whole(len, self.discard(offset, len)),
             &Operation::WriteZeroes { len, unmap, durable } => {
@@ -109,9 +109,9 @@ impl SyncEngine {
         let (done, outcome) = transfer(data.len(), &self.stop, write(durable));
         match outcome {
             Err(Failure::Host(error)) if durable => {
-                // Either the bytes were not taken, which concerns this request alone, or they were taken and could not
-                // be brought to stable storage, and then the host may have dropped others, too. The error is the same;
-                // another try of the first step tells them apart.
+                // Either the bytes were not accepted, which concerns this request only, or they could not be written to
+                // stable storage, and the host may have dropped other data, too. The error is the same; a retry of the
+                // first step distinguishes the two.
                 match write(false)(done, PIECE) {
                     Ok(_) => (done, Err(Failure::Sync(error))),
                     Err(_) => (done, Err(Failure::Host(error))),
@@ -121,7 +121,7 @@ impl SyncEngine {
         }
     }
 
-    /// The file to be used: past the page cache only where the host can do that with these buffers.
+    /// The file to use: with O_DIRECT only if these buffers allow it.
     fn file_for(&self, offset: u64, buffers: &Buffers) -> &File {
         match self.shared.image.direct() {
             Some((file, align)) if offset.is_multiple_of(align) && buffers.is_aligned(align) => {
@@ -140,7 +140,7 @@ impl SyncEngine {
         image.file().sync_data().map_err(Failure::Sync)
     }
 
-    /// A hint: where the host cannot free space, all stays as it is, and that is a success (virtio 1.2,
+    /// A discard is a hint: if the host cannot free space, nothing changes, and the request succeeds (virtio 1.2,
     /// 5.2.6.2).
     fn discard(&self, offset: u64, len: u64) -> Outcome {
         self.punch_hole(offset, len).map(drop)
@@ -162,7 +162,7 @@ impl SyncEngine {
         .1
     }
 
-    /// Whether the host made a hole, which reads as zeros.
+    /// Whether the host punched a hole, which reads as zeros.
     fn punch_hole(&self, offset: u64, len: u64) -> Result<bool, Failure> {
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         unless_unsupported(&self.shared.no_punch_hole, || {
@@ -170,7 +170,7 @@ impl SyncEngine {
         })
     }
 
-    /// Whether the host made zeros.
+    /// Whether the host wrote zeros.
     fn zero_range(&self, offset: u64, len: u64) -> Result<bool, Failure> {
         let mode = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
         unless_unsupported(&self.shared.no_zero_range, || {
@@ -205,12 +205,12 @@ impl Engine for SyncEngine {
     }
 }
 
-/// What an operation without buffers has done: all or nothing.
+/// The result of an operation without buffers: all or nothing.
 fn whole(len: u64, outcome: Outcome) -> (u64, Outcome) {
     (if outcome.is_ok() { len } else { 0 }, outcome)
 }
 
-/// Calls `fallocate` unless it is known to be of no use here. False where it is of no use.
+/// Calls `fallocate`, unless it is known to be unsupported. Returns false if it is unsupported.
 fn unless_unsupported(
     unsupported: &AtomicBool,
     mut fallocate: impl FnMut() -> rustix::io::Result<()>,
@@ -220,7 +220,8 @@ fn unless_unsupported(
             Ok(()) => return Ok(true),
             Err(Errno::INTR) => {}
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => unsupported.store(true, Ordering::Relaxed),
-            // A block device with sectors larger than 512 bytes takes only whole ones of its own: this range cannot be
+            // A block device with sectors larger than 512 bytes accepts only whole sectors of its own: this range is
+            // refused, but another one may succeed.
             // done so, another one can.
             Err(Errno::INVAL) => return Ok(false),
             Err(error) => return Err(Failure::Host(error.into())),
@@ -229,9 +230,9 @@ fn unless_unsupported(
     Ok(false)
 }
 
-/// Moves `len` bytes by calling `step` with the count moved so far, and the most to be moved now, until all are moved:
-/// the host may move fewer than it was asked for, and that is no success. The bytes moved, and why it stopped if they
-/// are not all.
+/// Moves `len` bytes: calls `step` with the bytes moved so far and the most to move now, until all are moved. The host
+/// may move fewer bytes than requested, which is no success. Returns the bytes moved, and the reason if these are not
+/// all.
 fn transfer(
     len: u64,
     stop: &Stop,
@@ -262,7 +263,7 @@ fn transfer(
 mod tests {
     use super::*;
 
-    /// Plays back what the host answers, and checks that each call goes on where the last one stopped.
+    /// Replays answers of the host, and checks that each call continues where the last one stopped.
     fn play(len: u64, answers: &[Result<u64, i32>]) -> (u64, Option<io::ErrorKind>) {
         let mut answers = answers.iter();
         let mut expected = 0;

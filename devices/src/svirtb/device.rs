@@ -1,4 +1,4 @@
-//! The device on the bus: each access is decoded, taken by the protocol, and reported.
+//! The device on the bus: decodes each access, passes it to the protocol, and reports it.
 
 use std::fmt::Display;
 use std::io;
@@ -15,17 +15,17 @@ use crate::bus::{BusDevice, first_bytes};
 use crate::memory::GuestRam;
 use crate::observe::{Direction, Event, Place, Reporter, Tap, Words};
 
-/// What the log and traces call the device.
+/// The name of the device in the log.
 const NAME: &str = "svirtb";
 
-/// A svirtb device: to be put on the bus at [`super::BASE`], [`super::LEN`] bytes long.
+/// A svirtb device: add it to the bus at [`super::BASE`], with [`super::LEN`] bytes.
 ///
-/// A write to queue_head returns when all entries are finished; [`crate::block::Stop`] of its disk ends that early. Other
-/// vCPUs read registers meanwhile without waiting; their writes wait.
+/// A write to queue_head returns when all entries are finished; [`crate::block::Stop`] of its disk ends that early.
+/// Meanwhile other vCPUs can read registers without waiting; their writes wait.
 #[derive(Debug)]
 pub struct Device {
     inner: Mutex<Inner>,
-    /// What the registers read, in the order of [`Register::ALL`].
+    /// The values of the registers, in the order of [`Register::ALL`].
     shown: [AtomicU32; Register::ALL.len()],
     reporter: Reporter,
     entry_size: EntrySize,
@@ -39,14 +39,14 @@ struct Inner {
 }
 
 impl Device {
-    /// The device that gives the guest in `ram` access to `disk`, in the state MAGIC.
+    /// Creates the device for `disk` and the guest in `ram`, in the state MAGIC.
     ///
-    /// svirtb cannot tell a guest the size of the disk nor that it is read-only: reads past the end leave the
-    /// buffer as it is, writes to a read-only disk are errors.
+    /// svirtb cannot report the size of the disk, nor that it is read-only: a read past the end does not change the
+    /// buffer, and a write to a read-only disk is an error.
     ///
     /// # Errors
     ///
-    /// Where the host does not give what the disk's engine needs.
+    /// If the host does not provide the resources of the disk's engine.
     pub fn new(disk: &Disk, ram: GuestRam, entry_size: EntrySize, tap: Tap) -> io::Result<Self> {
         let reporter = Reporter::new(NAME, tap);
         let server = Server::new(disk, ram, reporter.clone())?;
@@ -66,13 +66,13 @@ impl Device {
         &self.reporter
     }
 
-    /// How many writes were stored in part, because the disk ended within them. Only the first was warned of.
+    /// The number of writes that were stored in part because the disk ended within them. Only the first one is logged.
     pub fn straddling_writes(&self) -> u64 {
         self.straddling_writes.load(Ordering::Relaxed)
     }
 
-    /// Goes on with a doorbell whose entry found the host full; without effect where there is none. For the machine's
-    /// owner, before the guest runs again.
+    /// Continues a doorbell with an entry that found the host's disk full; otherwise has no effect. The VMM calls it
+    /// before the guest runs again.
     pub fn go_on(&self) {
         let mut inner = self.inner();
         self.serve(&mut inner);
@@ -85,7 +85,7 @@ impl Device {
         self.show(protocol);
     }
 
-    /// Publishes what the registers read, and reports a new status.
+    /// Publishes the values of the registers, and reports a new status.
     fn show(&self, protocol: &Protocol) {
         let before = self.value(Register::Status);
         self.publish(protocol);
@@ -95,7 +95,7 @@ impl Device {
         }
     }
 
-    /// Publishes what the registers read, so that a read takes no lock.
+    /// Publishes the values of the registers, so that a read takes no lock.
     fn publish(&self, protocol: &Protocol) {
         for (shown, register) in self.shown.iter().zip(Register::ALL) {
             shown.store(protocol.read(register), Ordering::Release);
@@ -123,7 +123,7 @@ impl Device {
         self.reporter.emit(|| Event::Register { register, direction, value, meaning });
     }
 
-    /// Reports what a write did to the queue.
+    /// Reports the effect of a write on the queue.
     fn seen_effect(&self, effect: Effect) {
         match effect {
             Effect::RingAccepted { base, size } => self.reporter.emit(|| {

@@ -1,10 +1,10 @@
-//! One entry of the ring: what it asks for, and everything that can be wrong with it.
+//! A ring entry: its request, and all possible mistakes in it.
 
 use crate::block::{BlockError, SECTOR_SIZE};
 use crate::memory::{GuestRam, OutOfRam};
 use crate::observe::{Event, Rule};
 
-/// The bytes of an entry that carry meaning; a C compiler adds 4 more (section 2.2.1).
+/// The bytes of an entry without padding; a C compiler adds 4 more (section 2.2.1).
 pub(super) const ENTRY_BYTES: usize = 28;
 
 /// An entry as the driver wrote it, read once (section 2.2.1).
@@ -20,7 +20,7 @@ pub(super) struct Entry {
     pub(super) cmd: u32,
 }
 
-/// A command that the specification knows.
+/// A known command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Command {
     /// From the disk to the buffer.
@@ -29,18 +29,18 @@ pub(super) enum Command {
     Write,
 }
 
-/// What is to be moved for an entry that was found right: all of it lies in RAM and on the disk.
+/// The transfer of a valid entry: all of it is in RAM and on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) command: Command,
     /// The first byte on the disk.
     pub(super) offset: u64,
-    /// The bytes to move: the entry's size, or less where the disk ends within the entry.
+    /// The bytes to transfer: the entry's size, or less if the disk ends within the entry.
     pub(super) bytes: u64,
 }
 
 impl Entry {
-    /// Takes the little-endian fields apart.
+    /// Decodes the little-endian fields.
     pub(super) fn decode(bytes: [u8; ENTRY_BYTES]) -> Self {
         let le64 = |at: usize| {
             let field = bytes.iter().skip(at).take(8);
@@ -55,7 +55,7 @@ impl Entry {
         }
     }
 
-    /// The command; none where the specification knows no such value.
+    /// The command; none for an unknown value.
     pub(super) const fn command(&self) -> Option<Command> {
         match self.cmd {
             0 => Some(Command::Read),
@@ -64,7 +64,7 @@ impl Entry {
         }
     }
 
-    /// What traces and messages call the command.
+    /// The name of the command for events and messages.
     pub(super) const fn operation(&self) -> &'static str {
         match self.command() {
             Some(Command::Read) => "read",
@@ -79,11 +79,11 @@ impl Entry {
         Event::Entry { index, at, addr, size, sector, cmd }
     }
 
-    /// Checks the entry against `ram` and a disk of `disk_size` bytes. Nothing is moved.
+    /// Checks the entry against `ram` and a disk of `disk_size` bytes. Transfers nothing.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, in the order of the fields' checks below.
+    /// The first mistake, in the order of the checks below.
     pub(super) fn plan(
         &self,
         ram: &GuestRam,
@@ -115,27 +115,27 @@ impl Entry {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EntryError {
     /// The entry cannot be read.
-    #[error("the entry itself does not lie in guest RAM: {0}")]
+    #[error("the entry itself is not in guest RAM: {0}")]
     Unreadable(OutOfRam),
     /// A command other than 0 and 1.
     #[error("cmd is {cmd:#x}; 0 is read and 1 is write")]
     UnknownCommand { cmd: u32 },
-    /// Some byte of the buffer is not RAM, or its address wraps.
-    #[error("the buffer {:#x} + {:#x} does not lie in guest RAM", .0.addr, .0.len)]
+    /// A byte of the buffer is outside RAM, or its address overflows.
+    #[error("the buffer {:#x} + {:#x} is not in guest RAM", .0.addr, .0.len)]
     Buffer(OutOfRam),
-    /// The sector's first byte has no 64-bit offset.
+    /// The byte offset of the sector exceeds 64 bits.
     #[error("sector {sector:#x} times 512 bytes does not fit in 64 bits")]
     SectorOverflow { sector: u64 },
-    /// A write to a disk that may only be read.
+    /// A write to a read-only disk.
     #[error("the disk is read-only (readonly=on)")]
     ReadOnly,
-    /// A write that has no byte on the disk.
+    /// A write that begins past the end of the disk.
     #[error("the write begins past the end of the disk, which has {disk_size} bytes")]
     PastEnd { disk_size: u64 },
-    /// The image's host failed.
+    /// The host failed.
     #[error("{0}")]
     Host(BlockError),
-    /// The host could not bring a batch's writes to stable storage.
+    /// The host could not write the data of a batch to stable storage.
     #[error("the writes from this entry on may not be on stable storage: {0}")]
     Flush(BlockError),
     /// The machine is being stopped.
@@ -144,7 +144,7 @@ pub(super) enum EntryError {
 }
 
 impl EntryError {
-    /// What an error of the disk means for an entry.
+    /// The error of an entry for an error of the disk.
     pub(super) fn of_host(error: BlockError) -> Self {
         match error {
             BlockError::Stopped => Self::Stopped,

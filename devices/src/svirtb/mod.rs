@@ -6,22 +6,21 @@
 //!                                └──────────▶ observe::Reporter ◀─────────────────┘
 //! ```
 //!
-//! A doorbell is synchronous: all entries handed over are finished, and on stable storage, before the guest's
-//! write returns. The protocol's only error channel is the status RESET, so every step into it comes with one
-//! line in the host's log that names the entry or the register, what was wrong, and the section.
+//! A doorbell is synchronous: all entries are finished, and on stable storage, before the guest's write returns. The
+//! protocol reports errors only through the status RESET, so every change to it gives one line in the log, with the
+//! entry or the register, the mistake, and the section.
 //!
 //! | question | file |
 //! |---|---|
-//! | Where is which register, which values has the status? | `registers.rs` |
-//! | What becomes of a register write in which state? | `protocol.rs` |
-//! | In which words is that told? | `words.rs` |
-//! | Where does the ring lie, where an entry in it, 28 or 32 bytes apart? | `ring.rs` |
-//! | What does an entry ask for, and what is wrong with it? | `entry.rs` |
-//! | How is a doorbell served, made durable, bounded, stopped? | `server.rs` |
-//! | How does all this become a device on the bus? | `device.rs` |
+//! | Which registers are there, and which values has the status? | `registers.rs` |
+//! | What does a write to a register do in each state? | `protocol.rs` |
+//! | What are the texts for accesses and mistakes? | `words.rs` |
+//! | Where is the ring, where is an entry, 28 or 32 bytes apart? | `ring.rs` |
+//! | How is an entry checked? | `entry.rs` |
+//! | How is a doorbell served, made durable, limited, stopped? | `server.rs` |
+//! | How does the device work on the bus? | `device.rs` |
 //!
-//! Sections are those of the svirtb specification (KeOS); what it leaves open is settled in cafevm's own
-//! `svirtb.md`.
+//! Sections are those of the svirtb specification (KeOS); cafevm's own `svirtb.md` settles its gaps.
 
 mod device;
 mod entry;
@@ -37,7 +36,7 @@ pub use ring::EntrySize;
 
 /// The guest-physical address of the registers (section 4).
 pub const BASE: u64 = 0xcafe_0000;
-/// The bytes of guest-physical address space the device answers in: one page.
+/// The bytes of guest-physical address space that the device occupies: one page.
 pub const LEN: u64 = 0x1000;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The protocol's state: the registers, and what a write to one of them does in each state.
+//! The protocol's state: the registers, and the effect of a write in each state.
 //!
-//! Nothing here touches the disk. A write is either accepted, and has an [`Effect`], or it broke a rule, which
-//! is a [`Breach`]; what a breach does to the state is decided here too.
+//! This file does not use the disk. A write is either accepted, with an [`Effect`], or breaks a rule, which is a
+//! [`Breach`]; this file also decides the state after a breach.
 
 use super::registers::{Register, Status};
 use super::ring::{EntrySize, Ring};
@@ -9,7 +9,7 @@ use super::server::{BatchEnd, End};
 use super::words::{Breach, Effect};
 use crate::memory::GuestRam;
 
-/// Where the handshake stands. A ring exists in READY, and only there.
+/// The state of the handshake. A ring exists only in READY.
 #[derive(Debug, Default)]
 enum State {
     #[default]
@@ -31,21 +31,20 @@ impl State {
     }
 }
 
-/// What a write to the status register asks for.
+/// The effect of a write to the status register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// To MAGIC, all other registers 0.
+    /// To MAGIC, with all other registers 0.
     BeginAnew,
     /// To DRIVER_OK.
     Configure,
-    /// To READY where the ring is valid, otherwise to the error state.
+    /// To READY if the ring is valid, otherwise to the error state.
     TakeRing,
-    /// To the error state, or on in it.
+    /// To the error state, or stay there.
     Fail,
 }
 
-/// The state machine of the status register (sections 2.1 and 3): what is written, none for an unknown value,
-/// in which state.
+/// The state machine of the status register (sections 2.1 and 3), by state and written value, which is none if unknown.
 const fn step(now: Status, written: Option<Status>) -> Step {
     use Status::{DriverOk, Magic, Ready, Reset};
     match (now, written) {
@@ -59,7 +58,7 @@ const fn step(now: Status, written: Option<Status>) -> Step {
     }
 }
 
-/// The registers and the state behind them. A write of RESET replaces it by its default as a whole.
+/// The registers and the state. A write of RESET replaces the whole value by its default.
 #[derive(Debug, Default)]
 pub(super) struct Protocol {
     state: State,
@@ -71,7 +70,7 @@ pub(super) struct Protocol {
 }
 
 impl Protocol {
-    /// The register's value: what was last written to it by whoever may.
+    /// The value of a register: the last one that its owner wrote.
     pub(super) const fn read(&self, register: Register) -> u32 {
         match register {
             Register::Status => self.state.status().value(),
@@ -83,11 +82,11 @@ impl Protocol {
         }
     }
 
-    /// Takes the driver's write. The entries that a doorbell hands over are served by [`Protocol::serve`].
+    /// Handles the driver's write. [`Protocol::serve`] then serves the entries of a doorbell.
     ///
     /// # Errors
     ///
-    /// The rule that was broken. The write was ignored or the error state entered, as [`Breach`] says.
+    /// The rule that was broken. The write was ignored or the error state entered, as [`Breach`] states.
     pub(super) fn write(
         &mut self,
         register: Register,
@@ -105,7 +104,7 @@ impl Protocol {
         }
     }
 
-    /// Lets `serve` consume the entries from tail to head, where there are any, and publishes its end.
+    /// Calls `serve` with the entries from tail to head, if there are any, and publishes the result.
     pub(super) fn serve(&mut self, serve: impl FnOnce(&mut Ring, u32, u32) -> BatchEnd) {
         let Self { state, queue_head, queue_tail, .. } = self;
         let State::Ready(ring) = state else { return };
@@ -115,7 +114,7 @@ impl Protocol {
         let BatchEnd { tail, end } = serve(ring, *queue_tail, *queue_head);
         *queue_tail = tail;
         match end {
-            // What waits for room is served from tail on when there is some.
+            // An entry that waits for room is served from tail on when there is some.
             End::Done | End::NoRoom => {}
             End::Failed => *state = State::Error,
         }
@@ -138,7 +137,7 @@ impl Protocol {
                 let base = (u64::from(self.queue_addr_hi) << 32) | u64::from(self.queue_addr_lo);
                 match Ring::new(ram, entry_size, base, self.queue_size) {
                     Ok(ring) => {
-                        // Head and tail are 0, as READY wants: nothing sets them before it.
+                        // Head and tail are 0, as READY requires: nothing changes them before it.
                         let size = ring.size();
                         (State::Ready(ring), Ok(Effect::RingAccepted { base, size }))
                     }
@@ -151,7 +150,7 @@ impl Protocol {
         result
     }
 
-    /// Queue size and address are taken in DRIVER_OK only (section 2.1.1).
+    /// Queue size and address can be set in DRIVER_OK only (section 2.1.1).
     fn configure(&mut self, register: Register, value: u32) -> Result<Effect, Breach> {
         match self.state {
             State::DriverOk => {}
@@ -163,7 +162,7 @@ impl Protocol {
             Register::QueueSize => self.queue_size = value,
             Register::QueueAddrHi => self.queue_addr_hi = value,
             Register::QueueAddrLo => self.queue_addr_lo = value,
-            // These never come here.
+            // Other functions handle these registers.
             Register::Status | Register::QueueHead | Register::QueueTail => {}
         }
         Ok(Effect::Configured { register, value })
@@ -173,7 +172,7 @@ impl Protocol {
         match &self.state {
             State::Ready(ring) => {
                 let size = ring.size();
-                // The register is the driver's, so it keeps what he wrote also where that is wrong.
+                // The register belongs to the driver, so it keeps a wrong value, too.
                 self.queue_head = head;
                 if head < size {
                     return Ok(Effect::HandedOver { tail: self.queue_tail, head, size });

@@ -3,7 +3,7 @@
 /// A register: a little-endian u32 (section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Register {
-    /// Where the handshake stands; a [`Status`].
+    /// The state of the handshake; a [`Status`].
     Status,
     /// The number of entries in the ring.
     QueueSize,
@@ -11,9 +11,9 @@ pub enum Register {
     QueueAddrHi,
     /// The ring's guest-physical address, bits 31 to 0.
     QueueAddrLo,
-    /// The doorbell: the index after the last entry the driver has queued.
+    /// The doorbell: the index after the last entry that the driver has queued.
     QueueHead,
-    /// The index after the last entry the device has finished.
+    /// The index after the last entry that the device has finished.
     QueueTail,
 }
 
@@ -31,7 +31,7 @@ impl Register {
     /// The width of every register in bytes.
     pub const WIDTH: usize = 4;
 
-    /// The register's first byte, counted from [`super::BASE`].
+    /// The offset of the register's first byte from [`super::BASE`].
     pub const fn offset(self) -> u64 {
         match self {
             Self::Status => 0x00,
@@ -55,11 +55,11 @@ impl Register {
         }
     }
 
-    /// The register that an access of `width` bytes at `offset` means.
+    /// The register for an access of `width` bytes at `offset`.
     ///
     /// # Errors
     ///
-    /// Where no register begins there, or the access is not exactly as wide as a register.
+    /// If no register begins there, or the access does not have the width of a register.
     pub fn decode(offset: u64, width: usize) -> Result<Self, AccessError> {
         match Self::ALL.into_iter().find(|r| r.offset() == offset) {
             None => Err(AccessError::NoRegister { offset, width }),
@@ -69,7 +69,7 @@ impl Register {
     }
 }
 
-/// Why an access inside the page means no register. It reads as zeros, or is ignored.
+/// Why an access within the page is not an access to a register. It reads as zeros, or is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// No register begins at the offset.
@@ -96,13 +96,13 @@ pub enum AccessError {
 /// A value of the status register (section 2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// The device is here and at the beginning; set by the device alone.
+    /// The device is present and in its initial state; only the device sets this value.
     Magic,
-    /// The driver has begun, and describes its ring.
+    /// The driver has started, and describes its ring.
     DriverOk,
-    /// The device has accepted the ring and listens to the doorbell.
+    /// The device has accepted the ring and accepts doorbells.
     Ready,
-    /// Written: begin anew. Read: the error state, which only a write of RESET ends.
+    /// Written: start again. Read: the error state, which only a write of RESET ends.
     Reset,
 }
 
@@ -120,7 +120,7 @@ impl Status {
         }
     }
 
-    /// The status that `value` stands for; none where the specification knows no such value.
+    /// The status with this value; none for an unknown value.
     pub fn decode(value: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.value() == value)
     }

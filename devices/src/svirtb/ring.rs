@@ -1,8 +1,8 @@
-//! The ring: where it lies, where an entry lies in it, and how far apart entries are.
+//! The ring: its place, the place of an entry, and the distance of entries.
 //!
-//! The text wants entries "without padding", 28 bytes apart; a C compiler puts them 32 bytes apart. Both kinds
-//! of driver exist, so both are served. Entry 0 is at the same place for both, so the question comes up with
-//! the first entry behind it.
+//! The specification defines entries "without padding", 28 bytes apart; a C compiler puts them 32 bytes apart. Both
+//! kinds of drivers exist, and both work. Entry 0 is at the same place for both, so the device must decide at the next
+//! entry.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -10,19 +10,19 @@ use std::num::NonZeroU32;
 use super::entry::{ENTRY_BYTES, Entry};
 use crate::memory::{GuestRam, OutOfRam};
 
-/// How far apart the entries of a driver's ring are, as the machine's owner says.
+/// The distance of entries, as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EntrySize {
-    /// Found out from the first entry with an index of 1 or more, anew after every READY.
+    /// Detected at the first entry with an index of 1 or more, again after every READY.
     #[default]
     Auto,
     /// 32 bytes: the entry as a C struct.
     Padded,
-    /// 28 bytes: the entry to the letter of the specification (section 1.2).
+    /// 28 bytes: the entry exactly as specified (section 1.2).
     Packed,
 }
 
-/// How far apart entries are.
+/// The distance of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stride {
     /// 28 bytes.
@@ -32,7 +32,7 @@ pub(super) enum Stride {
 }
 
 impl Stride {
-    /// From the start of one entry to the start of the next, in bytes.
+    /// The distance in bytes.
     pub(super) const fn bytes(self) -> u64 {
         match self {
             Self::Packed => ENTRY_BYTES as u64,
@@ -41,32 +41,32 @@ impl Stride {
     }
 }
 
-/// Why a ring is not accepted.
+/// Why a ring is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RingError {
     /// It has no entries.
     NoEntries,
-    /// Some byte of it is not in guest RAM.
+    /// A byte of it is outside guest RAM.
     OutOfRam {
         /// Its guest-physical address.
         base: u64,
         /// Its number of entries.
         size: u32,
-        /// The bytes each entry takes at least.
+        /// The least bytes of each entry.
         stride: u64,
     },
 }
 
-/// A ring that was found valid: it lies in guest RAM wholly.
+/// A valid ring: it is completely in guest RAM.
 #[derive(Debug)]
 pub(super) struct Ring {
     base: u64,
     size: NonZeroU32,
-    /// None until `Auto` has settled it.
+    /// None until `Auto` has decided.
     stride: Option<Stride>,
 }
 
-/// What `Auto` found, once for every READY.
+/// The decision of `Auto`, made once after every READY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Settled {
     pub(super) stride: Stride,
@@ -87,7 +87,7 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// Where it has no entries or does not lie wholly in `ram`.
+    /// If it has no entries, or is not completely in `ram`.
     pub(super) fn new(
         ram: &GuestRam,
         entry_size: EntrySize,
@@ -121,19 +121,19 @@ impl Ring {
         }
     }
 
-    /// How far apart entries are; none while that is open.
+    /// The distance of entries; none while it is unknown.
     pub(super) const fn stride(&self) -> Option<Stride> {
         self.stride
     }
 
-    /// Settles the stride if entry `index` is the one to settle it, and reads the entry, once.
+    /// Decides the stride if entry `index` is the first one that shows it, and reads the entry, once.
     ///
-    /// Entries are consumed in order from 0 on, so the entry that settles it is entry 1; and a ring of one
-    /// entry never hands one over (its head can only be 0, which is its tail).
+    /// Entries are consumed in order from 0 on, so entry 1 decides. In a ring of one entry, the driver never queues one
+    /// (its head can only be 0, which is its tail).
     ///
     /// # Errors
     ///
-    /// Where the entry does not lie in `ram`.
+    /// If the entry is not in `ram`.
     pub(super) fn fetch(
         &mut self,
         ram: &GuestRam,
@@ -150,10 +150,10 @@ impl Ring {
         }
     }
 
-    /// Reads entry `index` in both ways and keeps the one that makes sense; 32 bytes where both or none do.
+    /// Reads entry `index` in both ways and keeps the valid one; 32 bytes if both or none are valid.
     ///
-    /// A ring that has no room in RAM for entries of 32 bytes is packed whatever its entries say: with 32 it
-    /// would not have been accepted.
+    /// If RAM has no room for the ring with 32-byte entries, the entries are packed: a ring with 32-byte entries would
+    /// have been refused.
     fn settle(&self, ram: &GuestRam, index: u32) -> (Settled, Result<Entry, OutOfRam>) {
         let packed = self.read(ram, index, Stride::Packed);
         if !self.fits(ram, Stride::Padded) {
@@ -197,10 +197,10 @@ impl Ring {
     }
 }
 
-/// Whether an entry looks like one: its cmd is known and its buffer lies in RAM.
+/// Whether an entry looks valid: its cmd is known and its buffer is in RAM.
 ///
-/// Here, other than when it is served, an empty buffer needs an address in RAM too: the packed entry
-/// {addr, 512, sector 0, read}, read 4 bytes too late, is a command of size 0 at address 512 << 32.
+/// Unlike a served entry, an empty buffer needs an address in RAM here, too: the packed entry {addr, 512, sector 0,
+/// read}, read 4 bytes too late, is a command of size 0 at address 512 << 32.
 fn makes_sense(entry: &Entry, ram: &GuestRam) -> bool {
     entry.command().is_some() && ram.check(entry.addr, entry.size.max(1)).is_ok()
 }

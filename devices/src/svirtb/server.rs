@@ -1,17 +1,17 @@
-//! Serving a doorbell: the entries from tail to head, in order, to the end or to the first bad one.
+//! Serves a doorbell: the entries from tail to head, in order, up to the end or the first bad one.
 //!
-//! **Durability.** svirtb has no flush, so what tail claims is on stable storage: after its last entry a batch
-//! that wrote is flushed once, before tail is published. Where that fails, tail stands at the batch's first
-//! write, from which on nothing is certain.
+//! **Durability.** svirtb has no flush command, so entries before tail must be on stable storage: a batch with writes
+//! is flushed once after its last entry, before tail is published. If the flush fails, tail stays at the batch's first
+//! write, because later entries may be lost.
 //!
-//! **Bound.** The guest waits in its register write for as long as its entries take, and how long that is, is
-//! its own affair: 4096 entries of 1 MiB are legal, and no limit would tell them from spite. But the machine's
-//! owner never waits that long: [`crate::block::Stop`] ends the batch between two entries and between two pieces of
-//! one, so after at most [`PIECE`] bytes of I/O and the flush.
+//! **Limits.** The guest waits in its register write until its entries are finished. The time is up to the guest: 4096
+//! entries of 1 MiB are legal, and a limit could not distinguish them from an attack. But the VMM never waits so long:
+//! [`crate::block::Stop`] ends the batch between two entries and between two pieces of one, so after at most [`PIECE`]
+//! bytes of I/O and the flush.
 //!
-//! **A full host.** Where the disk has a [`crate::block::FullAlarm`], a write that finds the host full stays in the
-//! ring: the doorbell ends there, tail stands at the entry, and the alarm pauses the machine before the guest sees that.
-//! It goes on from tail when there is room.
+//! **A full host.** If the disk has a [`crate::block::FullAlarm`], a write that finds the host's disk full stays in the
+//! ring: the doorbell ends, tail stays at the entry, and the alarm pauses the machine before the guest sees it. The
+//! device continues from tail when there is room.
 
 use std::fmt;
 use std::io;
@@ -24,17 +24,17 @@ use crate::observe::{Event, Outcome, Reporter, RequestInfo, Rule, Words};
 
 /// The most bytes in one request to the disk. Larger entries are served in pieces of this size.
 const PIECE: u64 = 1 << 20;
-/// How often a settled stride is logged: a guest may make the handshake again and again.
+/// How often a detected distance is logged: a guest may repeat the handshake any number of times.
 const SPACINGS_LOGGED: u32 = 8;
-/// The rule of the complaint about a write that was stored in part.
+/// The rule of the warning about a write that was stored in part.
 pub(super) const STRADDLES: Rule = "svirtb 2.2.1, a write ends on the disk";
 
-/// Where a batch ended.
+/// The end of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BatchEnd {
     /// The index after the last entry that is finished and on stable storage.
     pub(super) tail: u32,
-    /// Why it ended.
+    /// The reason.
     pub(super) end: End,
 }
 
@@ -49,13 +49,13 @@ pub(super) enum End {
     NoRoom,
 }
 
-/// Why an entry is not finished. It was said already.
+/// Why an entry is not finished. It was reported already.
 enum Unfinished {
     Failed,
     NoRoom,
 }
 
-/// What stands behind the ring, and outlives every reset of the protocol.
+/// The state that survives every reset of the protocol.
 #[derive(Debug)]
 pub(super) struct Server {
     lane: Lane,
@@ -71,7 +71,7 @@ impl Server {
         Ok(Self { lane, ram, reporter, spacings_logged: 0, straddling_writes: 0 })
     }
 
-    /// How many writes were stored in part, because the disk ended within them.
+    /// The number of writes that were stored in part because the disk ended within them.
     pub(super) const fn straddling_writes(&self) -> u64 {
         self.straddling_writes
     }
@@ -106,7 +106,7 @@ impl Server {
         BatchEnd { tail: at, end }
     }
 
-    /// Serves one entry; what was done for it.
+    /// Serves one entry. Returns the transfer.
     fn entry(&mut self, ring: &mut Ring, index: u32) -> Result<Plan, Unfinished> {
         let (settled, fetched) = ring.fetch(&self.ram, index);
         if let Some(settled) = settled {
@@ -146,19 +146,19 @@ impl Server {
         }
     }
 
-    /// Moves an entry's bytes, in pieces.
+    /// Transfers an entry's bytes, in pieces.
     ///
     /// # Errors
     ///
-    /// Why the entry is not finished. Nothing was moved, except where the host failed or the machine was
-    /// stopped on the way.
+    /// Why the entry is not finished. Nothing was transferred, unless the host failed or the machine was stopped in
+    /// between.
     fn perform(&mut self, entry: &Entry) -> Result<Plan, EntryError> {
         let disk = self.lane.disk();
         if disk.is_stopped() {
             return Err(EntryError::Stopped);
         }
         let plan = entry.plan(&self.ram, disk.size(), disk.read_only())?;
-        // What lies in RAM and on the disk does not wrap.
+        // Ranges in RAM and on the disk do not overflow.
         let mut rest = Buffers::single(self.ram.clone(), entry.addr, plan.bytes)
             .map_err(EntryError::Buffer)?;
         let mut offset = plan.offset;
@@ -196,7 +196,7 @@ impl Server {
         );
     }
 
-    /// A write that the disk's end cut: warned of once, and counted.
+    /// Logs the first write that the end of the disk cuts; counts all.
     fn straddled(&mut self, index: u32, entry: &Entry, stored: u64) {
         self.straddling_writes = self.straddling_writes.saturating_add(1);
         if self.straddling_writes == 1 {
@@ -224,8 +224,8 @@ impl Server {
     }
 }
 
-/// An entry in a message. Where the distance between entries matters, it is said: most nonsense in entries
-/// comes from a driver that means another one.
+/// An entry in a message. It includes the distance of entries if that matters: most invalid entries come from a driver
+/// with another distance.
 struct Described<'a> {
     ring: &'a Ring,
     index: u32,

@@ -1,4 +1,4 @@
-//! What became of a register access, in words that a driver's author understands.
+//! The texts for register accesses, for a driver's author.
 
 use std::fmt;
 
@@ -6,35 +6,35 @@ use super::registers::{AccessError, Register, Status};
 use super::ring::RingError;
 use crate::observe::Rule;
 
-/// What an accepted write did. Displayed, it is the meaning of the write.
+/// The effect of an accepted write. `Display` gives the meaning of the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// All registers are as at the start.
+    /// All registers have their initial values.
     BegunAnew { before: Status },
     /// The driver may describe its ring now.
     Configuring,
     /// One of the three registers that describe the ring was set.
     Configured { register: Register, value: u32 },
-    /// The ring is valid, the device listens.
+    /// The ring is valid, and the device accepts doorbells.
     RingAccepted { base: u64, size: u32 },
-    /// The doorbell: the entries from tail to head are to be served, none where they are equal.
+    /// The doorbell: the entries from tail to head are served; none if they are equal.
     HandedOver { tail: u32, head: u32, size: u32 },
 }
 
-/// A rule that the driver broke with one access. Displayed, it says what was seen and what became of it.
+/// A rule that the driver broke with one access. `Display` gives the values seen and the effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Breach {
-    /// It means no register: read as zeros, or ignored.
+    /// It is no access to a register: reads as zeros, or is ignored.
     Access(AccessError),
-    /// The tail is the device's: ignored.
+    /// The tail belongs to the device: ignored.
     TailWritten,
-    /// The ring is described in DRIVER_OK only: ignored.
+    /// The ring can be described in DRIVER_OK only: ignored.
     Configuration { register: Register, now: Status },
-    /// The doorbell is heard in READY only: ignored.
+    /// A doorbell works in READY only: ignored.
     Doorbell { now: Status },
-    /// There is no such index: the error state.
+    /// The index does not exist: the error state.
     HeadTooLarge { head: u32, size: u32 },
-    /// The status may not be set to this value now: the error state.
+    /// The status may not get this value now: the error state.
     Status { now: Status, value: u32 },
     /// READY, but the ring is not valid: the error state.
     Ring(RingError),
@@ -58,7 +58,7 @@ impl Breach {
     }
 }
 
-/// Where the device is when it is not where the driver thinks.
+/// The current state, for a driver that expects another one.
 struct Now(Status);
 
 impl fmt::Display for Now {
@@ -95,7 +95,7 @@ impl fmt::Display for Effect {
     }
 }
 
-/// How many entries lie from `tail` up to `head` in a ring of `size`, and which is the last.
+/// The number of entries from `tail` up to `head` in a ring of `size`, and the last of them.
 const fn span(tail: u32, head: u32, size: u32) -> (u32, u32) {
     let count = match head.checked_sub(tail) {
         Some(count) => count,
@@ -153,13 +153,13 @@ impl fmt::Display for Breach {
             Self::Ring(RingError::OutOfRam { base, size, stride }) => write!(
                 f,
                 "READY is refused, the ring of {size} entries of {stride} bytes at {base:#x} \
-                 does not lie in guest RAM; the status is now RESET"
+                 is not in guest RAM; the status is now RESET"
             ),
         }
     }
 }
 
-/// A value of the status register by its name, where it has one.
+/// The name of a value of the status register, if it has one.
 struct Named(u32);
 
 impl fmt::Display for Named {
@@ -171,7 +171,7 @@ impl fmt::Display for Named {
     }
 }
 
-/// A register's value. Displayed, it is what the value means.
+/// The value of a register. `Display` gives its meaning.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Meaning {
     pub(super) register: Register,

@@ -1,8 +1,8 @@
-//! Brings a sector to the layer that is about to be written in part.
+//! Copies a sector to the layer before a part of it is written.
 //!
-//! No driver that keeps to its protocol asks for it: both count in sectors. It is done at once, in a lane of its own, one
-//! sector at a time for the whole disk: only those who write to a part of a sector wait for each other. A write to a
-//! part of a sector and another one to the whole of it, at the same time, have no order: either may be lost.
+//! Drivers that follow their protocol never cause this: both protocols count in sectors. The copy is synchronous, in
+//! its own lane, one sector at a time for the whole disk, so only such writes wait for each other. A write to a part of
+//! a sector and a simultaneous write to the whole sector have no order: either may be lost.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use super::{Map, Store};
 use crate::block::{BlockError, Engine, Operation, Request, SECTOR_SIZE, Stop, Storage};
 use crate::memory::{Buffers, GuestRam};
 
-/// How long it waits before it looks whether the machine is being stopped.
+/// How often a wait checks whether the machine is being stopped.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Copies sectors from the base to the layer.
@@ -23,16 +23,16 @@ pub(super) struct Fill(Mutex<Option<Copier>>);
 struct Copier {
     base: Box<dyn Engine>,
     layer: Box<dyn Engine>,
-    /// What a sector passes through.
+    /// The buffer for a sector.
     ram: GuestRam,
 }
 
 impl Fill {
-    /// Makes sure that the layer has the sector that begins at `offset`.
+    /// Ensures that the layer has the sector at `offset`.
     ///
     /// # Errors
     ///
-    /// The host's, and the store that it is about.
+    /// The host's error, and the store that it concerns.
     pub(super) fn sector(
         &self,
         map: &dyn Map,
@@ -44,7 +44,8 @@ impl Fill {
             return Ok(());
         }
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another one may have done it meanwhile. What is behind the base's end is in the layer already.
+        // Another thread may have copied it in the meantime. Beyond the end of the base everything is in the layer
+        // already.
         let extent = map.find(offset, SECTOR_SIZE);
         if extent.store == Store::Layer {
             return Ok(());
@@ -61,7 +62,7 @@ impl Fill {
         let write = Operation::Write { data, durable: false };
         run(&mut copier.layer, write, offset, stop).map_err(|error| (Store::Layer, error))?;
         map.moved(offset, SECTOR_SIZE);
-        // After a failure another one is made, which has nothing in flight.
+        // After a failure a new lane is created, which has nothing in flight.
         *place = Some(copier);
         Ok(())
     }
@@ -74,7 +75,7 @@ impl Copier {
     }
 }
 
-/// Does one request and waits for it.
+/// Carries out one request and waits for it.
 fn run(
     engine: &mut Box<dyn Engine>,
     operation: Operation,

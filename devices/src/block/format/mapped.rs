@@ -1,4 +1,4 @@
-//! Storage behind a map: each request goes to the store that has its bytes, or to both.
+//! Storage with a map: each request goes to the store that has its bytes, or to both.
 
 use std::io;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::block::{
     BlockError, Completion, Engine, Operation, Request, SECTOR_SIZE, Stop, Storage,
 };
 
-/// How long one of two stores is waited for before the other one is looked at.
+/// How long to wait for one of two stores before the other one is checked.
 const SLICE: Duration = Duration::from_millis(5);
 
-/// A base that is never changed and a layer that takes all changes, behind a map. Clones share them.
+/// A base that never changes, a layer that receives all changes, and the map. Clones share them.
 #[derive(Debug)]
 pub struct MappedStorage<M>(Arc<Shared<M>>);
 
@@ -25,7 +25,7 @@ struct Shared<M> {
     map: M,
     base: Box<dyn Storage>,
     layer: Box<dyn Storage>,
-    /// What messages call the layer.
+    /// The layer's name in messages.
     place: String,
     fill: Fill,
 }
@@ -37,7 +37,7 @@ impl<M> Clone for MappedStorage<M> {
 }
 
 impl<M: Map + 'static> MappedStorage<M> {
-    /// The storage whose bytes are in `base` and `layer` as `map` says. Messages call the layer `place`.
+    /// Storage with its bytes in `base` and `layer`, as `map` states. `place` is the layer's name in messages.
     pub fn new(map: M, base: Box<dyn Storage>, layer: Box<dyn Storage>, place: String) -> Self {
         Self(Arc::new(Shared { map, base, layer, place, fill: Fill::default() }))
     }
@@ -49,7 +49,7 @@ impl<M: Map + 'static> Storage for MappedStorage<M> {
         let mut layer = self.0.layer.engine(stop)?;
         let wake = match (base.wake(), layer.wake()) {
             (Some(wake), Some(_)) => {
-                // The lane has one descriptor.
+                // The lane has one descriptor for both.
                 layer.wake_by(&wake);
                 if !layer.wake().is_some_and(|now| Arc::ptr_eq(&now, &wake)) {
                     let why = "the layer's engine cannot signal the base's wake descriptor";
@@ -82,24 +82,24 @@ impl<M: Map + 'static> Storage for MappedStorage<M> {
 }
 
 impl<M> Shared<M> {
-    /// Adds the layer's place to an error of it.
+    /// Adds the layer's name to its errors.
     fn name_place(&self, store: Store, error: &mut BlockError) {
         if let (Store::Layer, BlockError::Host { source, .. }) = (store, error) {
             *source = self.of_layer(source);
         }
     }
 
-    /// The host's error, with the place where it happened: it is not the image's.
+    /// The host's error with the place where it happened, which is not the image.
     fn of_layer(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{error} ({})", self.place))
     }
 }
 
-/// The engine of a store.
+/// The engine of one store.
 #[derive(Debug)]
 struct Inner {
     engine: Box<dyn Engine>,
-    /// The requests that it has.
+    /// The number of its requests.
     in_flight: usize,
 }
 
@@ -110,16 +110,16 @@ struct MappedEngine<M> {
     base: Inner,
     layer: Inner,
     wake: Option<Arc<EventFd>>,
-    /// What each request to a store is for; its number is that request's tag.
+    /// The purpose of each request to a store, by that request's tag.
     parts: Slots<Part>,
     splits: Slots<Split>,
-    /// Kept for its allocation.
+    /// Reused, to avoid allocations.
     fresh: Vec<Completion>,
     done: Vec<Completion>,
 }
 
 impl<M: Map> MappedEngine<M> {
-    /// Hands one request to a store.
+    /// Submits one request to a store.
     fn send(&mut self, store: Store, part: Part, operation: Operation, offset: u64) {
         let tag = self.parts.insert(part) as u64;
         let inner = match store {
@@ -139,11 +139,11 @@ impl<M: Map> MappedEngine<M> {
         }
         let split = self.splits.insert(Split::new(request));
         self.hand_over(split);
-        // Stores that finish at once have finished these: the next ones follow.
+        // Stores that finish immediately have finished these: submit the next ones.
         self.collect();
     }
 
-    /// Hands the next parts of a read to the stores.
+    /// Submits the next parts of a read.
     fn hand_over(&mut self, number: usize) {
         while let Some(split) = self.splits.get_mut(number)
             && let Some((at, offset, rest)) = split.next()
@@ -159,7 +159,7 @@ impl<M: Map> MappedEngine<M> {
         }
     }
 
-    /// A write, or zeros: to the layer, as a whole.
+    /// Writes and zeros go to the layer completely.
     fn change(&mut self, mut request: Request) {
         let Request { tag, offset, .. } = request;
         let end = offset.saturating_add(request.operation.len());
@@ -180,14 +180,14 @@ impl<M: Map> MappedEngine<M> {
         if let Operation::Write { durable, .. } | Operation::WriteZeroes { durable, .. } =
             &mut request.operation
         {
-            // The layer is thrown away.
+            // The layer is discarded at the end.
             was = std::mem::take(durable);
         }
         let part = Part::Whole { tag, offset, durable: was };
         self.send(Store::Layer, part, request.operation, offset);
     }
 
-    /// The whole sectors become holes of the layer, and read as zeros.
+    /// Whole sectors become holes in the layer, which read as zeros.
     fn discard(&mut self, request: Request) {
         let end = request.offset.saturating_add(request.operation.len());
         let Some((from, to)) = whole_sectors(request.offset, end) else {
@@ -205,7 +205,7 @@ impl<M: Map> MappedEngine<M> {
         self.done.push(Completion { request, transferred, result: Ok(()) });
     }
 
-    /// Takes what the stores have finished, until they have finished no more.
+    /// Handles the completions of the stores until there are no more.
     fn collect(&mut self) {
         let mut fresh = std::mem::take(&mut self.fresh);
         loop {
@@ -225,14 +225,14 @@ impl<M: Map> MappedEngine<M> {
             for completion in fresh.drain(..) {
                 self.arrive(completion);
             }
-            // What followed begins now; its completions may be there already.
+            // Follow-up requests start now; their completions may be available already.
             self.base.engine.commit();
             self.layer.engine.commit();
         }
         self.fresh = fresh;
     }
 
-    /// A store has finished a request.
+    /// Handles a completion of a store.
     fn arrive(&mut self, mut completion: Completion) {
         let part = usize::try_from(completion.request.tag).ok();
         match part.and_then(|part| self.parts.remove(part)) {
@@ -269,8 +269,8 @@ impl<M: Map> MappedEngine<M> {
         }
     }
 
-    /// Enters in the map what the layer has now. Of a change that failed half way the sectors count that are whole, or
-    /// were brought to the layer before.
+    /// Updates the map with the sectors that the layer has now. After a change that failed half way, the whole sectors
+    /// before the failure count, and those that were copied first.
     fn enter(&self, completion: &mut Completion) {
         if !completion.request.operation.changes() {
             return;
@@ -288,7 +288,7 @@ impl<M: Map> MappedEngine<M> {
     }
 }
 
-/// The first and the end of the whole sectors between two bytes, where there are any.
+/// The first and the last end of the whole sectors between two bytes, if there are any.
 fn whole_sectors(from: u64, to: u64) -> Option<(u64, u64)> {
     let from = from.checked_next_multiple_of(SECTOR_SIZE)?;
     let to = to - to % SECTOR_SIZE;
@@ -298,7 +298,7 @@ fn whole_sectors(from: u64, to: u64) -> Option<(u64, u64)> {
 impl<M: Map> Engine for MappedEngine<M> {
     fn push(&mut self, request: Request) {
         match &request.operation {
-            // There is nothing that has to outlive the machine.
+            // No data has to outlive the machine.
             Operation::Flush => self.succeed(request),
             operation if operation.is_empty() => self.succeed(request),
             Operation::Read(_) => self.read(request),
@@ -311,9 +311,9 @@ impl<M: Map> Engine for MappedEngine<M> {
         self.base.engine.commit();
         self.layer.engine.commit();
         self.collect();
-        // Some are done without a store that would signal it.
+        // Some requests finish without a store that would signal it.
         if let (Some(wake), false) = (&self.wake, self.done.is_empty()) {
-            // It fails only where the counter is full, and then the descriptor is readable.
+            // The one possible error is a full counter; the descriptor is readable then, too.
             let _written = wake.write(1);
         }
     }

@@ -1,4 +1,4 @@
-//! Formats map, engines move bytes: a disk is an engine over an extent map.
+//! Formats map, engines move bytes: a disk is an engine with an extent map.
 //!
 //! ```text
 //!  raw:       Disk ─▶ engine                      every byte at its own offset: no map stands in between
@@ -6,18 +6,18 @@
 //!                     (asks a Map) └─▶ engine of the layer   a sparse file without a name
 //! ```
 //!
-//! A [`Map`] says in which store, and where in it, each byte of a disk lies. It does no I/O, so it works with every
-//! engine. [`MappedStorage`] puts a map in front of two storages: its engines split a read where the map says so, send
-//! what changes the disk to the layer, and enter it in the map when the layer has it. A raw disk has the identity for
-//! a map, and for that there is no code: its storage is the image's, and a request costs what it did without maps.
+//! A [`Map`] states in which store, and where in it, each byte of a disk is. It does no I/O, so it works with every
+//! engine. [`MappedStorage`] combines a map with two storages: its engines split a read as the map states, send changes
+//! to the layer, and update the map when the layer has them. The map of a raw disk is the identity and needs no code:
+//! its storage is the image's, and a request has no extra cost.
 //!
 //! | question | file |
 //! |---|---|
-//! | What does a map promise? | here |
-//! | How is a request split, and joined again? | `mapped.rs`, `split.rs` |
-//! | What becomes of a write to a part of a sector? | `fill.rs` |
+//! | What is the contract of a map? | this file |
+//! | How is a request split, and its parts combined? | `mapped.rs`, `split.rs` |
+//! | How is a part of a sector written? | `fill.rs` |
 //! | What is `snapshot=on`? | `snapshot.rs` |
-//! | How is it known which sectors the layer has? | `sectors.rs` |
+//! | Which data structure stores the sectors of the layer? | `sectors.rs` |
 
 mod fill;
 mod mapped;
@@ -33,32 +33,32 @@ pub use snapshot::Snapshot;
 /// The two storages behind a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
-    /// What the disk holds at the beginning. Never changed.
+    /// The initial content of the disk. Never changes.
     Base,
-    /// What takes all changes.
+    /// Receives all changes.
     Layer,
 }
 
-/// Bytes of a disk that lie together in one store.
+/// Bytes of a disk that are contiguous in one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Where they lie.
+    /// The store.
     pub store: Store,
-    /// The first one's offset in the store.
+    /// The offset of the first byte in the store.
     pub offset: u64,
-    /// How many they are.
+    /// The number of bytes.
     pub len: u64,
 }
 
-/// Where the bytes of a disk are. Shared by all lanes of the disk.
+/// States where the bytes of a disk are. Shared by all lanes of the disk.
 ///
-/// A map may hold a lock while it looks something up, but never while the host reads or writes.
+/// A map may hold a lock during a lookup, but never during I/O.
 pub trait Map: Send + Sync + fmt::Debug {
-    /// Where the byte at `offset` of the disk is, and how many of the `len` bytes from there on follow it: at least one
-    /// where `len` is not 0, and `len` at the most.
+    /// The place of the byte at `offset` of the disk, and how many of the `len` bytes from there follow it: at least
+    /// one unless `len` is 0, and at most `len`.
     fn find(&self, offset: u64, len: u64) -> Extent;
-    /// The layer has these bytes of the disk now, at the same offset: whole sectors. Bytes never go back to the base,
-    /// so a request that looked the map up before may go on with what it found.
+    /// Records that the layer has these bytes of the disk, at the same offset: whole sectors. Bytes never return to the
+    /// base, so a request may continue with the result of an earlier lookup.
     fn moved(&self, offset: u64, len: u64);
 }
 

@@ -1,7 +1,7 @@
-//! A set of sectors that only grows: a bit for each, in leaves that are made when they are needed.
+//! A set of sectors that only grows: one bit for each, in leaves that are allocated when needed.
 //!
-//! A leaf has 4 KiB for 16 MiB of a disk, and a leaf whose sectors are all in the set has none. So the set takes 256 KiB
-//! for each GiB of the disk at the most, and nothing for what was never touched.
+//! A leaf has 4 KiB for 16 MiB of a disk. A leaf with all its sectors in the set is freed. So the set takes at most 256
+//! KiB for each GiB of the disk, and nothing for parts that were never written.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,8 @@ const WORDS: usize = 512;
 /// Sectors in a leaf.
 const LEAF: u64 = 64 * WORDS as u64;
 
-/// A set of sector numbers. Whoever finds a sector in it sees what was done before the sector was inserted.
+/// A set of sector numbers. A thread that finds a sector in the set sees all changes made before the sector was
+/// inserted.
 #[derive(Debug, Default)]
 pub(super) struct Sectors(RwLock<BTreeMap<u64, Leaf>>);
 
@@ -20,13 +21,13 @@ pub(super) struct Sectors(RwLock<BTreeMap<u64, Leaf>>);
 enum Leaf {
     /// All sectors are in the set.
     All,
-    /// Those are whose bit is set.
+    /// The sectors with a set bit are in the set.
     Bits(Box<[AtomicU64; WORDS]>),
 }
 
 impl Sectors {
-    /// Whether sector `from` is in the set, and the first sector behind it of which the opposite holds: `to` where
-    /// there is none before.
+    /// Whether sector `from` is in the set, and the next sector for which the opposite holds; `to` if there is none
+    /// before it.
     pub(super) fn run(&self, from: u64, to: u64) -> (bool, u64) {
         let leaves = self.leaves();
         let (inside, _) = same(&leaves, from, true);
@@ -41,7 +42,7 @@ impl Sectors {
         (inside, at.min(to))
     }
 
-    /// Puts the sectors from `from` up to `to`, without it, into the set.
+    /// Adds the sectors from `from` up to, but not including, `to`.
     pub(super) fn insert(&self, from: u64, to: u64) {
         let mut at = from;
         while at < to {
@@ -50,7 +51,7 @@ impl Sectors {
             let range = first..first + (end - at);
             at = end;
             let whole = range.end - range.start == LEAF;
-            // Most often the leaf is there.
+            // Usually the leaf exists.
             let there = self.leaves().get(&number).is_some_and(|leaf| match leaf {
                 Leaf::All => true,
                 Leaf::Bits(words) if !whole => {
@@ -79,7 +80,7 @@ impl Sectors {
     }
 }
 
-/// Whether sector `at` is in the set, and where the sectors end of which the same is known by one look.
+/// Whether sector `at` is in the set, and the end of the sectors for which the same lookup gives the same result.
 fn same(leaves: &BTreeMap<u64, Leaf>, at: u64, expected: bool) -> (bool, u64) {
     let (number, within) = (at / LEAF, at % LEAF);
     let leaf_end = (at - within).saturating_add(LEAF);
@@ -91,12 +92,12 @@ fn same(leaves: &BTreeMap<u64, Leaf>, at: u64, expected: bool) -> (bool, u64) {
     let word = usize::try_from(within / 64).ok().and_then(|n| words.get(n));
     let word = word.map_or(0, |word| word.load(Ordering::Acquire));
     let (bit, other) = (within % 64, if expected { !word } else { word });
-    // Those from here to the end of the word that are as expected.
+    // The sectors from here to the end of the word with the same value.
     let run = u64::from((other >> bit).trailing_zeros()).min(64 - bit);
     if run == 0 { (!expected, at + 1) } else { (expected, at + run) }
 }
 
-/// Sets the bits from `from` up to `to`, without it.
+/// Sets the bits from `from` up to, but not including, `to`.
 fn set(words: &[AtomicU64; WORDS], from: u64, to: u64) {
     for (word, first) in words.iter().zip((0..).step_by(64)) {
         let (start, end) = (from.max(first), to.min(first + 64));
@@ -129,7 +130,7 @@ mod tests {
         assert_eq!(sectors.run(3 * LEAF + 1, end), (false, end));
         sectors.insert(5, 60);
         assert_eq!(sectors.run(3, end), (true, 70));
-        // A whole leaf over one with bits, and bits over a whole leaf.
+        // A full leaf over one with bits, and bits over a full leaf.
         sectors.insert(0, LEAF);
         sectors.insert(1, 2);
         assert_eq!(sectors.run(0, end), (true, 3 * LEAF + 1));

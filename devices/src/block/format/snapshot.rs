@@ -1,15 +1,15 @@
-//! `snapshot=on`: the guest writes, and the image stays as it is.
+//! `snapshot=on`: the guest can write, and the image does not change.
 //!
-//! What the guest changes goes to a layer: a sparse file without a name, as long as the disk, each byte at its own
-//! offset. It is gone when the machine ends, however that ends. So nothing that the guest writes has to reach stable
-//! storage: a flush succeeds at once, and promises only what the layer does, which is nothing after a crash.
+//! Changes go to a layer: a sparse, unlinked file of the disk's size, with each byte at its own offset. The file is
+//! gone when the machine ends in any way. So no write has to reach stable storage: a flush succeeds immediately, and
+//! promises nothing.
 //!
-//! **What is noted is a bit for each sector** ([`Sectors`]), set when the layer has the sector. No request of the
-//! protocols is smaller than a sector, so a write copies nothing from the image. With larger granules most writes
-//! of a guest would read the image first, and hold up the others that write to the same granule.
+//! **The map has one bit for each sector** ([`Sectors`]), which is set when the layer has the sector. No request of the
+//! protocols is smaller than a sector, so a write copies nothing from the image. With larger units most writes would
+//! read the image first, and block other writes to the same unit.
 //!
-//! Zeros and what is discarded are holes in the layer; where the layer's file system makes no holes, a discard does
-//! nothing. Behind the image's end, where the disk has grown, all is in the layer.
+//! Zeros and discarded sectors are holes in the layer. On a file system without holes a discard does nothing. Beyond
+//! the end of the image, where the disk has grown, all bytes are in the layer.
 
 use std::io;
 use std::path::Path;
@@ -18,17 +18,17 @@ use super::sectors::Sectors;
 use super::{Extent, Map, MappedStorage, Store};
 use crate::block::{Engine, Image, ImageError, ImageStorage, SECTOR_SIZE, Stop, Storage};
 
-/// The storage of a disk whose image does not change. Clones share the layer.
+/// The storage of a disk with an image that does not change. Clones share the layer.
 #[derive(Debug, Clone)]
 pub struct Snapshot(MappedStorage<SnapshotMap>);
 
 impl Snapshot {
-    /// The disk in `image`, with a layer in the directory `dir`: [`Image::layer`]. The image is best opened for reading
-    /// only, so that it can be shared.
+    /// A disk on `image`, with a layer in the directory `dir`: [`Image::layer`]. Open the image for reading only, so
+    /// that it can be shared.
     ///
     /// # Errors
     ///
-    /// Where the layer cannot be made.
+    /// If the layer cannot be created.
     pub fn new(image: Image, dir: &Path) -> Result<Self, ImageError> {
         let (size, direct) = (image.size(), image.direct().is_some());
         let layer = Image::layer(dir, size, direct)?;
@@ -37,8 +37,8 @@ impl Snapshot {
         Ok(Self::over(Box::new(base), size, Box::new(layer), place))
     }
 
-    /// The disk in the first `size` bytes of `base`. Changes go to `layer`, which is as long and reads as zeros.
-    /// Messages call it `place`.
+    /// A disk on the first `size` bytes of `base`. Changes go to `layer`, which has the same size and reads as zeros.
+    /// `place` is the layer's name in messages.
     pub fn over(base: Box<dyn Storage>, size: u64, layer: Box<dyn Storage>, place: String) -> Self {
         let map = SnapshotMap { base_len: size, sectors: Sectors::default() };
         Self(MappedStorage::new(map, base, layer, place))
@@ -59,17 +59,17 @@ impl Storage for Snapshot {
     }
 }
 
-/// Which sectors the layer has.
+/// The sectors of the layer.
 #[derive(Debug)]
 struct SnapshotMap {
-    /// The bytes of the image; behind them all is in the layer.
+    /// The bytes of the image; beyond them everything is in the layer.
     base_len: u64,
     sectors: Sectors,
 }
 
 impl Map for SnapshotMap {
     fn find(&self, offset: u64, len: u64) -> Extent {
-        // Every request was checked to lie on the disk.
+        // Every request was checked to be on the disk.
         let end = offset.saturating_add(len);
         if offset >= self.base_len {
             return Extent { store: Store::Layer, offset, len };
@@ -78,7 +78,7 @@ impl Map for SnapshotMap {
         let (in_layer, until) = self.sectors.run(offset / SECTOR_SIZE, last);
         let until = until.saturating_mul(SECTOR_SIZE);
         let (store, until) = match in_layer {
-            // It goes on behind the image's end.
+            // It continues beyond the end of the image.
             true if until >= self.base_len => (Store::Layer, end),
             true => (Store::Layer, until.min(end)),
             false => (Store::Base, until.min(self.base_len).min(end)),

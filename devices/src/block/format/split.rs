@@ -1,16 +1,16 @@
-//! Reads that lie in both stores, and what each request to a store is a part of.
+//! Reads from both stores, and the purpose of each request to a store.
 
 use crate::block::{BlockError, Completion, Operation, Request};
 use crate::memory::Buffers;
 
-/// The most parts of one read that are with the stores at a time, so that a read of scattered sectors takes no memory
-/// for each of them.
+/// The most parts of one read that are in flight at a time, so that a read of scattered sectors needs no memory for
+/// each of them.
 const WINDOW: usize = 64;
 
-/// What a request to a store is for.
+/// The purpose of a request to a store.
 #[derive(Debug)]
 pub(super) enum Part {
-    /// A whole request of the disk's, sent on under another tag.
+    /// A whole request of the disk, forwarded with another tag.
     Whole {
         /// Its own tag.
         tag: u64,
@@ -19,26 +19,26 @@ pub(super) enum Part {
         /// Whether it asked to be durable.
         durable: bool,
     },
-    /// A discard, which went as zeros.
+    /// A discard, submitted as zeros.
     Discard(Request),
-    /// Some bytes of a read: its place among the splits, and how many of its bytes lie before.
+    /// A part of a read: the index of the read among the splits, and the number of bytes before the part.
     Of {
-        /// The place.
+        /// The index.
         split: usize,
-        /// The bytes before.
+        /// The bytes before the part.
         at: u64,
     },
 }
 
-/// A read that is done in parts.
+/// A read that is carried out in parts.
 #[derive(Debug)]
 pub(super) struct Split {
     request: Request,
-    /// The bytes handed to the stores so far.
+    /// The bytes submitted so far.
     handed: u64,
-    /// The parts that are with the stores.
+    /// The number of parts in flight.
     left: usize,
-    /// The first byte, counted from the request's, that could not be read, and why.
+    /// The first byte, relative to the request, that could not be read, and the reason.
     failed: Option<(u64, BlockError)>,
 }
 
@@ -47,15 +47,15 @@ impl Split {
         Self { request, handed: 0, left: 0, failed: None }
     }
 
-    /// How many bytes precede the next part, its first byte on the disk, and how many are left from there on; none where
-    /// no part can be handed over now.
+    /// The bytes before the next part, its first byte on the disk, and the bytes left from there; none if no part can
+    /// be submitted now.
     pub(super) fn next(&self) -> Option<(u64, u64, u64)> {
         let rest = self.request.operation.len() - self.handed;
         let open = rest > 0 && self.left < WINDOW && self.failed.is_none();
         open.then(|| (self.handed, self.request.offset + self.handed, rest))
     }
 
-    /// The buffers of the next `len` bytes, which count as handed over.
+    /// Takes the buffers of the next `len` bytes, which then count as submitted.
     pub(super) fn take(&mut self, len: u64) -> Option<Buffers> {
         let Operation::Read(data) = &self.request.operation else { return None };
         let part = data.part(self.handed, len);
@@ -64,7 +64,7 @@ impl Split {
         Some(part)
     }
 
-    /// The part behind `at` bytes is completed.
+    /// Completes the part after the first `at` bytes.
     pub(super) fn arrive(&mut self, at: u64, part: Completion) {
         self.left = self.left.saturating_sub(1);
         if let Err(error) = part.result {
@@ -72,9 +72,9 @@ impl Split {
         }
     }
 
-    /// The byte `at` bytes behind the first one cannot be read.
+    /// Records that the byte at `at` cannot be read.
     pub(super) fn fail(&mut self, at: u64, mut error: BlockError) {
-        // The store counts by its own offsets.
+        // The store's error has the store's own offset.
         if let BlockError::Host { offset, .. } = &mut error {
             *offset = self.request.offset + at;
         }
@@ -83,7 +83,7 @@ impl Split {
         }
     }
 
-    /// Whether nothing of it is with the stores, and nothing will be.
+    /// Whether nothing of it is in flight, and nothing more will be submitted.
     pub(super) fn is_over(&self) -> bool {
         self.left == 0 && self.next().is_none()
     }
@@ -98,7 +98,7 @@ impl Split {
     }
 }
 
-/// Things with a number each, which is free again when they are taken out.
+/// A list of values, each with a number that is reused after its removal.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
     slots: Vec<Option<T>>,
