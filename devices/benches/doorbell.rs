@@ -1,5 +1,5 @@
-//! What a request costs in the device itself, with an engine that does nothing: nanoseconds for each of a doorbell's
-//! 64 requests of 4 KiB. The guest's part, which makes the available ring, is not counted.
+//! Measures the cost of a request in the device itself, with an engine that does nothing: nanoseconds for each of the
+//! 64 requests of 4 KiB of a doorbell. The guest's work on the available ring is not counted.
 //!
 //! `cargo bench -p cafevm-devices`
 
@@ -18,7 +18,7 @@ use vmm_sys_util::eventfd::EventFd;
 const REQUESTS: u16 = 64;
 const ROUNDS: u32 = 20_000;
 
-/// Storage that holds nothing.
+/// Storage without content.
 #[derive(Debug)]
 struct NoStorage;
 
@@ -34,7 +34,7 @@ impl Storage for NoStorage {
     }
 }
 
-/// Says of each request that it is done.
+/// Completes each request immediately.
 #[derive(Debug, Default)]
 struct NoEngine(Vec<Completion>);
 

@@ -1,5 +1,5 @@
-//! A complete embedding of the virtio-blk device, without a hypervisor: RAM, an image, registers written by hand in the
-//! place of a guest's driver, one request served.
+//! A complete embedding of the virtio-blk device, without a hypervisor: RAM, an image, registers written by hand
+//! instead of a guest's driver, one served request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use cafevm_devices::virtio::mmio::{self, Mmio, SLOT_SIZE};
 
 const BASE: u64 = 0xfeb0_0000;
 
-/// A VMM wires this to its interrupt controller.
+/// A VMM connects this to its interrupt controller.
 #[derive(Default)]
 struct Line(AtomicU32);
 
@@ -26,7 +26,7 @@ impl IrqLine for Line {
 
 #[cfg_attr(test, test)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The VMM's side: an image, guest RAM, a device on the bus of memory accesses.
+    // The VMM's side: an image, guest RAM, a device on the memory bus.
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), [0x5a; 8 * 512])?;
     let image = Image::open(file.path(), Cache::WriteBack.opening(Access::ReadWrite))?;
@@ -38,8 +38,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut bus = Bus::new();
     bus.insert(BASE, SLOT_SIZE, "disk0", Arc::new(device))?;
 
-    // The guest's side: its driver's addresses, and its accesses. A VMM makes these calls when a vCPU exits for an access
-    // to memory that is not RAM.
+    // The guest's side: the addresses and the accesses of its driver. A VMM makes these calls when a vCPU exits for an
+    // access outside RAM.
     let [desc, avail, used] = [0x1000_u32, 0x2000, 0x3000];
     let [header, data, status] = [0x4000, 0x5000, 0x6000];
     let write = |register: u64, value: u32| bus.write(BASE + register, &value.to_le_bytes());

@@ -120,8 +120,8 @@ fn a_reset_waits_for_the_turn_and_nobody_works_beside_it() {
         let reset = queue.served.take_within(Duration::from_secs(60), |served| *served = 100);
         assert_eq!(reset, Some(()));
         other.join().unwrap();
-        // After the other thread has gone, the turn is there, and what it rang for was not forgotten: it was served
-        // before or after the reset, or it waits in a note or for the I/O thread.
+        // After the other thread has finished, the turn is free, and its request was not lost: it was served before or
+        // after the reset, or it is marked, or waits for the I/O thread.
         queue.serve();
         assert_eq!(queue.end(), 1);
     });

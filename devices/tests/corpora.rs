@@ -1,4 +1,4 @@
-//! The fuzzers' committed corpora, replayed: what they found once is found again by a plain test.
+//! Replays the fuzzers' committed corpora in a plain test.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its corpus fails")]
 
@@ -15,7 +15,7 @@ fn replay(target: &str, body: fn(&[u8])) -> u64 {
         let path = entry.unwrap().path();
         let input = fs::read(&path).unwrap();
         bytes += input.len() as u64;
-        // Named on standard output, so that a failure says which one it is.
+        // Printed to standard output, so that a failure names the input.
         println!("{}", path.display());
         body(&input);
     }

@@ -1,5 +1,4 @@
-//! Random scripts of a guest against the oracle of a whole virtqueue: in memory, on a file, and with requests that
-//! the host holds back.
+//! Random scripts of a guest against the oracle of a virtqueue: in memory, on a file, and with held requests.
 
 use cafevm_devices::testing::oracle::{Tally, play, play_on, play_on_a_snapshot_of};
 use proptest::prelude::*;

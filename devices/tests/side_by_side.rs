@@ -1,10 +1,10 @@
-//! Two vCPUs, the host's I/O thread and the machine's owner at one disk, at the same time and for many rounds: no
-//! request is lost or done twice, whatever engine serves them.
+//! Two vCPUs, the I/O thread and the VMM use one disk at the same time, for many rounds: no request is lost or carried
+//! out twice, with every engine.
 //!
-//! Each vCPU drives a queue of its own, and writes and reads sectors that no other one uses. Now and then it resets its
-//! queue. The owner pauses, resumes and enlarges the disk; between two lives the device is reset as a whole.
+//! Each vCPU drives its own queue, and uses its own sectors. Sometimes it resets its queue. The VMM pauses, resumes and
+//! enlarges the disk; between two lives the whole device is reset.
 //!
-//! `CAFEVM_ROUNDS=N` makes it longer. It is also what ThreadSanitizer is given (see CONTRIBUTING or SECURITY.md).
+//! `CAFEVM_ROUNDS=N` sets the number of rounds. ThreadSanitizer runs it, too.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,10 +35,10 @@ const SECTORS: u64 = 16;
 const QUEUES: u16 = 2;
 /// Requests of one vCPU in flight at a time.
 const DEPTH: u16 = 4;
-/// No round takes nearly as long, unless a request is lost.
+/// Far more than a round needs, unless a request is lost.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Counts, and wakes one thread.
+/// Counts, and wakes a thread.
 #[derive(Default)]
 struct Bell {
     rung: Mutex<bool>,
@@ -51,7 +51,7 @@ impl Bell {
         self.ringing.notify_all();
     }
 
-    /// Waits, but not for long: engines ring by an eventfd of their own.
+    /// Waits with a limit: engines signal through their own eventfd.
     fn wait(&self) {
         let limit = Duration::from_micros(100);
         let rung = self.rung.lock().unwrap();
@@ -75,7 +75,7 @@ struct Machine {
     ram: GuestRam,
     bell: Arc<Bell>,
     ended: AtomicBool,
-    /// vCPUs that are at work.
+    /// The number of vCPUs that are running.
     running: AtomicUsize,
 }
 
@@ -145,7 +145,7 @@ impl Machine {
     }
 }
 
-/// Ends the other threads with the last vCPU, also where that panics.
+/// Ends the other threads with the last vCPU, also after a panic.
 struct Running<'a>(&'a AtomicUsize);
 
 impl Drop for Running<'_> {
@@ -159,7 +159,7 @@ struct Vcpu<'a> {
     machine: &'a Machine,
     index: u64,
     ring: Ring,
-    /// What each of its sectors holds.
+    /// The content of each of its sectors.
     held: [u8; SECTORS as usize],
     seed: u64,
 }
@@ -176,7 +176,7 @@ impl Vcpu<'_> {
         (base, base + 0x200, base + 0x800)
     }
 
-    /// What its sectors hold in the end.
+    /// The final content of its sectors.
     fn run(mut self, rounds: u64) -> [u8; SECTORS as usize] {
         let _running = Running(&self.machine.running);
         for round in 0..rounds {
@@ -184,13 +184,13 @@ impl Vcpu<'_> {
             if round % 16 == 15 {
                 self.reset_queue();
             }
-            // What drivers write all the time must never wait, nor disturb.
+            // Writes that drivers make all the time, which must not wait or disturb.
             self.machine.set(reg::INTERRUPT_ACK, self.machine.get(reg::INTERRUPT_STATUS) & 3);
         }
         self.held
     }
 
-    /// A few requests to different sectors at once, all awaited, all compared.
+    /// Some requests to different sectors at a time, all awaited and compared.
     fn batch(&mut self) {
         let Machine { ram, .. } = self.machine;
         let first = self.random(SECTORS);
@@ -208,7 +208,7 @@ impl Vcpu<'_> {
             let parts = [(header, 16, false), (data, 512, !write), (status, 1, true)];
             self.ring.chain(ram, 3 * slot, &parts);
             self.ring.offer(ram, 3 * slot);
-            // A doorbell for each or for several: a queue may have more while it is served.
+            // One doorbell for each request or for several: a queue may get more while it is serviced.
             if slot % 2 == 1 || byte % 2 == 0 {
                 self.machine.set(reg::QUEUE_NOTIFY, self.index as u32);
             }
@@ -237,7 +237,7 @@ impl Vcpu<'_> {
         }
     }
 
-    /// Resets the queue alone, with requests in flight that are never heard of again, and takes it into use anew.
+    /// Resets the queue alone, with requests in flight that are then dropped, and starts it again.
     fn reset_queue(&mut self) {
         static SELECTS: Mutex<()> = Mutex::new(());
         let Machine { ram, .. } = self.machine;
@@ -255,7 +255,7 @@ impl Vcpu<'_> {
             self.ring.offer(ram, 3 * slot);
         }
         self.machine.set(reg::QUEUE_NOTIFY, self.index as u32);
-        // QueueSel is one register, so drivers take turns with it.
+        // QueueSel is one register, so drivers take turns.
         let _turn = SELECTS.lock().unwrap();
         self.machine.set(reg::QUEUE_SEL, self.index as u32);
         self.machine.set(reg::QUEUE_RESET, 1);
@@ -294,7 +294,7 @@ fn play(make: impl Fn(WatchedImage) -> Box<dyn Storage>) {
                     scope.spawn(move || vcpu.run(rounds))
                 })
                 .collect();
-            // The host's I/O thread.
+            // The I/O thread.
             scope.spawn(|| {
                 let wakes = machine.mmio.wakes();
                 while !machine.ended.load(Ordering::Acquire) {
@@ -307,7 +307,7 @@ fn play(make: impl Fn(WatchedImage) -> Box<dyn Storage>) {
                     }
                 }
             });
-            // The owner.
+            // The VMM.
             scope.spawn(|| {
                 let mut size = bytes;
                 while machine.running.load(Ordering::Acquire) > 0 {
@@ -346,7 +346,7 @@ fn on_a_snapshot_of_which_both_stores_finish_late() {
     play(|layer| Box::new(snapshot(LateStorage::new(Box::new(layer), Duration::ZERO))));
 }
 
-/// A snapshot of zeros: what was written, and so all that is not zero, is in the layer.
+/// A snapshot of zeros: everything written is in the layer.
 fn snapshot(layer: impl Storage + 'static) -> Snapshot {
     let bytes = u64::from(QUEUES) * SECTORS * 512;
     let base = WatchedImage::new(&vec![0; bytes as usize]);

@@ -1,4 +1,4 @@
-//! One suite that every engine passes, and the checks of [`Disk`].
+//! A suite for every engine, and the checks of [`Disk`].
 
 use std::fs;
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn ram() -> GuestRam {
     GuestRam::anonymous(&[(0, 64 << 10)]).unwrap()
 }
 
-/// Where the image of a test's disk is, and what it holds for good where the disk is a snapshot of it.
+/// The image of a test's disk, and its permanent content if the disk is a snapshot of it.
 struct Place {
     dir: tempfile::TempDir,
     snapshot_of: Option<Vec<u8>>,
@@ -23,7 +23,7 @@ impl Place {
         self.dir.path().join("d.img")
     }
 
-    /// What the disk holds.
+    /// The current content of the disk.
     fn bytes(&self, lane: &mut Lane) -> Vec<u8> {
         let Some(image) = &self.snapshot_of else { return fs::read(self.image()).unwrap() };
         assert!(fs::read(self.image()).unwrap() == *image, "the image of a snapshot changed");
@@ -333,7 +333,7 @@ fn a_failed_flush_is_final_for_every_lane_and_what_needs_no_flush_goes_on() {
     one.run(write(data()), 0).unwrap();
     faults.push(Fault::After(0, libc::EIO));
     assert!(matches!(two.run(Operation::Flush, 0), Err(BlockError::Sync(_))));
-    // The kernel has marked the pages clean: a second try would succeed, and the data be gone all the same.
+    // The kernel has marked the pages as clean: a second flush would succeed although the data is lost.
     for lane in [&mut one, &mut two] {
         let durable = Operation::Write { data: data(), durable: true };
         let zeroes = Operation::WriteZeroes { len: 512, unmap: false, durable: true };

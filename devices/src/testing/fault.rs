@@ -1,4 +1,4 @@
-//! An engine that fails where a test says so.
+//! An engine that fails as a test plans.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,21 +9,21 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::block::{BlockError, Completion, Engine, Operation, Request, Stop, Storage};
 
-/// What becomes of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It is done as usual.
+    /// It succeeds.
     None,
-    /// It fails with this errno after so many bytes were moved.
+    /// It fails with this errno after this many bytes.
     After(u64, i32),
 }
 
-/// The plan of an engine's faults: one for each request to come, in order; afterwards none. Clones share it.
+/// The planned faults: one for each future request, in order; later requests succeed. Clones share the plan.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<VecDeque<Fault>>>);
 
 impl Faults {
-    /// Adds a fault for the next request that has none yet.
+    /// Plans the next request that has no plan yet.
     pub fn push(&self, fault: Fault) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(fault);
     }
@@ -33,7 +33,7 @@ impl Faults {
     }
 }
 
-/// Storage whose requests, and growth, fail where a plan says so.
+/// Storage with planned faults, for requests and growth.
 #[derive(Debug)]
 pub struct FaultStorage {
     inner: Box<dyn Storage>,
@@ -41,12 +41,12 @@ pub struct FaultStorage {
 }
 
 impl FaultStorage {
-    /// Storage in front of `inner` that does all requests, until [`FaultStorage::faults`] says otherwise.
+    /// Storage that forwards all requests to `inner`, until [`FaultStorage::faults`] has a plan.
     pub fn new(inner: Box<dyn Storage>) -> Self {
         Self { inner, faults: Faults::default() }
     }
 
-    /// The plan, to be filled while the storage is used.
+    /// The plan, which can be extended at any time.
     pub fn faults(&self) -> Faults {
         self.faults.clone()
     }
@@ -70,7 +70,7 @@ impl Storage for FaultStorage {
     }
 }
 
-/// Hands requests to another engine, except those that the plan lets fail.
+/// Forwards requests to another engine, except those that must fail.
 #[derive(Debug)]
 struct FaultEngine {
     inner: Box<dyn Engine>,
@@ -130,7 +130,7 @@ impl Engine for FaultEngine {
     }
 }
 
-/// Cuts an operation down to its first bytes, as far as it has so many; its length then.
+/// Cuts an operation to its first bytes. Returns its length then.
 fn cut(operation: &mut Operation, bytes: u64) -> u64 {
     match operation {
         Operation::Read(data) | Operation::Write { data, .. } => data.truncate(bytes),

@@ -1,4 +1,4 @@
-//! Storage that holds requests back until a test lets them go: what is in flight stays in flight.
+//! Storage that holds requests until a test releases them, so that they stay in flight.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,18 +12,18 @@ use crate::block::{Completion, Engine, Request, Stop, Storage};
 #[derive(Debug)]
 struct Inner {
     storage: Box<dyn Storage>,
-    /// For each lane its engine, and what that has done.
+    /// The engine of each lane, and its completions.
     lanes: Vec<(Box<dyn Engine>, Vec<Completion>)>,
-    /// What is held, oldest first, with its lane.
+    /// The held requests, oldest first, with their lanes.
     waiting: VecDeque<(usize, Request)>,
-    /// How many requests were let go because the device waited.
+    /// The number of requests that were released because the device waited.
     waited: u64,
-    /// Whether they are let go for that.
+    /// Whether they are released when the device waits.
     patient: bool,
 }
 
 impl Inner {
-    /// Does the request `at` requests behind the oldest one.
+    /// Carries out the request at `at`, counted from the oldest one.
     fn release(&mut self, at: usize) -> bool {
         let Some((lane, request)) = self.waiting.remove(at) else { return false };
         let Some((engine, done)) = self.lanes.get_mut(lane) else { return false };
@@ -35,33 +35,33 @@ impl Inner {
     }
 }
 
-/// The test's hand on the requests of a [`HeldStorage`].
+/// Controls the requests of a [`HeldStorage`].
 #[derive(Debug, Clone)]
 pub struct Held(Arc<Mutex<Inner>>);
 
 impl Held {
-    /// How many requests are held.
+    /// The number of held requests.
     pub fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    /// Does the request that is `at` requests behind the oldest one; it can be reaped then. False where fewer are
-    /// held.
+    /// Carries out the request at `at`, counted from the oldest one; it can be reaped then. Returns false if there are
+    /// fewer.
     pub fn release(&self, at: usize) -> bool {
         self.lock().release(at)
     }
 
-    /// Does all requests, oldest first.
+    /// Carries out all requests, oldest first.
     pub fn release_all(&self) {
         while self.release(0) {}
     }
 
-    /// How many requests were done because the device waited for them, as it does before it lets a queue go.
+    /// The number of requests that were carried out because the device waited for them, as before a queue stops.
     pub fn waited(&self) -> u64 {
         self.lock().waited
     }
 
-    /// From now on requests stay held also where the device waits for them, as with a host that hangs.
+    /// From now on requests stay held even if the device waits for them, as on a host that hangs.
     pub fn hang(&self) {
         self.lock().patient = false;
     }
@@ -71,20 +71,20 @@ impl Held {
     }
 }
 
-/// Holds every request until [`Held::release`], or until the device waits: then the oldest one of the lane is done, as
-/// time would do it.
+/// Holds every request until [`Held::release`]. If the device waits, the oldest request of the lane is carried out, as
+/// on a host that finishes after some time.
 #[derive(Debug)]
 pub struct HeldStorage(Held);
 
 impl HeldStorage {
-    /// Storage that hands requests to `storage` when they are let go.
+    /// Storage that forwards requests to `storage` when they are released.
     pub fn new(storage: Box<dyn Storage>) -> Self {
         let (lanes, waiting) = (Vec::new(), VecDeque::new());
         let inner = Inner { storage, lanes, waiting, waited: 0, patient: true };
         Self(Held(Arc::new(Mutex::new(inner))))
     }
 
-    /// The hand on its requests.
+    /// The control of its requests.
     pub fn held(&self) -> Held {
         self.0.clone()
     }
@@ -100,7 +100,7 @@ impl Storage for HeldStorage {
 
     fn grow(&self, size: u64) -> io::Result<()> {
         let inner = self.0.lock();
-        // The rule of the waist: storage grows only with nothing in flight.
+        // The contract: storage grows only with nothing in flight.
         if !inner.waiting.is_empty() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }

@@ -1,7 +1,7 @@
-//! Choices taken from a string of bytes: a fuzzer's, or a property test's. Where the bytes end, each choice is
-//! the first one, which is always a harmless one.
+//! Choices taken from a string of bytes: a fuzzer's, or a property test's. After the end of the bytes each choice is
+//! the first one, which is always harmless.
 
-/// What is left of the bytes.
+/// The remaining bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Input<'a>(&'a [u8]);
 
@@ -10,7 +10,7 @@ impl<'a> Input<'a> {
         Self(bytes)
     }
 
-    /// Whether the bytes have come to their end.
+    /// Whether no bytes are left.
     pub(super) const fn is_over(&self) -> bool {
         self.0.is_empty()
     }
@@ -42,7 +42,7 @@ impl<'a> Input<'a> {
         usize::try_from(at).ok().and_then(|at| all.get(at)).copied().unwrap_or(otherwise)
     }
 
-    /// An address or a length that is rarely of any use: near the ends of 16, 32 and 64 bits, near those of RAM.
+    /// An address or a length that is rarely useful: near the limits of 16, 32 and 64 bits, or of RAM.
     pub(super) fn odd(&mut self, places: &[u64]) -> u64 {
         let place = self.pick(places, 0);
         match self.below(4) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::irq::{IrqLine, Wake};
 
-/// Counts how often it was raised. Clones share the count.
+/// Counts how often it is raised. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct CountingLine(Arc<AtomicU64>);
 

@@ -1,4 +1,4 @@
-//! Storage that finishes requests on a thread of its own: later, and out of order.
+//! Storage that finishes requests on its own thread: later, and out of order.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -10,20 +10,20 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::block::{Completion, Engine, Request, Stop, Storage};
 
-/// The most requests that one round of the thread mixes up.
+/// The most requests that one round reorders.
 const ROUND: usize = 64;
 
-/// Hands each lane's requests to a thread, which does a round of them in an order of its own. Each lane ends with its
-/// engine; requests that are left then are done all the same.
+/// Passes each lane's requests to a thread, which carries out a round of them in another order. The thread ends with
+/// the lane's engine, after the remaining requests.
 #[derive(Debug)]
 pub struct LateStorage {
     inner: Box<dyn Storage>,
-    /// How long the thread waits before each round, so that requests pile up.
+    /// How long the thread waits before each round, so that it gets several requests.
     delay: Duration,
 }
 
 impl LateStorage {
-    /// Storage that finishes the requests of `inner` late. With a `delay` more of them are in flight at a time.
+    /// Storage that finishes the requests of `inner` later. With a `delay` more of them are in flight at a time.
     pub fn new(inner: Box<dyn Storage>, delay: Duration) -> Self {
         Self { inner, delay }
     }
@@ -86,7 +86,7 @@ impl Lane {
             let mut round: Vec<_> =
                 std::iter::once(first).chain(requests.try_iter().take(ROUND - 1)).collect();
             while !round.is_empty() {
-                // Any order will do, as long as it is another one (Knuth's MMIX generator).
+                // Any other order will do (Knuth's MMIX generator).
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let at = usize::try_from(seed >> 33).unwrap_or(0) % round.len();
                 self.inner.push(round.swap_remove(at));
@@ -98,7 +98,7 @@ impl Lane {
                 }
                 self.shared.done().append(&mut done);
                 self.shared.finished.notify_all();
-                // It fails only where the counter is full, and then the descriptor is readable.
+                // The one possible error is a full counter; the descriptor is readable then, too.
                 let _written = self.shared.wake().write(1);
             }
         }
@@ -112,12 +112,12 @@ struct LateEngine {
     sender: Option<Sender<Request>>,
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
-    /// What waits for [`Engine::commit`].
+    /// Requests that wait for [`Engine::commit`].
     pushed: Vec<Request>,
     in_flight: usize,
 }
 
-/// Ends the thread when that has done what it has, so that the image is free afterwards.
+/// Waits for the thread, which finishes its requests, so that the image is free afterwards.
 impl Drop for LateEngine {
     fn drop(&mut self) {
         self.sender = None;

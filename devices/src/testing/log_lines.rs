@@ -1,4 +1,4 @@
-//! Counts the lines that would stand in the host's log.
+//! Counts log lines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use tracing::{Event, Metadata, Subscriber};
 pub struct LogLines(Arc<AtomicU64>);
 
 impl LogLines {
-    /// How many lines `work` writes on this thread.
+    /// The number of lines that `work` logs on this thread.
     pub fn of(work: impl FnOnce()) -> u64 {
         let lines = Self::default();
         tracing::subscriber::with_default(lines.clone(), work);

@@ -1,5 +1,5 @@
-//! What plays the guest, and the guest's host, in tests: drivers for both protocols, an interrupt line that
-//! counts, storage that fails, holds back, finishes late or remembers, and machines whose right answers are known.
+//! Test doubles for the guest and the host: drivers for both protocols, an interrupt line that counts, storage that
+//! fails, holds requests, finishes late or records, and models that know the correct result.
 
 mod fault;
 pub mod fuzz;

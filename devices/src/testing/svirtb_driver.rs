@@ -1,4 +1,4 @@
-//! The guest's side of svirtb: a driver, small enough to learn the protocol from.
+//! A driver for svirtb, small enough to learn the protocol from.
 //!
 //! ```text
 //!  1. status reads MAGIC            a device is here
@@ -61,23 +61,23 @@ impl SvirtbEntry {
     }
 }
 
-/// The device did not answer a step of the handshake as it should.
+/// The device gave a wrong answer in the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("status should read {expected:?} and reads {found:#x}")]
+#[error("status must read {expected:?}, but reads {found:#x}")]
 pub struct SvirtbRefused {
-    /// What a device that is content shows.
+    /// The expected status.
     pub expected: Status,
-    /// What this one shows.
+    /// The actual value.
     pub found: u32,
 }
 
-/// Plays the guest on a svirtb device.
+/// The guest's side of a svirtb device.
 #[derive(Debug)]
 pub struct SvirtbDriver<D> {
     device: D,
     ram: GuestRam,
     ring: SvirtbRing,
-    /// Where the next entry goes.
+    /// The index of the next entry.
     head: u32,
 }
 
@@ -143,8 +143,7 @@ impl<D: BusDevice> SvirtbDriver<D> {
         self.set(Register::QueueSize, size);
     }
 
-    /// Begins anew, from an error or from anywhere: writes RESET and goes through the handshake, from now on
-    /// with `ring`.
+    /// Writes RESET and repeats the handshake, from any state, with `ring` from now on.
     ///
     /// # Errors
     ///
@@ -155,7 +154,7 @@ impl<D: BusDevice> SvirtbDriver<D> {
         self.handshake()
     }
 
-    /// Puts an entry into the ring; its index. The device does not know of it before the doorbell rings.
+    /// Adds an entry to the ring. Returns its index. The device does not see it before the doorbell.
     ///
     /// # Errors
     ///
@@ -168,13 +167,13 @@ impl<D: BusDevice> SvirtbDriver<D> {
         Ok(index)
     }
 
-    /// Rings: hands over all entries queued so far. When this returns, the device has finished them.
+    /// Rings the doorbell for all entries added so far. When this returns, the device has finished them.
     pub fn ring(&mut self) {
         self.set(Register::QueueHead, self.head);
     }
 
-    /// Queues one entry, rings, and looks at the outcome as a driver without interrupts does; true where the
-    /// entry was served.
+    /// Adds one entry, rings, and checks the result as a driver without interrupts does. Returns whether the entry was
+    /// served.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! svirtb once more, as svirtb.md tells it: the slow and obvious way, over plain vectors. It shares no code
-//! with the device, and stops without a word.
+//! A model of svirtb after svirtb.md, simple and slow, on plain vectors. It shares no code with the device, and reports
+//! no reasons.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a model for tests")]
 
 /// Status: a device is here.
@@ -31,14 +31,14 @@ pub struct Model {
     /// Entries that stopped the device, in all.
     pub refused: usize,
     read_only: bool,
-    /// The distance between entries where the owner gave it.
+    /// The distance of entries, if it is configured.
     given: Option<u64>,
-    /// The same, once it is known.
+    /// The distance, when it is known.
     stride: Option<u64>,
 }
 
 impl Model {
-    /// A machine with RAM full of zeros and a device nobody has touched.
+    /// A machine with RAM full of zeros and an unused device.
     pub fn new(ram: &[(u64, usize)], image: &[u8], read_only: bool, given: Option<u64>) -> Self {
         Self {
             ram: ram.iter().map(|&(base, len)| (base, vec![0; len])).collect(),

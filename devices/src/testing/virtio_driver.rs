@@ -1,4 +1,4 @@
-//! A driver at the level of registers and rings: it can do everything right, and anything wrong.
+//! A driver at the level of registers and rings, for correct and wrong sequences.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -62,12 +62,12 @@ pub const DATA: u64 = 0x1_0000;
 /// The bytes of RAM: from 0, with nothing behind.
 pub const RAM_SIZE: usize = 1 << 20;
 
-/// What became of a request.
+/// The answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Used {
-    /// The head of the chain given back.
+    /// The head of the returned chain.
     pub head: u32,
-    /// The bytes that the device says it wrote.
+    /// The used length.
     pub len: u32,
     /// The status byte, which was 0xff before.
     pub status: u8,
@@ -83,9 +83,9 @@ pub struct VirtioDriver {
     pub ram: GuestRam,
     /// The device's interrupt line.
     pub line: CountingLine,
-    /// What the device has to say of its driver.
+    /// The log of the driver's mistakes.
     pub complaints: RuleLog,
-    /// Queue 0. Other queues are a test's own.
+    /// Queue 0. Tests create other queues.
     pub ring: Ring,
 }
 
@@ -114,7 +114,7 @@ impl VirtioDriver {
         Self { mmio, blk, ram, line, complaints, ring: Ring::new(1, DESC, AVAIL, USED) }
     }
 
-    /// Makes the disk `bytes` large, as its owner does.
+    /// Enlarges the disk to `bytes`, like its owner.
     ///
     /// # Errors
     ///
@@ -323,7 +323,7 @@ impl VirtioDriver {
         reasons
     }
 
-    /// Whether the device says that only a reset helps.
+    /// Whether DEVICE_NEEDS_RESET is set.
     pub fn needs_reset(&mut self) -> bool {
         self.get(reg::STATUS) & status::DEVICE_NEEDS_RESET != 0
     }
@@ -333,8 +333,8 @@ impl VirtioDriver {
         self.bytes(STATUS_BYTE, 1).first().copied().unwrap_or(0xff)
     }
 
-    /// Offers the chain of `parts`, rings the doorbell and gives the outcome, where there is one. The status
-    /// byte is where [`STATUS_BYTE`] says.
+    /// Adds the chain of `parts`, rings the doorbell and returns the answer, if there is one. The status byte is at
+    /// [`STATUS_BYTE`].
     pub fn submit(&mut self, parts: &[(u64, u32, bool)]) -> Option<Used> {
         self.write(STATUS_BYTE, &[0xff]);
         self.chain(0, parts);

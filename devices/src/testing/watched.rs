@@ -1,4 +1,4 @@
-//! An image in memory that remembers what was done to it, in which order, and what a power cut would leave.
+//! An image in memory that records the operations on it, in order, and the bytes that would survive a power cut.
 
 use std::io;
 use std::ops::Range;
@@ -49,12 +49,12 @@ impl WatchedImage {
         Disk::new(Box::new(self.clone()), "in memory".into(), size, false)
     }
 
-    /// What a reader of the image sees now.
+    /// The current content of the image.
     pub fn bytes(&self) -> Vec<u8> {
         self.lock().bytes.clone()
     }
 
-    /// What would be left after a power cut.
+    /// The content that survives a power cut.
     pub fn stable(&self) -> Vec<u8> {
         self.lock().stable.clone()
     }
@@ -75,7 +75,7 @@ impl WatchedImage {
         self.lock().moved
     }
 
-    /// From now on no byte is moved, and requests are only counted: for many large ones.
+    /// From now on no bytes are moved, and requests are only counted: for many large ones.
     pub fn hollow_out(&self) {
         self.lock().hollow = true;
     }
@@ -135,7 +135,7 @@ impl std::fmt::Debug for WatchedEngine {
 }
 
 impl Inner {
-    /// Does a request. None where it does not lie in the image, or not all its bytes were moved.
+    /// Carries out a request. None if it is not within the image, or not all its bytes were moved.
     fn perform(&mut self, operation: &Operation, offset: u64) -> Option<()> {
         let at = usize::try_from(offset).ok()?;
         let place = at..at.checked_add(usize::try_from(operation.len()).ok()?)?;
@@ -156,7 +156,7 @@ impl Inner {
         Some(())
     }
 
-    /// Brings a part to stable storage, where it is to be durable.
+    /// Writes a part to stable storage if it must be durable.
     fn settle(&mut self, place: &Range<usize>, durable: bool) -> Option<()> {
         if durable {
             let bytes = self.bytes.get(place.clone())?;
@@ -166,7 +166,7 @@ impl Inner {
     }
 }
 
-/// What a log calls a request.
+/// The description of a request.
 fn describe(operation: &Operation, offset: u64) -> String {
     let through = |durable: &bool| if *durable { " through" } else { "" };
     let len = operation.len();

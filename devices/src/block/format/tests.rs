@@ -1,4 +1,4 @@
-//! A snapshot against a vector of bytes, on every kind of engine; and what holds while requests are in flight.
+//! Snapshots against a vector of bytes, on every kind of engine; and requests in flight.
 
 use std::fs;
 use std::thread;
@@ -432,7 +432,7 @@ fn two_stores_that_finish_later_wake_one_lane_by_one_descriptor() {
     }
 }
 
-/// Every second kilobyte is in the layer, elsewhere: a map that is no snapshot's.
+/// Every second kilobyte is in the layer, at another offset: a map that no snapshot has.
 #[derive(Debug)]
 struct Shuffled;
 

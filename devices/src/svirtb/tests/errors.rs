@@ -1,5 +1,4 @@
-//! Everything that stops the device: where tail stands then, what the host's log says, and that the image is
-//! as it was.
+//! Every error that stops the device: the tail, the log, and an image that does not change.
 
 use super::*;
 
@@ -12,7 +11,7 @@ fn write(sector: u64) -> SvirtbEntry {
     SvirtbEntry::write(sector, BUFFER, 512)
 }
 
-/// Each bad entry on a disk of 1300 bytes, and what is said of it.
+/// Each bad entry on a disk of 1300 bytes, and its log line.
 fn bad_entries() -> Vec<(SvirtbEntry, &'static str)> {
     let entry = |cmd| SvirtbEntry { cmd, ..write(1) };
     let buffer = |addr, size| SvirtbEntry::write(1, addr, size);
@@ -37,7 +36,7 @@ fn bad_entries() -> Vec<(SvirtbEntry, &'static str)> {
         (buffer(u64::MAX, 2), "the buffer 0xffffffffffffffff + 0x2 is not in guest RAM"),
         (
             buffer(u64::MAX, u64::MAX),
-            "the buffer 0xffffffffffffffff + 0xffffffffffffffff does not lie",
+            "the buffer 0xffffffffffffffff + 0xffffffffffffffff is not in",
         ),
         (buffer(BUFFER, u64::MAX), "the buffer 0x8000 + 0xffffffffffffffff is not in guest RAM"),
         (buffer(0, 0x1_0001), "the buffer 0x0 + 0x10001 is not in guest RAM"),

@@ -1,4 +1,4 @@
-//! A guest that means harm: nothing it does may crash, stop or flood the host, or reach what is not its own.
+//! A hostile guest: nothing that it does may crash, stop or flood the host, or access other memory or disks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,8 +31,8 @@ impl tracing::Subscriber for Lines {
 #[test]
 fn a_million_breaches_are_a_few_lines() {
     let lines = Lines::default();
-    // While there is only one subscriber, tracing asks the thread that meets a log line first, which may be
-    // another test's, whether anybody wants it. With two it asks them.
+    // With one subscriber, tracing asks the thread of the first log line, possibly of another test, whether it is
+    // enabled. With two it asks each thread.
     let _second = tracing::Dispatch::new(Lines::default());
     tracing::subscriber::with_default(lines.clone(), || {
         let mut m = Machine::off(&numbered(2)[..600], false, EntrySize::Auto, RING);
@@ -141,7 +141,7 @@ fn an_entry_changed_while_it_is_served_is_served_as_it_was() {
 
 #[test]
 fn the_machines_owner_can_stop_a_doorbell_at_every_piece() {
-    // 15 entries, each of all RAM: what a hostile guest would have served for minutes.
+    // 15 entries, each of all RAM: without a stop a hostile guest would keep the host busy for minutes.
     let ram = [(0, 8 << 20)];
     for after in 1..20 {
         let image = vec![0x11; 8 << 20];

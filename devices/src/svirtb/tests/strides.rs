@@ -1,4 +1,4 @@
-//! How the device finds out how far apart the driver's entries are.
+//! How the device detects the distance of the driver's entries.
 
 use super::*;
 

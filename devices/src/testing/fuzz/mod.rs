@@ -1,4 +1,4 @@
-//! What the fuzzers do with their bytes. Each is an ordinary function, so that a plain test replays the corpora.
+//! The fuzzers as plain functions, so that a plain test can replay the corpora.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ pub use svirtb::svirtb;
 ///
 /// # Panics
 ///
-/// Where the device does not do as the model.
+/// If the device behaves differently from the model.
 pub fn virtqueue(bytes: &[u8]) {
     super::oracle::play(bytes);
 }

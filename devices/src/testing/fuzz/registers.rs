@@ -11,9 +11,9 @@ use crate::testing::{CountingLine, Held, HeldStorage, LogLines, Ring, WatchedIma
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::mmio::{MmioOptions, Policy, Version};
 
-/// The image's sectors at first.
+/// The sectors of the image at the start.
 const SECTORS: usize = 16;
-/// What one device may say in its life: 40 lines, and one that sums up.
+/// The most log lines of one device: 40, and a summary.
 const LINES: u64 = 41;
 /// Accesses in one run.
 const STEPS: usize = 600;
@@ -49,12 +49,12 @@ struct Fuzzed {
     helper: CountingLine,
 }
 
-/// Whatever is written wherever: nothing panics, what identifies the device stays, the log is bounded, and a reset
-/// makes the device work again.
+/// For any writes: nothing panics, the identification registers do not change, the log is limited, and the device works
+/// again after a reset.
 ///
 /// # Panics
 ///
-/// Where one of these does not hold.
+/// If one of these does not hold.
 pub fn mmio_registers(bytes: &[u8]) {
     let lines = LogLines::of(|| {
         let mut input = Input::new(bytes);
@@ -131,7 +131,7 @@ impl Fuzzed {
             215..225 => driver.mmio.service_unfinished(),
             225..230 => drop(driver.resize(512 * u64::from(input.byte()))),
             230..245 => {
-                // Where the queues, and an indirect table, may lie.
+                // The area for queues and indirect tables.
                 let at =
                     u64::from(input.below(0x8000)) + if input.one_in(2) { 0x4_0000 } else { 0 };
                 let bytes = [(); 16].map(|()| input.byte());
@@ -145,7 +145,7 @@ impl Fuzzed {
         }
     }
 
-    /// A good handshake, as far as it is let.
+    /// A correct handshake, as far as the device allows it.
     fn handshake(&mut self, input: &mut Input<'_>) {
         let driver = &mut self.driver;
         let features = driver.offered() & !(u64::from(input.byte()) << input.below(40));
@@ -175,7 +175,7 @@ impl Fuzzed {
         }
         assert_eq!(driver.get(reg::INTERRUPT_STATUS) & !3, 0);
         assert_eq!(driver.get(reg::STATUS) & !0xcf, 0);
-        // Whoever hears the helper has an end with it: nothing is unfinished for ever.
+        // The loop that the helper wakes must end: no queue stays unfinished forever.
         if self.helper.take() > 0 {
             for _ in 0..8 {
                 driver.mmio.service_unfinished();
@@ -203,7 +203,7 @@ impl Fuzzed {
         assert!(!driver.needs_reset() && driver.get(reg::INTERRUPT_STATUS) == 0);
         driver.line.take();
         driver.header(HEADER, 0, 3);
-        // A queue of two: the data and the status byte in one buffer.
+        // A queue of two: data and status byte in one buffer.
         driver.write(DATA, &[0xee; 513]);
         ring.chain(&driver.ram, 0, &[(HEADER, 16, false), (DATA, 513, true)]);
         ring.offer(&driver.ram, 0);

@@ -12,9 +12,9 @@ use crate::testing::{LogLines, SvirtbEntry, SvirtbRing, WatchedImage};
 const RAM: [(u64, usize); 2] = [(0, 64 << 10), (1 << 20, 64 << 10)];
 const RAM_END: u64 = (1 << 20) + (64 << 10);
 const BASE: u64 = 0xcafe_0000;
-/// Where odd addresses and lengths are near.
+/// Addresses and lengths near these are unusual.
 const PLACES: [u64; 6] = [0, 64 << 10, 1 << 20, RAM_END, BASE, u64::MAX];
-/// What one device may say in its life: 40 complaints, one that sums up, and a line for each stride settled.
+/// The most log lines of one device: 40 warnings, a summary, and a line for each detected distance.
 const COMPLAINTS: u64 = 41;
 
 struct Fuzzed {
@@ -27,11 +27,11 @@ struct Fuzzed {
     handshakes: u64,
 }
 
-/// Whatever the guest does: registers, RAM and image are as in the model after each step.
+/// For any actions of the guest: registers, RAM and image equal those of the model after each step.
 ///
 /// # Panics
 ///
-/// Where they are not, or the log is flooded.
+/// If they differ, or the log is flooded.
 pub fn svirtb(bytes: &[u8]) {
     let mut handshakes = 0;
     let lines = LogLines::of(|| {
@@ -73,7 +73,7 @@ impl Fuzzed {
         let size = if odd { input.odd(&PLACES) as u32 } else { 2 + input.below(30) };
         let base = match input.below(4) {
             0 if odd => input.odd(&PLACES),
-            // One kind of ring ends where RAM does.
+            // One kind of ring ends at the end of RAM.
             1 => RAM_END.wrapping_sub(u64::from(size) * stride),
             _ => 0xd000 + u64::from(input.below(0x1000)),
         };
@@ -110,7 +110,7 @@ impl Fuzzed {
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
-        // A driver whose device stopped mostly begins anew.
+        // A driver usually starts again after its device stopped.
         if self.model.registers[0] == RESET && !input.one_in(8) {
             self.handshake();
         }
@@ -181,7 +181,7 @@ impl Fuzzed {
             self.ram.read_into(*base, &mut found).unwrap();
             assert!(found == *expected, "RAM from {base:#x} on differs");
         }
-        // svirtb has no flush: what was answered is on stable storage.
+        // svirtb has no flush: everything that was answered is on stable storage.
         assert!(self.image.holds(&self.model.image, &self.model.image), "the images differ");
     }
 }

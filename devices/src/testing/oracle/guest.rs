@@ -1,11 +1,11 @@
-//! The guest's requests: mostly right, cut and laid out in any way that is legal; and some that are wrong.
+//! The guest's requests: most are valid, with any legal layout; some are wrong.
 
 use super::machine::{DATA_END, RAM, TABLES};
 use super::model::INDIRECT_DESC;
 use super::script::World;
 use crate::testing::input::Input;
 
-/// Where odd addresses and lengths are near.
+/// Addresses and lengths near these are unusual.
 const PLACES: [u64; 7] = [0, 0x1_0000, 1 << 20, (1 << 20) + 0x8000, 1 << 32, 1 << 55, u64::MAX];
 
 /// A descriptor that is not written yet: address, bytes, flags.
@@ -16,7 +16,7 @@ struct Part {
     flags: u16,
 }
 
-/// What is wrong with a request.
+/// The mistake in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flaw {
     Sector,
@@ -57,7 +57,7 @@ const FLAWS: [Flaw; 16] = [
 ];
 
 impl World {
-    /// Puts a request into a queue; what it is, for the history. None where there is no room, or no queue.
+    /// Adds a request to a queue. Returns its description for the history; none if there is no room, or no queue.
     pub(super) fn offer(&mut self, input: &mut Input<'_>, index: usize) -> Option<String> {
         let ring = self.rings[index]?;
         let taken = self.model.queues.get(index).and_then(Option::as_ref)?.taken;
@@ -88,7 +88,7 @@ impl World {
         }
         let mut parts = [reads, writes].concat();
         while parts.len() < room as usize && input.one_in(12) {
-            // An empty buffer is nobody's mistake, as long as it stands on its own side.
+            // An empty buffer is no mistake, if it is among its own kind.
             let at = input.below(parts.len() as u32 + 1) as usize;
             let flags = parts.get(at).or(parts.last()).map_or(0, |part| part.flags);
             let (addr, len) = (input.odd(&PLACES), 0);
@@ -102,7 +102,7 @@ impl World {
         Some(format!("{kind} at {sector}, {incoming} in, {} out, {flaw:?}", header.len()))
     }
 
-    /// Kind, first sector, what the device is to read, and how many bytes it is to write.
+    /// Type, first sector, the bytes for the device to read, and the number of bytes for it to write.
     fn ask(&mut self, input: &mut Input<'_>, flaw: Option<Flaw>) -> (u32, u64, Vec<u8>, u32) {
         let has = |this| flaw == Some(this);
         let mut kind = input.pick(&[0, 1, 0, 1, 0, 1, 0, 1, 4, 8, 11, 13], 0);
@@ -135,7 +135,7 @@ impl World {
                     out.extend((fields[1] as u32).to_le_bytes());
                     out.extend((fields[2] as u32).to_le_bytes());
                 }
-                // These have no sector, and whatever stands there means nothing.
+                // These have no sector; the field has no meaning.
                 sector = input.byte().into();
             }
             _ => {}
@@ -157,7 +157,7 @@ impl World {
         (kind, sector, out, incoming)
     }
 
-    /// Cuts `len` bytes into up to `most` buffers, anywhere in RAM.
+    /// Splits `len` bytes into up to `most` buffers, anywhere in RAM.
     fn scatter(&self, input: &mut Input<'_>, len: u32, most: u32, flags: u16) -> Vec<Part> {
         let mut parts = Vec::new();
         let mut left = len;
@@ -186,7 +186,7 @@ impl World {
             (Some(Flaw::IndirectFlag), Some(part)) => part.flags |= 4,
             (Some(Flaw::Order), Some(_)) => parts.swap(at, other),
             (Some(Flaw::Overlong), Some(part)) => {
-                // Longer than any queue, or than this one alone, which the device can serve.
+                // Longer than any queue, or only than this one; the device accepts the latter.
                 let part = Part { len: 0, ..*part };
                 let max = usize::from(self.model.machine.queue_max);
                 let more =
@@ -197,8 +197,8 @@ impl World {
         }
     }
 
-    /// Writes the descriptors, in the queue's table and perhaps in one of their own, and offers the chain. None
-    /// where the table has no room before the next doorbell.
+    /// Writes the descriptors, into the queue's table and possibly into an indirect one, and adds the chain to the
+    /// available ring. None if the table has no room before the next doorbell.
     fn lay_out(
         &mut self,
         input: &mut Input<'_>,
@@ -212,7 +212,7 @@ impl World {
         let negotiated = self.model.features & INDIRECT_DESC != 0 || has(Flaw::IndirectFlag);
         let overlong = has(Flaw::Overlong);
         let indirect = negotiated && (has(Flaw::TableLength) || overlong || input.one_in(2));
-        // How many come before the table.
+        // The number of descriptors before the indirect table.
         let plain =
             if indirect { input.below(parts.len().min(3) as u32) as usize } else { parts.len() };
         let needed = (plain + usize::from(indirect)).min(size.into()) as u16;

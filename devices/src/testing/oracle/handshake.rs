@@ -1,4 +1,4 @@
-//! How the guest of the oracle brings its device up, and takes queues back.
+//! How the oracle's guest sets up its device, and stops queues.
 
 use super::machine::RINGS;
 use super::model::{EVENT_IDX, FLUSH, INDIRECT_DESC, NOTIFY_ON_EMPTY, Queue};
@@ -30,7 +30,7 @@ impl World {
                 features &= !bit;
             }
         }
-        // Some legacy drivers set their queues up after DRIVER_OK, and some never say how large a page is.
+        // Some legacy drivers set up their queues after DRIVER_OK, and some never write the page size.
         let late = legacy && input.one_in(4);
         let mut status = if legacy { 3 } else { 11 };
         if legacy {
@@ -52,7 +52,7 @@ impl World {
             self.set(reg::STATUS, status);
         }
         self.model.features = features;
-        // 5.2.5.2; the legacy interface has no moment for it.
+        // 5.2.5.2; the legacy interface has no such moment.
         self.model.writeback &= legacy || features & FLUSH != 0;
         let mut queues = vec![None; self.rings.len()];
         for (index, queue) in queues.iter_mut().enumerate() {
@@ -66,7 +66,7 @@ impl World {
         self.model.queues = queues;
     }
 
-    /// Sets a queue up, mostly at a place where it can be; the queue, where it can.
+    /// Sets up a queue, usually at a valid place. Returns the queue if it is valid.
     fn set_up(&mut self, input: &mut Input<'_>, index: usize) -> Option<Queue> {
         let max = self.model.machine.queue_max;
         let broken = input.one_in(24);
@@ -77,7 +77,7 @@ impl World {
             at[1] = place + 16 * u64::from(size);
             at[2] = place + PAGE;
         } else {
-            // Wherever the alignment allows it.
+            // If the alignment allows it.
             for (part, align) in at.iter_mut().zip([16, 2, 4]) {
                 *part += align * u64::from(input.below(8));
             }
@@ -108,7 +108,7 @@ impl World {
         self.set(reg::QUEUE_NUM, size);
         if self.model.machine.legacy {
             let page = (place / self.model.page_size) as u32;
-            // Not said, or 0, it is 4096.
+            // If it is missing or 0, it is 4096.
             match input.below(8) {
                 0 => {}
                 1 => self.set(reg::QUEUE_ALIGN, 0),
@@ -133,12 +133,12 @@ impl World {
         Some(queue)
     }
 
-    /// Takes one queue back, and mostly sets it up again.
+    /// Stops one queue, and usually sets it up again.
     pub(super) fn reset_queue(&mut self, input: &mut Input<'_>, index: usize) {
         let legacy = self.model.machine.legacy;
         self.set(reg::QUEUE_SEL, index as u32);
         if !legacy && self.model.features & RING_RESET == 0 {
-            // Without the feature the register does nothing, and the queue's own register stops it for good.
+            // Without the feature the register has no effect, and QueueReady stops the queue permanently.
             self.set(reg::QUEUE_RESET, 1);
             if input.one_in(2) {
                 self.set(reg::QUEUE_READY, 0);

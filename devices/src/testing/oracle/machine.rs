@@ -1,17 +1,17 @@
-//! The machine that a script plays on: its options, and where things lie in its RAM.
+//! The machine of a script: its options, and the layout of its RAM.
 
 use crate::testing::input::Input;
 
 /// Guest RAM: (guest-physical address, bytes).
 pub(super) const RAM: [(u64, usize); 2] = [(0, 0x1_0000), (1 << 20, 0x8000)];
-/// Buffers of the guest lie below this, or in the upper range.
+/// The guest's buffers are below this, or in the upper range.
 pub(super) const DATA_END: u32 = 0x7000;
-/// From here to `RINGS` lie indirect tables.
+/// From here to `RINGS` there are indirect tables.
 pub(super) const TABLES: u64 = 0x7000;
-/// From here on lie the rings, each in two pages of its own.
+/// From here on there are rings, two pages for each.
 pub(super) const RINGS: u64 = 0x8000;
 
-/// Which machine it is.
+/// The options of the machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Machine {
     pub(super) legacy: bool,
@@ -22,7 +22,7 @@ pub(super) struct Machine {
     pub(super) read_only: bool,
     pub(super) helper: bool,
     pub(super) held: bool,
-    /// Whether what is discarded reads as zeros.
+    /// Whether discarded bytes read as zeros.
     pub(super) punches: bool,
 }
 

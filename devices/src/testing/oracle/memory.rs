@@ -1,4 +1,4 @@
-//! Guest RAM as the model has it: ranges of plain bytes.
+//! Guest RAM in the model: ranges of plain bytes.
 
 use super::machine::RAM;
 
@@ -11,12 +11,12 @@ impl Memory {
         Self(RAM.iter().map(|&(base, len)| (base, vec![0; len])).collect())
     }
 
-    /// The ranges of RAM: where each begins, and its bytes.
+    /// The ranges of RAM: the start of each, and its bytes.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.0.iter().map(|(base, bytes)| (*base, &bytes[..]))
     }
 
-    /// The `len` bytes at `addr`, where all of them are RAM.
+    /// The `len` bytes at `addr`, if all of them are RAM.
     pub(super) fn bytes(&mut self, addr: u64, len: u64) -> Option<&mut [u8]> {
         if len == 0 {
             return Some(&mut []);
@@ -34,7 +34,7 @@ impl Memory {
         self.bytes(addr, len).is_some()
     }
 
-    /// Writes what is known to be RAM.
+    /// Writes bytes that are known to be RAM.
     pub(super) fn put(&mut self, addr: u64, bytes: &[u8]) {
         self.bytes(addr, bytes.len() as u64).unwrap().copy_from_slice(bytes);
     }

@@ -1,6 +1,6 @@
-//! A virtqueue's oracle: it knows the right answer. A script of what a guest does is played to a real device and to
-//! a model of it, and after each step all that the guest and the host can see must be the same: every byte of RAM,
-//! status bytes and used lengths with it, every byte of the image, what a power cut would leave of it, the
+//! An oracle for virtqueues: it knows the correct result. A script of a guest's actions runs on a real device and on a
+//! model of it. After each step, everything visible to the guest and the host must be equal: every byte of RAM
+//! including status bytes and used lengths, every byte of the image, the bytes that would survive a power cut, and the
 //! interrupts.
 //!
 //! ```text
@@ -9,8 +9,7 @@
 //!                               └──▶ Model ──▶ plain vectors                           ──┘
 //! ```
 //!
-//! Mostly the guest keeps to the rules, and one time in some it breaks one: else no script would come further
-//! than its first error.
+//! The guest usually follows the rules and sometimes breaks one; otherwise most scripts would end at their first error.
 
 #![allow(
     clippy::unwrap_used,

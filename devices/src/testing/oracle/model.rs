@@ -1,4 +1,4 @@
-//! A virtio-blk device without a transport, as the specification has it, over plain vectors. It shares no code
+//! A model of a virtio-blk device without a transport, after the specification, on plain vectors. It shares no code
 //! with the device.
 
 use std::collections::VecDeque;
@@ -12,31 +12,31 @@ pub(super) const EVENT_IDX: u64 = 1 << 29;
 pub(super) const NOTIFY_ON_EMPTY: u64 = 1 << 24;
 pub(super) const FLUSH: u64 = 1 << 9;
 
-/// What went through the model.
+/// The events in the model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Requests that were done.
+    /// Requests that succeeded.
     pub done: u64,
     /// Requests that were answered with an error.
     pub refused: u64,
-    /// Rings that broke the device.
+    /// Rings that were broken.
     pub broken: u64,
-    /// Requests that were done only when the device waited for them.
+    /// Requests that finished only because the device waited for them.
     pub awaited: u64,
 }
 
-/// A queue in use, and how far the device has come with it.
+/// A queue in use, and the device's position in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Queue {
     pub(super) size: u16,
     pub(super) desc: u64,
     pub(super) avail: u64,
     pub(super) used: u64,
-    /// The available index as it was last looked at: it is, whenever all up to it was taken.
+    /// The available index as last read; all entries up to it were taken when it was read.
     seen: u16,
     pub(super) taken: u16,
     given: u16,
-    /// `given` when an interrupt was last considered.
+    /// The value of `given` at the last decision about an interrupt.
     considered: u16,
 }
 
@@ -46,7 +46,7 @@ impl Queue {
     }
 }
 
-/// What the host is to do. Places are bytes of the image.
+/// The work of the host. Places are bytes of the image.
 #[derive(Debug, Clone)]
 enum Work {
     Read { at: usize, into: Vec<u64> },
@@ -56,7 +56,7 @@ enum Work {
     Flush,
 }
 
-/// A request that the host has, in one part or more.
+/// A request in flight, in one or more parts.
 #[derive(Debug, Clone)]
 struct Pending {
     queue: usize,
@@ -72,14 +72,14 @@ pub(super) struct Model {
     pub(super) machine: Machine,
     pub(super) memory: Memory,
     pub(super) image: Vec<u8>,
-    /// What a power cut would leave of it.
+    /// The bytes that survive a power cut.
     pub(super) stable: Vec<u8>,
     /// In sectors.
     pub(super) capacity: u64,
     pub(super) writeback: bool,
     pub(super) features: u64,
     pub(super) queues: Vec<Option<Queue>>,
-    /// Whether requests were possible at any time since the last reset. A legacy device has its queues later than
+    /// Whether requests were possible at any time since the last reset. A legacy device gets its queues after
     /// DRIVER_OK, or never.
     pub(super) active: bool,
     /// Legacy: the unit of QueuePFN.
@@ -87,11 +87,11 @@ pub(super) struct Model {
     pub(super) needs_reset: bool,
     /// InterruptStatus.
     pub(super) pending: u32,
-    /// How often the line, and the helper's, was raised.
+    /// How often the interrupt line and the helper's were raised.
     pub(super) raised: [u64; 2],
     pub(super) unfinished: Vec<usize>,
     requests: Vec<Pending>,
-    /// (request, part): held back, and done but not reaped.
+    /// (request, part): held; and done but not reaped.
     waiting: VecDeque<(usize, Work)>,
     done: Vec<usize>,
     pub(super) tally: Tally,
@@ -122,12 +122,12 @@ impl Model {
         }
     }
 
-    /// How many parts the host holds back.
+    /// The number of parts that the host holds.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// A doorbell, or the thread that goes on with what one left undone.
+    /// A doorbell, or the thread that continues its work.
     pub(super) fn serve(&mut self, index: usize) {
         if self.needs_reset || !matches!(self.queues.get(index), Some(Some(_))) {
             return;
@@ -157,20 +157,20 @@ impl Model {
         self.interrupt(index);
     }
 
-    /// Serves all queues.
+    /// Services all queues.
     fn serve_all(&mut self) {
         for index in 0..self.queues.len() {
             self.serve(index);
         }
     }
 
-    /// Whether the driver's index says that there are chains which were not taken.
+    /// Whether the driver's index shows chains that were not taken.
     fn has_more(&mut self, index: usize) -> bool {
         let queue = self.queues[index].as_ref();
         queue.is_some_and(|queue| self.memory.u16(queue.avail + 2) != queue.taken)
     }
 
-    /// Takes one chain; false where there is none.
+    /// Takes one chain. Returns false if there is none.
     fn take(&mut self, index: usize) -> Result<bool, Broken> {
         let mut queue = self.queues[index].ok_or(Broken)?;
         if queue.taken == queue.seen {
@@ -258,7 +258,7 @@ impl Model {
         }
     }
 
-    /// The host does one of the parts it has.
+    /// Carries out one of the host's parts.
     pub(super) fn release(&mut self, at: usize) -> bool {
         let Some((request, work)) = self.waiting.remove(at) else { return false };
         let (image, stable) = (&mut self.image, &mut self.stable);
@@ -289,7 +289,7 @@ impl Model {
         true
     }
 
-    /// Answers what the host has done of a queue.
+    /// Answers a queue's finished requests.
     fn answer_done(&mut self, index: usize) {
         let (mine, others): (Vec<_>, _) =
             self.done.iter().partition(|at| self.requests[**at].queue == index);
@@ -325,7 +325,7 @@ impl Model {
             from != to && self.memory.u16(queue.avail) & 1 == 0
         } else {
             let event = self.memory.u16(queue.avail + 4 + 2 * u64::from(queue.size));
-            // The chains from..to were given back: is it one of them?
+            // Whether the chain is one of from..to, which were returned.
             event.wrapping_sub(from) < to.wrapping_sub(from)
         };
         if wanted {
@@ -334,7 +334,7 @@ impl Model {
         }
     }
 
-    /// Waits for all that the host has of each queue in turn, and answers it.
+    /// Waits for the requests of each queue in turn, and answers them.
     fn settle(&mut self) {
         for index in 0..self.queues.len() {
             self.settle_queue(index);
@@ -350,14 +350,14 @@ impl Model {
         self.interrupt(index);
     }
 
-    /// The host does the oldest part that it has of a queue.
+    /// Carries out the oldest part of a queue.
     fn release_of(&mut self, index: usize) -> bool {
         let of_queue = |(request, _): &(usize, Work)| self.requests[*request].queue == index;
         let oldest = self.waiting.iter().position(of_queue);
         oldest.is_some_and(|at| self.release(at))
     }
 
-    /// Takes one queue out of use.
+    /// Stops one queue.
     pub(super) fn stop_queue(&mut self, index: usize) {
         if let Some(queue) = self.queues.get_mut(index) {
             *queue = None;
@@ -375,7 +375,7 @@ impl Model {
         self.serve_all();
     }
 
-    /// The owner wants the image to have so many bytes. Whether the configuration changed.
+    /// The owner resizes the image to this many bytes. Returns whether the configuration changed.
     pub(super) fn resize(&mut self, bytes: usize) -> bool {
         let changed = self.grow(bytes);
         self.serve_all();
@@ -401,7 +401,7 @@ impl Model {
         self.capacity != before
     }
 
-    /// All begins anew. What the host has is done, and not answered.
+    /// Resets the device. Parts in flight are carried out, and not answered.
     pub(super) fn reset(&mut self) {
         for index in 0..self.queues.len() {
             while self.release_of(index) {

@@ -1,4 +1,4 @@
-//! The device as a driver meets it.
+//! virtio-rng from the driver's side.
 
 use super::*;
 use crate::memory::GuestRam;

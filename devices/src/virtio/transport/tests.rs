@@ -1,4 +1,4 @@
-//! The core without any registers: each step is a plain call.
+//! The core of a transport without registers: each step is a plain call.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,4 +1,4 @@
-//! When is what was written safe? (virtio 1.2, 5.2.6.2; CONFIG_WCE, 5.2.5)
+//! When are writes durable? (virtio 1.2, 5.2.6.2; CONFIG_WCE, 5.2.5)
 
 use super::*;
 use crate::bus::BusDevice;
@@ -40,7 +40,7 @@ fn with_flush_a_write_is_safe_after_the_flush_and_without_it_at_once() {
     assert_eq!(driver.request(T_FLUSH, 0, 0), used(1, S_OK));
     assert_eq!(image.log(), ["flush"]);
     assert_eq!(image.stable(), image.bytes());
-    // A driver that did not take FLUSH has no other way to make a write safe.
+    // A driver that did not accept FLUSH has no other way to make a write durable.
     driver.restart(0, 8);
     write_and_zero(&mut driver);
     assert_eq!(image.log(), SAFE);
@@ -55,7 +55,7 @@ fn the_driver_switches_the_cache_while_the_device_is_live() {
     assert_eq!(writeback(&mut driver), 1);
     write_and_zero(&mut driver);
     assert_eq!(image.log(), LAZY);
-    // What was answered before is made safe, too.
+    // Writes that were answered before become durable, too.
     switch(&mut driver, 0);
     assert_eq!((writeback(&mut driver), image.log()), (0, vec!["flush".to_owned()]));
     assert_eq!(image.stable(), image.bytes());
@@ -113,7 +113,7 @@ fn a_flush_is_answered_with_what_the_host_said_of_it() {
     faults.push(Fault::After(0, libc::EIO));
     assert_eq!(driver.request(T_FLUSH, 0, 0), used(1, S_IOERR));
     assert_eq!(complaints.count(rules::HOST), 1);
-    // The switch flushes as well; there is nobody to answer, so the log says it.
+    // The switch flushes, too; no request waits for it, so a failure is logged.
     faults.push(Fault::After(0, libc::EIO));
     switch(&mut driver, 0);
     assert_eq!(complaints.count(rules::HOST), 2);

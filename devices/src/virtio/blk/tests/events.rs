@@ -1,4 +1,4 @@
-//! EVENT_IDX (virtio 1.2, 2.7.7, 2.7.10): who is told what, and when; and how long one doorbell may last.
+//! EVENT_IDX (virtio 1.2, 2.7.7, 2.7.10): which notifications are sent, and when; and the limit of one doorbell.
 
 use super::*;
 
@@ -53,7 +53,7 @@ fn no_other_thread_is_woken_for_a_batch_as_large_as_the_queue() {
 fn a_doorbell_moves_a_bounded_number_of_bytes_and_the_rest_is_left_to_another_thread() {
     let (mut driver, helper, image) = with_helper(feature::BLK_FLUSH, 256);
     image.hollow_out();
-    // 64 reads of 1 MiB each, into all of RAM: what they would bring is not looked at.
+    // 64 reads of 1 MiB each, into all of RAM: only the number of bytes matters.
     driver.header(HEADER, T_IN, 0);
     driver.chain(0, &[(HEADER, 16, false), (0, 1 << 20, true), (STATUS_BYTE, 1, true)]);
     driver.resize(64 << 20).unwrap();
@@ -77,7 +77,7 @@ fn a_doorbell_moves_a_bounded_number_of_bytes_and_the_rest_is_left_to_another_th
 fn an_interrupt_comes_with_the_chain_that_used_event_names_and_with_no_other() {
     let (mut driver, ..) = with_helper(EVENT_IDX, 8);
     driver.ring.set_used_event(&driver.ram, 2);
-    // NO_INTERRUPT means nothing here.
+    // NO_INTERRUPT has no meaning here.
     driver.ring.set_flags(&driver.ram, 1);
     for (offered, interrupts) in [(1, 0), (1, 0), (1, 1), (2, 0)] {
         for _ in 0..offered {
@@ -108,7 +108,7 @@ fn avail_event_names_the_next_chain_after_each_doorbell() {
         driver.kick();
         assert_eq!(driver.ring.avail_event(&driver.ram), all);
     }
-    // Without the feature the field is not the device's.
+    // Without the feature the device ignores the field.
     let (mut driver, ..) = with_helper(feature::BLK_FLUSH, 8);
     driver.offer(0);
     driver.kick();
@@ -131,7 +131,7 @@ fn a_doorbell_serves_a_queue_full_and_the_helper_sees_to_the_rest() {
         driver.offer(0);
         driver.kick();
         assert_eq!((answered(&mut driver), helper.take()), (8, 1));
-        // Nobody is asked for a doorbell while the device has not come to the end.
+        // No doorbell is requested before the device has reached the end.
         assert_eq!(driver.ring.avail_event(&driver.ram), 0);
         driver.mmio.service_unfinished();
         assert_eq!((answered(&mut driver), helper.take()), (8, 1));

@@ -1,4 +1,4 @@
-//! A guest that does wrong as fast as it can: the host's log stays short, and so does its memory.
+//! A guest that makes mistakes as fast as it can: the log and the memory of the host stay small.
 
 use super::*;
 use crate::bus::BusDevice;

@@ -1,4 +1,4 @@
-//! A host without room (werror=stop): the request stays with its queue, the alarm is raised, and nothing sleeps.
+//! A host without room (werror=stop): the request stays with its queue, the alarm is raised, and no thread sleeps.
 
 use std::io;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use super::*;
 use crate::block::FullAlarm;
 use blk::T_WRITE_ZEROES;
 
-/// Remembers who raised it.
+/// Records the disk that raised the alarm.
 #[derive(Default)]
 struct Alarm(Mutex<Vec<String>>);
 
@@ -41,7 +41,7 @@ fn a_write_that_finds_the_host_full_waits_and_is_done_wholly_when_there_is_room(
     faults.push(Fault::After(512, libc::ENOSPC));
     assert_eq!(driver.request(T_OUT, 2, 1024), None, "not answered before it is true");
     assert_eq!((alarm.take(), driver.line.take()), (vec!["d.img: StorageFull".to_owned()], 0));
-    // A doorbell takes nothing past it: requests keep their order.
+    // A doorbell takes no request past it, so the order is kept.
     driver.chain(3, &[(HEADER, 16, false), (STATUS_BYTE + 8, 1, true)]);
     driver.header(HEADER, T_FLUSH, 0);
     driver.offer(3);
@@ -100,7 +100,7 @@ fn reads_and_other_errors_do_not_wait() {
         faults.push(Fault::After(0, errno));
         assert_eq!(driver.request(kind, 0, 512), used(1, S_IOERR), "{kind}");
     }
-    // A flush that fails for want of room may have dropped data: trying it again would hide that.
+    // A flush that fails for lack of room may have dropped data: a retry would hide that.
     faults.push(Fault::After(0, libc::ENOSPC));
     assert_eq!(driver.request(T_FLUSH, 0, 0), used(1, S_IOERR));
     assert_eq!(alarm.take(), [""; 0]);

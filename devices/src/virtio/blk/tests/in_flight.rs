@@ -1,5 +1,5 @@
-//! Requests that the host has not finished yet: answered when they are, by the next look at their queue; and what
-//! becomes of them when the device, a queue or the machine goes.
+//! Requests that the host has not finished: they are answered at the next service of their queue. And what happens to
+//! them at a reset, at the reset of a queue, and at the end of the machine.
 
 use super::*;
 use crate::bus::BusDevice;
@@ -83,7 +83,7 @@ fn a_reset_waits_for_what_is_in_flight_and_then_touches_nothing() {
     let before = [written(&driver, &one, 0), written(&driver, &two, 1)];
     driver.set(reg::STATUS, 0);
     assert_eq!((held.waiting(), held.waited()), (0, 2));
-    // Neither is answered; both are over, so the driver may use the memory for whatever it likes.
+    // Neither is answered; both have ended, so the driver may reuse the memory.
     assert_eq!([written(&driver, &one, 0), written(&driver, &two, 1)], before);
     assert_eq!((driver.line.take(), driver.get(reg::INTERRUPT_STATUS)), (0, 0));
     assert_eq!(image.bytes()[6 * 512..7 * 512], [0xaa; 512]);
@@ -94,7 +94,7 @@ fn a_reset_waits_for_what_is_in_flight_and_then_touches_nothing() {
     }
     driver.mmio.service_unfinished();
     assert!(driver.bytes(0, 1 << 20) == ram);
-    // A new life begins with nothing of the old one in it.
+    // The new queues have nothing of the old requests.
     driver.restart(feature::BLK_FLUSH, 8);
     driver.request(T_IN, 0, 512);
     held.release_all();
@@ -112,7 +112,7 @@ fn a_queue_reset_answers_nothing_of_its_own_and_all_of_the_others() {
         let before = [written(&driver, &one, 0), written(&driver, &one, 2)];
         driver.set(reg::QUEUE_SEL, 0);
         driver.set(register, u32::from(register == reg::QUEUE_RESET));
-        // The other queue's request is not waited for, and not lost.
+        // The device does not wait for the other queue's request, and does not lose it.
         assert_eq!(held.waiting(), 1);
         assert_eq!([written(&driver, &one, 0), written(&driver, &one, 2)], before);
         held.release_all();
@@ -171,7 +171,7 @@ fn the_machines_end_leaves_memory_that_lives_as_long_as_the_last_request() {
     let before = [written(&driver, &one, 0), written(&driver, &two, 1)];
     let VirtioDriver { mmio, ram, .. } = driver;
     drop(mmio);
-    // The host finishes late. No ring and no status byte is touched by anybody.
+    // The host finishes later. Nothing writes to a ring or a status byte.
     held.release_all();
     let bytes = |addr, len| {
         let mut bytes = vec![0; len];
@@ -183,7 +183,7 @@ fn the_machines_end_leaves_memory_that_lives_as_long_as_the_last_request() {
         assert_eq!((&bytes(ring.used, used), &bytes(place(n).1, 1)), (&before.0, &before.1));
     }
     drop(ram);
-    // The last handles on guest RAM were the requests' own.
+    // The requests had the last handles on guest RAM.
     assert_eq!(held.waiting(), 0);
     assert_eq!(image.bytes()[4 * 512..5 * 512], [0xcc; 512]);
 }
@@ -192,7 +192,7 @@ fn the_machines_end_leaves_memory_that_lives_as_long_as_the_last_request() {
 fn a_request_changed_while_it_is_in_flight_is_done_as_it_was_read() {
     let (mut driver, [mut ring, _], image, held) = two_queues();
     start(&mut driver, 0, &mut ring, 0, T_IN, 3);
-    // Now it is another request, of another place, with its status byte elsewhere.
+    // Now the memory has another request, with another place and another status byte.
     driver.header(HEADER, T_OUT, 5);
     let (elsewhere, status) = (place(8).0, place(8).1);
     driver.write(status, &[0xff]);
@@ -207,7 +207,7 @@ fn a_request_changed_while_it_is_in_flight_is_done_as_it_was_read() {
 
 #[test]
 fn no_more_requests_are_in_flight_than_the_queue_has_entries() {
-    // The driver offers descriptors again that the device still has.
+    // The driver offers descriptors again that the device still uses.
     let (mut driver, [mut one, mut two], _, held) = two_queues();
     for n in 0..8 {
         start(&mut driver, 0, &mut one, n, T_IN, n);

@@ -122,7 +122,7 @@ fn a_table_wherever_it_lies_is_checked_as_a_whole() {
         driver.header(HEADER, T_IN, 0);
         driver.write(STATUS_BYTE, &[0xff]);
         if at < end {
-            // A chain of one descriptor: it has no status byte, and no more than that is wrong.
+            // A chain of one descriptor: its only mistake is the missing status byte.
             driver.write_desc(at, HEADER, 16, 0, 0);
         }
         if fits {
@@ -186,7 +186,7 @@ fn a_table_longer_than_the_queue_is_served_up_to_queue_num_max_and_told_once() {
     driver.kick();
     assert_eq!((driver.pop(), driver.needs_reset()), (None, true));
     assert_eq!(driver.complaints.count(rules::CHAIN_LENGTH), 2);
-    // Each queue that is set up anew is told.
+    // Each new set-up of the queue is reported.
     driver.restart(INDIRECT, 4);
     write_chain(&driver.ram, TABLE, 0, &long(5));
     assert_eq!(submit_table(&mut driver, 80, DESC_INDIRECT), used(513, S_OK));

@@ -1,4 +1,4 @@
-//! virtio-blk as a driver meets it: a driver at the level of rings in front, an image behind.
+//! virtio-blk from the driver's side: a driver for rings on one side, an image on the other.
 
 mod durability;
 mod events;
@@ -32,7 +32,7 @@ use blk::{S_IOERR, S_OK, S_UNSUPP, T_FLUSH, T_GET_ID, T_IN, T_OUT};
 
 const SECTORS: u64 = 8;
 
-/// An image of 8 sectors, each filled with its number plus 1, and 100 bytes of 0xee behind.
+/// An image of 8 sectors, each filled with its number plus 1, and 100 more bytes of 0xee.
 struct Setup {
     _dir: tempfile::TempDir,
     path: PathBuf,
@@ -158,7 +158,7 @@ fn a_request_that_cannot_be_done_touches_nothing_and_says_so() {
     driver.write(DATA, &[0x77; 2048]);
     let max = u64::MAX;
     for (kind, sector, len, expected) in [
-        // Past the end, at it, over it; the ragged end is nobody's.
+        // Past the end, at it, across it; the last bytes that are no whole sector are not accessible.
         (T_IN, 8, 512, S_IOERR),
         (T_OUT, 8, 512, S_IOERR),
         (T_IN, 7, 1024, S_IOERR),
@@ -171,7 +171,7 @@ fn a_request_that_cannot_be_done_touches_nothing_and_says_so() {
         // Not whole sectors.
         (T_IN, 0, 511, S_IOERR),
         (T_OUT, 0, 513, S_IOERR),
-        // Types that are not offered, and those that no one knows.
+        // Types that are not offered, and unknown types.
         (2, 0, 512, S_UNSUPP),
         (14, 0, 512, S_UNSUPP),
         (u32::MAX, 0, 512, S_UNSUPP),
@@ -254,7 +254,7 @@ fn a_chain_that_cannot_be_answered_stops_the_device_until_a_reset() {
         assert!(driver.needs_reset(), "{name}");
         assert_eq!(driver.get(reg::INTERRUPT_STATUS), mmio::INTERRUPT_CONFIG, "{name}");
         assert_eq!(driver.line.take(), 1, "{name}");
-        // No more work, not even a good request; nothing changes by itself.
+        // No further requests are served, valid or not, until a reset.
         driver.kick();
         assert_eq!(driver.request(T_IN, 0, 512), None, "{name}");
         assert_eq!(driver.line.take(), 0, "{name}");

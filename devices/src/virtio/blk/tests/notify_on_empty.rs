@@ -1,5 +1,5 @@
-//! NOTIFY_ON_EMPTY (virtio 1.2, 6.3), of the legacy interface: an interrupt whenever the queue has run empty, also where
-//! used_event or NO_INTERRUPT says that none is wanted.
+//! NOTIFY_ON_EMPTY (virtio 1.2, 6.3) of the legacy interface: an interrupt whenever the queue becomes empty, even if
+//! used_event or NO_INTERRUPT suppresses interrupts.
 
 use super::*;
 use crate::bus::BusDevice;

@@ -1,4 +1,4 @@
-//! RING_RESET (virtio 1.2, 2.6.1): one queue is taken back, set up anew, and the others do not notice.
+//! RING_RESET (virtio 1.2, 2.6.1): one queue is reset and set up again, without an effect on the others.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! More than one queue, queues of any size, and what the registers say of them.
+//! More than one queue, queues of any size, and the related registers.
 
 use super::*;
 use crate::bus::BusDevice;
@@ -141,7 +141,7 @@ fn the_limits_that_features_tell_of_stand_in_the_configuration_space() {
 
 #[test]
 fn a_request_of_seg_max_buffers_of_size_max_is_served_and_one_of_too_many_bytes_is_not() {
-    // RAM has 1 MiB, so buffers lie over each other: what counts are the lengths.
+    // RAM has 1 MiB, so buffers overlap: only their lengths matter.
     let (blk, image) = watched(8, &BlkOptions { queue_size: 1024, ..named("") });
     image.hollow_out();
     let mut driver = VirtioDriver::new(blk).live(feature::BLK_FLUSH, 1024);
@@ -152,7 +152,7 @@ fn a_request_of_seg_max_buffers_of_size_max_is_served_and_one_of_too_many_bytes_
         parts.push((STATUS_BYTE, 1, true));
         parts
     };
-    // 128 MiB and more are refused before anybody asks the disk, whatever its size.
+    // 128 MiB and more are refused before the disk gets them, independent of its size.
     let complaints = driver.complaints.clone();
     assert_eq!(driver.submit(&whole(129, 1 << 20)), used(1, S_IOERR));
     assert_eq!(complaints.count(rules::BLK_SIZE), 1);

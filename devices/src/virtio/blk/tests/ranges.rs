@@ -1,4 +1,4 @@
-//! Discard and write zeroes (virtio 1.2, 5.2.6): lists of ranges, served as a whole or not at all.
+//! Discard and write zeroes (virtio 1.2, 5.2.6): lists of ranges, carried out completely or not at all.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -87,7 +87,7 @@ fn a_list_with_one_bad_range_touches_nothing() {
             ((9, 0, 0), S_IOERR),
             ((0, limit + 1, 0), S_IOERR),
             ((0, u32::MAX, 0), S_IOERR),
-            // Flags that mean nothing there (5.2.6.2): UNSUPP.
+            // Flags without meaning there (5.2.6.2): UNSUPP.
             ((0, 1, 2), S_UNSUPP),
             ((0, 1, 1 << 31), S_UNSUPP),
             ((0, 1, if kind == T_DISCARD { 1 } else { 3 }), S_UNSUPP),
@@ -103,7 +103,7 @@ fn a_list_with_one_bad_range_touches_nothing() {
                 assert!(!driver.needs_reset());
             }
         }
-        // What is no list at all.
+        // Data that is not a list of ranges.
         let (blk, image) = watched(8, &named(""));
         let mut driver = VirtioDriver::new(blk).live(feature::BLK_FLUSH, 8);
         for len in [0, 1, 15, 17, 31, 33 * 16, 0x1_0000] {

@@ -1,4 +1,4 @@
-//! Live resize: the disk grows under a driver, which is told (virtio 1.2, 4.2.2.1, 5.2.6).
+//! Resize of a live disk, with a notification of the driver (virtio 1.2, 4.2.2.1, 5.2.6).
 
 use super::*;
 use crate::block::GrowError;
@@ -25,7 +25,7 @@ fn a_driver_is_told_of_new_sectors_and_can_use_them() {
     assert_eq!((driver.take_interrupts(), driver.line.take()), (mmio::INTERRUPT_CONFIG, 1));
     driver.write(DATA, &[0xab; 1024]);
     assert_eq!(driver.request(T_IN, 8, 1024), used(1025, S_OK));
-    // What the ragged end held is a sector's beginning now; behind it come zeros.
+    // The bytes after the last whole sector are the start of a sector now; zeros follow.
     assert_eq!(driver.bytes(DATA, 1024), [&[0xee; 100][..], &[0; 924]].concat());
     assert_eq!(driver.request(T_OUT, 9, 512), used(1, S_OK));
     assert_eq!(driver.request(T_IN, 10, 512), used(1, S_IOERR));

@@ -1,5 +1,5 @@
-//! Several vCPUs at one device: no register access waits for I/O, queues are served side by side, and a doorbell that
-//! comes while its queue is served is not forgotten.
+//! Several vCPUs use one device: no register access waits for I/O, queues are serviced in parallel, and a doorbell that
+//! arrives during a service is not lost.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::*;
 use crate::bus::BusDevice;
 
-/// Far longer than anything here takes that does not wait for the other thread.
+/// Far longer than anything here takes without waiting for the other thread.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A live device with two queues of 8 entries, whose host stops before each read of sector 7 until it is let go.
+/// A live device with two queues of 8 entries, whose host stops before each read of sector 7 until the test releases
+/// it.
 struct Bench {
     driver: VirtioDriver,
     rings: [Ring; 2],
@@ -82,13 +83,13 @@ fn no_register_access_waits_while_another_vcpu_serves_a_queue() {
         // Set-up registers and the configuration space answer, too.
         set(reg::QUEUE_SEL, 1);
         assert_eq!((get(reg::QUEUE_READY), get(reg::CONFIG)), (1, 8));
-        // A doorbell of the queue in question returns at once.
+        // A doorbell of the same queue returns immediately.
         offer(&driver, &mut rings[0], 1, 3);
         set(reg::QUEUE_NOTIFY, 0);
         assert_eq!((rings[0].pop(ram), leftover.take()), (None, 0));
         go_on.send(()).unwrap();
     });
-    // And is not forgotten, whether the first vCPU saw its request or not.
+    // And its request is not lost, whether the first vCPU saw it or not.
     if leftover.take() > 0 {
         mmio.service_unfinished();
     }
@@ -107,7 +108,7 @@ fn a_reset_waits_for_the_vcpu_that_serves_a_queue_and_others_go_on() {
         scope.spawn(|| set(reg::QUEUE_NOTIFY, 0));
         stopped.recv_timeout(LIMIT).unwrap();
         let reset = scope.spawn(|| set(reg::STATUS, 0));
-        // As soon as the reset has begun, the queue takes no doorbell any more; other accesses go on.
+        // As soon as the reset has begun, the queue takes no doorbells; other accesses continue.
         while driver.complaints.count(rules::NOTIFY) == 0 {
             set(reg::QUEUE_NOTIFY, 0);
             thread::yield_now();

@@ -1,4 +1,4 @@
-//! A host that hangs: whatever waits for it gives up after a limit, says so, and can be tried again.
+//! A host that hangs: every wait gives up after a limit and reports it, and can be repeated.
 
 use super::*;
 use crate::block::GrowError;
@@ -23,7 +23,7 @@ fn a_reset_is_done_only_when_nothing_is_in_flight_any_more() {
     assert!(driver.needs_reset());
     let said = driver.complaints.last().unwrap();
     assert!(said.contains("in memory: the host has not finished 1 requests of queue 0"), "{said}");
-    // The device is dead until then, and what arrives late is dropped.
+    // The device is unusable until then, and late completions are dropped.
     driver.kick();
     held.release_all();
     driver.mmio.service_finished(0);
@@ -61,7 +61,7 @@ fn a_pause_and_a_resize_name_the_disk_that_keeps_them_and_lose_no_request() {
     held.release_all();
     driver.mmio.quiesce().unwrap();
     assert_eq!((driver.pop(), driver.status_byte()), (Some((0, 513)), S_OK));
-    // Held, the device takes nothing new, until it is let go.
+    // The held device takes no new requests until it is released.
     assert_eq!((driver.request(T_IN, 1, 512), held.waiting()), (None, 0));
     driver.mmio.release();
     assert_eq!(held.waiting(), 1);
@@ -78,6 +78,6 @@ fn a_cache_that_cannot_be_switched_off_is_never_trusted_again() {
     held.release_all();
     driver.kick();
     assert_eq!(driver.pop(), Some((0, 513)));
-    // What was in flight may be answered without being safe, so no write is said to be safe from now on.
+    // Requests in flight may be answered without being durable, so no later flush may succeed.
     assert_eq!(driver.request(T_OUT, 0, 512), used(1, S_IOERR));
 }

@@ -1,4 +1,4 @@
-//! When the driver's features are decided: once, by FEATURES_OK, or by DRIVER_OK where there was none.
+//! When the driver's features become final: once, at FEATURES_OK, or at DRIVER_OK without it.
 
 use super::*;
 use crate::testing::WatchedImage;
@@ -84,7 +84,7 @@ fn the_configuration_space_is_not_written_before_features_ok() {
         }
         d.mmio.write(reg::CONFIG + 32, &[1]);
         assert_eq!((complaints.count(rules::CONFIG_EARLY), d.needs_reset()), (1, strict));
-        // What cannot be written at all is one mistake, not two.
+        // An impossible write is one mistake, not two.
         d.mmio.write(reg::CONFIG, &[1]);
         assert_eq!(complaints.count(rules::CONFIG_WRITE), 1);
         assert_eq!(complaints.count(rules::CONFIG_EARLY), 1);
@@ -107,7 +107,7 @@ fn a_queue_that_was_dropped_may_be_described_anew_but_not_used() {
     assert!(d.negotiate(feature::VERSION_1));
     assert!(d.set_up_queue(8));
     d.go_live();
-    // As rCore's driver takes leave: QueueReady 0, read back, then every register of the queue (4.2.2.2).
+    // The sequence of rCore's driver at its end: QueueReady 0, read back, then every register of the queue (4.2.2.2).
     d.set(reg::QUEUE_READY, 0);
     assert_eq!(d.get(reg::QUEUE_READY), 0);
     d.set(reg::QUEUE_NUM, 0);

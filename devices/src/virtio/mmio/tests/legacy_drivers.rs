@@ -1,5 +1,5 @@
-//! Legacy drivers as tutorials teach them, register by register: what of them bends the rules is served, with a
-//! warning, by a lenient device, and refused by a strict one.
+//! Legacy drivers from tutorials, register by register: a lenient device serves those that violate rules, with a
+//! warning; a strict one refuses them.
 
 use super::legacy::request;
 use super::*;
@@ -78,7 +78,7 @@ const OSBLOG: Writes = &[
     (reg::STATUS, 13),
 ];
 
-/// Each, with the rules whose breach it is told, once each.
+/// Each driver, with the rules that it breaks, each reported once.
 const DRIVERS: [(&str, Writes, &[Rule]); 4] = [
     (
         "1000 lines, old",
@@ -137,7 +137,7 @@ fn a_strict_device_takes_no_request_of_a_driver_that_bends_the_rules() {
     }
 }
 
-/// A legacy handshake of which `skip` is left out; whether the queue was taken.
+/// A legacy handshake without the steps in `skip`. Returns whether the queue was accepted.
 fn without(d: &mut VirtioDriver, skip: u64, pfn: u32) -> bool {
     for (register, value) in [
         (reg::STATUS, 0),
@@ -187,7 +187,7 @@ fn each_register_that_was_left_out_is_one_line_that_says_what_stands_for_it() {
             (0, true, 1)
         );
     }
-    // Written as 0, QueueAlign says no more than not written.
+    // A QueueAlign of 0 has the same meaning as a missing one.
     let (mut d, _) = disk(Policy::Lenient);
     d.negotiate_legacy(0, 4096);
     let mut ring = Ring::contiguous(16, PLACE.into(), 4096);

@@ -1,4 +1,4 @@
-//! The transport as a driver meets it: each register, each step of the handshake, each step out of order.
+//! The transport from the driver's side: each register, each step of the handshake, each step out of order.
 
 mod features;
 mod legacy;
@@ -21,7 +21,7 @@ use crate::virtio::spec::{feature, status};
 
 const OFFERED: u64 = feature::BLK_FLUSH | 1 << 35;
 
-/// A device with two queues that remembers what it was told.
+/// A device with two queues that records the calls it gets.
 struct Probe {
     reporter: Reporter,
     log: Log,
@@ -167,7 +167,7 @@ fn the_status_is_a_table() {
             let was_live = now & OK != 0;
             told(&log);
             d.set(reg::STATUS, write);
-            // 0 resets; otherwise bits are only ever added, and only those a driver may set.
+            // 0 resets; otherwise bits are only added, and only those that a driver may set.
             let expected = if write == 0 { 0 } else { now | write & (A | D | F | OK | X) };
             assert_eq!(d.get(reg::STATUS), expected, "{now:#x} then {write:#x}");
             let becomes_live = !was_live && expected & OK != 0;
@@ -269,11 +269,11 @@ fn queue_registers_in_every_status() {
         d.set(register, value);
         d.kick();
         assert_eq!(told(&log), ["service 0"]);
-        // To say READY again is not to set up again, until the queue is live.
+        // Writing READY again does not set the queue up again, until the queue is live.
         let expected = if register == reg::QUEUE_READY { 1 } else { 2 };
         assert_eq!(complaints.count(rules::QUEUE_LIVE), expected, "{register:#x}");
     }
-    // Before FEATURES_OK it is borne.
+    // Before FEATURES_OK it is tolerated.
     let (mut d, log, complaints) = probe();
     d.set(reg::STATUS, 3);
     assert!(d.set_up_queue(8));

@@ -1,4 +1,4 @@
-//! What registers read, and that it stands in memory at any time.
+//! The values of registers, which are in memory at any time.
 
 use super::*;
 use crate::testing::CountingLine;
@@ -43,7 +43,7 @@ fn an_empty_slot_is_a_slot_with_no_device() {
 }
 
 /// Every status, reached in a legal way, and every write of a status to it.
-/// A guest that is shown the memory reads there what it would have read from the device, whatever happened last.
+/// A guest that reads the mapped memory gets the same values as from the device, after any action.
 #[test]
 fn the_registers_can_be_read_without_the_device() {
     let page = RegisterPage::new();

@@ -12,7 +12,7 @@ fn driver(policy: Policy) -> (VirtioDriver, Log) {
 
 type Breach = (&'static str, Rule, fn(&mut VirtioDriver));
 
-/// What a driver can do wrong at any time.
+/// Mistakes that a driver can make at any time.
 const AT_ANY_TIME: [Breach; 15] = [
     ("a register read by bytes", rules::WIDTH, |d| d.mmio.read(0x70, &mut [0])),
     ("a register written by halves", rules::WIDTH, |d| d.mmio.write(0x70, &[0, 0])),
@@ -43,7 +43,7 @@ const AT_ANY_TIME: [Breach; 15] = [
     ("a doorbell of a queue that is none", rules::NOTIFY, |d| d.set(reg::QUEUE_NOTIFY, 7)),
 ];
 
-/// What a driver can do wrong when the device is live.
+/// Mistakes that a driver can make when the device is live.
 const LIVE: [Breach; 6] = [
     ("a status bit cleared", rules::STATUS_CLEARED, |d| d.set(reg::STATUS, 7)),
     ("features after FEATURES_OK", rules::FEATURES_SETTLED, |d| d.set(reg::DRIVER_FEATURES, 0)),
@@ -73,7 +73,7 @@ fn a_strict_device_needs_a_reset_after_each_breach_and_a_lenient_one_works_on() 
             assert_eq!(d.needs_reset(), strict, "{name}");
             let config = u32::from(strict) * INTERRUPT_CONFIG;
             assert_eq!((d.take_interrupts(), d.line.take()), (config, strict.into()), "{name}");
-            // The next doorbell: served, or not any more.
+            // The next doorbell: served, or ignored.
             told(&log);
             d.kick();
             let served = if strict { vec![] } else { vec!["service 0".to_owned()] };
@@ -122,7 +122,7 @@ fn features_that_cannot_be_used_are_refused_by_features_ok() {
             let said =
                 d.complaints.count(rules::VERSION_1) + d.complaints.count(rules::FEATURES_SUBSET);
             assert_eq!(said, u64::from(!kept || accepted & version_1 == 0), "{accepted:#x}");
-            // A refusal is no breakdown: the driver may try again.
+            // A refusal does not stop the device: the driver may try again.
             assert!(!d.needs_reset());
             d.set(reg::STATUS, 0);
             assert!(d.negotiate(version_1));
