@@ -175,7 +175,7 @@ fn a_paste_of_10_kib_loses_nothing() {
         fed += bench.serial.feed(&paste[fed..]);
         let told = bench.drained.load(Ordering::Relaxed);
         seen.push(bench.read(DATA));
-        // A caller that left something behind sleeps until it is told.
+        // A caller with bytes left sleeps until it is notified.
         while fed < paste.len() && bench.drained.load(Ordering::Relaxed) == told {
             seen.push(bench.read(DATA));
         }

@@ -119,7 +119,7 @@ impl Drop for Shared {
 mod tests {
     use super::*;
 
-    fn say(log: &RuleLog, rule: Rule, what: &dyn std::fmt::Display) {
+    fn breach(log: &RuleLog, rule: Rule, what: &dyn std::fmt::Display) {
         log.event(&Seen::now(log.device(), Event::Broken { rule, what: Words(what) }));
     }
 
@@ -127,7 +127,7 @@ mod tests {
     fn a_rule_is_shown_three_times_and_counted_for_ever() {
         let c = RuleLog::new("disk".into());
         for n in 0..1_000_000 {
-            say(&c, "a rule", &format_args!("saw {n}"));
+            breach(&c, "a rule", &format_args!("saw {n}"));
         }
         assert_eq!(c.last().unwrap(), "disk: saw 2 [a rule]");
         assert_eq!(c.count("a rule"), 1_000_000);
@@ -143,7 +143,7 @@ mod tests {
             (0..100).map(|n| &*Box::leak(format!("rule {n}").into_boxed_str())).collect();
         let c = RuleLog::new("disk".into());
         for rule in &rules {
-            say(&c, rule, &"broken");
+            breach(&c, rule, &"broken");
         }
         assert_eq!(c.last().unwrap(), "disk: broken [rule 39]");
     }
@@ -152,7 +152,7 @@ mod tests {
     fn nothing_hidden_nothing_summed_up() {
         let c = RuleLog::new("disk".into());
         assert_eq!(c.summary(), None);
-        say(&c, "a rule", &"broken");
+        breach(&c, "a rule", &"broken");
         assert_eq!(c.summary(), None);
     }
 }

@@ -215,7 +215,7 @@ impl fmt::Display for Settled {
             Why::BothFit => {
                 write!(
                     f,
-                    "entry {index} would make sense with 28 too; if it is 28, say entry-size=28"
+                    "entry {index} would make sense with 28 too; if it is 28, give entry-size=28"
                 )
             }
             Why::NeitherFits => {

@@ -160,7 +160,7 @@ fn panics(name: &str) -> Outcome {
             ("pvpanic, panic=0", 1, "do=pvpanic end=panic panic=0", 6),
         ],
     )?;
-    played.ensure(played.log.time("panicked (and said so by pvpanic)", 0.0).is_some(), "no pvpanic")
+    played.ensure(played.log.time("panicked (and reported it through pvpanic)", 0.0).is_some(), "no pvpanic")
 }
 
 /// A person at a terminal: a login shell, 10 KiB pasted into it, Ctrl-A X.

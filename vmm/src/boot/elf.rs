@@ -159,7 +159,7 @@ fn check_type<F: FileHeader<Endian = Endianness>>(
     parts: &[F::ProgramHeader],
     bytes: &[u8],
 ) -> Result<(), ElfError> {
-    let says = match header.e_type(endian) {
+    let kind = match header.e_type(endian) {
         elf::ET_EXEC | elf::ET_DYN => {
             let wanted = parts.iter().find_map(|p| p.interpreter(endian, bytes).transpose());
             match wanted {
@@ -177,7 +177,7 @@ fn check_type<F: FileHeader<Endian = Endianness>>(
         elf::ET_CORE => "a core dump, not a kernel".to_owned(),
         other => format!("an ELF file of the unknown type {}", other.0),
     };
-    Err(ElfError::NotAKernel(says))
+    Err(ElfError::NotAKernel(kind))
 }
 
 /// A segment, with the virtual address it is linked at.

@@ -4,63 +4,63 @@
 struct Sign {
     at: usize,
     bytes: &'static [u8],
-    says: &'static str,
+    text: &'static str,
 }
 
 const SIGNS: [Sign; 17] = [
-    Sign { at: 56, bytes: b"ARM\x64", says: "it is a Linux Image for arm64, another architecture" },
+    Sign { at: 56, bytes: b"ARM\x64", text: "it is a Linux Image for arm64, another architecture" },
     Sign {
         at: 56,
         bytes: b"RSC\x05",
-        says: "it is a Linux Image for RISC-V, another architecture",
+        text: "it is a Linux Image for RISC-V, another architecture",
     },
     Sign {
         at: 0x24,
         bytes: b"\x18\x28\x6f\x01",
-        says: "it is a Linux zImage for arm, another architecture",
+        text: "it is a Linux zImage for arm, another architecture",
     },
     Sign {
         at: 4,
         bytes: b"zimg",
-        says: "it is a compressed EFI image of Linux, as arm64, RISC-V and LoongArch have, not x86",
+        text: "it is a compressed EFI image of Linux, as arm64, RISC-V and LoongArch have, not x86",
     },
     Sign {
         at: 0,
         bytes: b"\x1f\x8b",
-        says: "it is compressed with gzip; unpack it first (gzip -d)",
+        text: "it is compressed with gzip; unpack it first (gzip -d)",
     },
-    Sign { at: 0, bytes: b"\xfd7zXZ\0", says: "it is compressed with xz; unpack it first (xz -d)" },
+    Sign { at: 0, bytes: b"\xfd7zXZ\0", text: "it is compressed with xz; unpack it first (xz -d)" },
     Sign {
         at: 0,
         bytes: b"\x28\xb5\x2f\xfd",
-        says: "it is compressed with zstd; unpack it first (zstd -d)",
+        text: "it is compressed with zstd; unpack it first (zstd -d)",
     },
-    Sign { at: 0, bytes: b"BZh", says: "it is compressed with bzip2; unpack it first (bzip2 -d)" },
+    Sign { at: 0, bytes: b"BZh", text: "it is compressed with bzip2; unpack it first (bzip2 -d)" },
     // The format of the kernel's own build, which the lz4 tool calls "legacy".
     Sign {
         at: 0,
         bytes: b"\x02\x21\x4c\x18",
-        says: "it is compressed with lz4; unpack it first (lz4 -d)",
+        text: "it is compressed with lz4; unpack it first (lz4 -d)",
     },
     Sign {
         at: 0,
         bytes: b"\x5d\0\0",
-        says: "it is compressed with lzma; unpack it first (xz --format=lzma -d)",
+        text: "it is compressed with lzma; unpack it first (xz --format=lzma -d)",
     },
     Sign {
         at: 0,
         bytes: b"\x04\x22\x4d\x18",
-        says: "it is compressed with lz4; unpack it first (lz4 -d)",
+        text: "it is compressed with lz4; unpack it first (lz4 -d)",
     },
-    Sign { at: 0, bytes: b"#!", says: "it is a script" },
-    Sign { at: 0, bytes: b"MZ", says: "it is a program for EFI or Windows" },
-    Sign { at: 0, bytes: b"070701", says: "it is a cpio archive, perhaps an initrd (--initrd)" },
-    Sign { at: 0, bytes: b"QFI\xfb", says: "it is a qcow2 disk image" },
-    Sign { at: 0, bytes: b"!<arch>\n", says: "it is a library of object files; link it" },
+    Sign { at: 0, bytes: b"#!", text: "it is a script" },
+    Sign { at: 0, bytes: b"MZ", text: "it is a program for EFI or Windows" },
+    Sign { at: 0, bytes: b"070701", text: "it is a cpio archive, perhaps an initrd (--initrd)" },
+    Sign { at: 0, bytes: b"QFI\xfb", text: "it is a qcow2 disk image" },
+    Sign { at: 0, bytes: b"!<arch>\n", text: "it is a library of object files; link it" },
     Sign {
         at: 510,
         bytes: b"\x55\xaa",
-        says: "it is a boot sector or a disk image; give a kernel, as a bzImage or an ELF file",
+        text: "it is a boot sector or a disk image; give a kernel, as a bzImage or an ELF file",
     },
 ];
 
@@ -71,7 +71,7 @@ pub(super) fn like(bytes: &[u8]) -> String {
     }
     let seen = |sign: &&Sign| bytes.get(sign.at..).is_some_and(|rest| rest.starts_with(sign.bytes));
     if let Some(sign) = SIGNS.iter().find(seen) {
-        return sign.says.to_owned();
+        return sign.text.to_owned();
     }
     let start = bytes.get(..512).unwrap_or(bytes);
     let is_text = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);

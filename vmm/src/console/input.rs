@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::console::Input;
 use crate::console::keys::{HELP, Keys, WAY_OUT, Wish};
-use crate::console::terminal::{Terminal, say_way_out};
+use crate::console::terminal::{Terminal, show_way_out};
 use crate::error::HostError;
 use crate::exit::Verdict;
 use crate::runtime::event_loop::{Subscriber, failed, unwatch, watch};
@@ -198,7 +198,7 @@ impl InputSubscriber {
             // A shell's `fg` of a job that runs sends no signal.
             if let Some(terminal) = self.feeder.terminal() {
                 terminal.enter();
-                say_way_out();
+                show_way_out();
             }
             match ops.add(Events::new(&stdin(), EventSet::IN)) {
                 Ok(()) => self.watched = true,

@@ -99,7 +99,7 @@ impl serial::Output for Direct {
         if let Some(writer) = &mut self.0
             && let Err(error) = writer.write_all(&[byte]).and_then(|()| writer.flush())
         {
-            say_failed(&error);
+            report_failure(&error);
             self.0 = None;
         }
     }
@@ -109,7 +109,7 @@ impl serial::Output for Direct {
     }
 }
 
-fn say_failed(error: &io::Error) {
+fn report_failure(error: &io::Error) {
     warn!("serial: the console's output fails: {error}; further output is dropped");
 }
 
@@ -130,7 +130,7 @@ impl Drain {
         let draining = Draining(backlog.clone());
         let run = move || {
             if let Err(error) = backlog.write_out(|bytes| writer.write(bytes), eased) {
-                say_failed(&error);
+                report_failure(&error);
             }
             drop(writer);
             backlog.end();

@@ -23,7 +23,7 @@ fn is_in_foreground() -> bool {
 static SAID: AtomicBool = AtomicBool::new(false);
 
 /// Logs once how to end cafevm, if cafevm is in the foreground and standard error is a terminal, too.
-pub(crate) fn say_way_out() {
+pub(crate) fn show_way_out() {
     let ours = isatty(stdin()) && is_in_foreground();
     if ours && isatty(stderr()) && !SAID.swap(true, Ordering::Relaxed) {
         crate::log::line(WAY_OUT);

@@ -78,7 +78,7 @@ pub(crate) struct ControlSocket<'a> {
     accept_again: Timer,
     out_of_descriptors: bool,
     /// Whether this was logged since the last connection.
-    told: bool,
+    logged: bool,
     /// Expires at the next deadline of a client.
     patience: Timer,
 }
@@ -102,7 +102,7 @@ impl<'a> ControlSocket<'a> {
             answers,
             accept_again: Timer::new()?,
             out_of_descriptors: false,
-            told: false,
+            logged: false,
             patience: Timer::new()?,
         })
     }
@@ -115,7 +115,7 @@ impl<'a> ControlSocket<'a> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if is_of_one_client(&error) => continue,
                 Err(error) => {
-                    if !std::mem::replace(&mut self.told, true) {
+                    if !std::mem::replace(&mut self.logged, true) {
                         warn!(
                             "the control socket cannot accept a connection: {error}; cafevm retries when another connection \
                          ends, or after {} s",

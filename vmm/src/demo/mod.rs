@@ -52,7 +52,7 @@ pub enum DemoError {
     Run(#[from] Error),
     /// The scratch images could not be created or read.
     #[error(
-        "cannot {what}: {source}; the demo needs room for two small files there (TMPDIR says where)"
+        "cannot {what}: {source}; the demo needs room for two small files there (in TMPDIR, or /tmp)"
     )]
     Scratch {
         /// What was tried.

@@ -81,7 +81,7 @@ impl Host {
         }
         let cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(HostError::kvm("say what processor a guest can have"))?;
+            .map_err(HostError::kvm("list the processor features for guests"))?;
         let tsc_deadline = kvm.check_extension(Cap::TscDeadlineTimer);
         let misc_enable = msrs::has_misc_enable(&kvm);
         if !misc_enable {

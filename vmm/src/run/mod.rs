@@ -90,7 +90,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
 
     let control = config.control.as_deref().map(Listener::at).transpose()?;
     if matches!(console.input, Input::Stdin) {
-        terminal::say_way_out();
+        terminal::show_way_out();
     }
     let (running, jobs, results) = Running::start(vm, console.output)?;
     let watched = MainThread {

@@ -147,22 +147,22 @@ mod tests {
             inbox,
             results,
         };
-        let told = || done.take().collect::<Vec<_>>();
+        let sent = || done.take().collect::<Vec<_>>();
         // Without a pause there is no message.
         jobs.unsettled.answered();
         assert!(!jobs.unsettled.wake.clear());
         jobs.look_again();
-        assert_eq!(told(), []);
+        assert_eq!(sent(), []);
 
         jobs.unsettled.wanted.store(true, Ordering::Release);
         jobs.unsettled.answered();
         assert!(jobs.unsettled.wake.clear());
         jobs.look_again();
-        assert_eq!(told(), [Done::Quiesced(Ok(()))]);
+        assert_eq!(sent(), [Done::Quiesced(Ok(()))]);
         // Only once.
         jobs.unsettled.answered();
         assert!(!jobs.unsettled.wake.clear());
         jobs.look_again();
-        assert_eq!(told(), []);
+        assert_eq!(sent(), []);
     }
 }

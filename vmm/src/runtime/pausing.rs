@@ -148,7 +148,7 @@ impl<'a> Pausing<'a> {
             }
             Err(why) => {
                 self.state = State::Stuck;
-                let why = format!("not paused yet: {why}; status tells when it is");
+                let why = format!("not paused yet: {why}; status shows when it is");
                 self.answer(Wanted::Paused, &Err(why));
             }
         }

@@ -32,12 +32,12 @@ impl Buses {
     }
 
     /// Reports an access without a device; `rip` is called only if a line is logged.
-    pub(crate) fn tell_unclaimed(&self, access: &Access, rip: impl FnOnce() -> Option<u64>) {
+    pub(crate) fn report_unclaimed(&self, access: &Access, rip: impl FnOnce() -> Option<u64>) {
         let bus = match access.space {
             Space::Memory => &self.mmio,
             Space::Port => &self.pio,
         };
-        self.unclaimed.tell(access, bus, rip);
+        self.unclaimed.report(access, bus, rip);
     }
 }
 

@@ -109,7 +109,8 @@ impl Vcpu {
             let verdict = match outcome {
                 Outcome::Continue => continue,
                 Outcome::Unclaimed(access) => {
-                    buses.tell_unclaimed(&access, || self.fd.get_regs().ok().map(|regs| regs.rip));
+                    buses
+                        .report_unclaimed(&access, || self.fd.get_regs().ok().map(|regs| regs.rip));
                     continue;
                 }
                 Outcome::DebugExit(code) => Verdict::DebugExit(code),

@@ -21,7 +21,7 @@ const MOST_LINES: usize = 5;
 #[derive(Debug, Default)]
 pub(crate) struct Unclaimed {
     /// The accesses that were logged, by key.
-    told: Mutex<Vec<(Space, u64, bool)>>,
+    logged: Mutex<Vec<(Space, u64, bool)>>,
     /// All accesses, except for those to addresses that stock kernels probe.
     count: AtomicU64,
     /// The built-in shell probes svirtb's address; that is no mistake.
@@ -31,7 +31,7 @@ pub(crate) struct Unclaimed {
 impl Unclaimed {
     /// Counts an access without a device on `bus`, and logs it unless the limit is reached. `rip` returns the guest's
     /// instruction pointer; it is called only if a line is logged.
-    pub(crate) fn tell(&self, access: &Access, bus: &Bus, rip: impl FnOnce() -> Option<u64>) {
+    pub(crate) fn report(&self, access: &Access, bus: &Bus, rip: impl FnOnce() -> Option<u64>) {
         if self.is_new(access) {
             let line = line(access, bus, rip());
             warn!("{line}");
@@ -45,17 +45,17 @@ impl Unclaimed {
             return false;
         }
         self.count.fetch_add(1, Ordering::Relaxed);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = told.len() < MOST_LINES && !told.contains(&access.key());
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = logged.len() < MOST_LINES && !logged.contains(&access.key());
         if is_new {
-            told.push(access.key());
+            logged.push(access.key());
         }
         is_new
     }
 
     /// The line for the end of the machine; none if every access was logged.
     fn summary(&self) -> Option<String> {
-        let lines = self.told.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let lines = self.logged.lock().unwrap_or_else(PoisonError::into_inner).len();
         let count = self.count.load(Ordering::Relaxed);
         (u64::try_from(lines).is_ok_and(|lines| lines < count)).then(|| {
             format!("the guest made {count} accesses to addresses without a device; {lines} of them are logged above")

@@ -68,7 +68,7 @@ fn an_address_is_told_once_and_five_in_a_machines_life() {
 fn rip_is_asked_for_only_where_a_line_is_written() {
     let (unclaimed, mut asked) = (Unclaimed::default(), 0);
     for addr in 0..100 {
-        unclaimed.tell(&read(addr), &Bus::new(), || {
+        unclaimed.report(&read(addr), &Bus::new(), || {
             asked += 1;
             None
         });
@@ -97,8 +97,8 @@ fn what_stock_kernels_probe_is_not_told() {
 fn the_address_of_svirtb_has_advice_of_its_own_and_the_built_in_shell_may_look_there() {
     let bus = bus(&[(0xfeb0_0000, "slot0")]);
     let access = Access::read(Space::Memory, 0xcafe_0000, 4);
-    let told = line(&access, &bus, None);
-    assert!(told.contains("attach a disk with bus=svirtb"), "{told}");
+    let logged = line(&access, &bus, None);
+    assert!(logged.contains("attach a disk with bus=svirtb"), "{logged}");
     assert!(Unclaimed::default().is_new(&access));
     let mut shell = Unclaimed::default();
     shell.looks_for_svirtb = true;

@@ -1,5 +1,5 @@
 //! A guest that cannot continue: the reason in plain words, and the processor's registers.
-#![expect(unsafe_code, reason = "KVM tells what failed in a union of its run structure")]
+#![expect(unsafe_code, reason = "KVM reports what failed in a union of its run structure")]
 
 use std::fmt;
 
@@ -65,7 +65,7 @@ impl fmt::Display for Cause {
                 "triple fault: an exception came while a double fault was being delivered \
                  (is there a valid IDT, stack and page table?)",
             ),
-            Self::Panic => f.write_str("its kernel panicked (and said so by pvpanic); see its console"),
+            Self::Panic => f.write_str("its kernel panicked (and reported it through pvpanic); see its console"),
             Self::ResetInEmergency => f.write_str(
                 "its kernel reset the machine without shutting it down, as Linux does after a panic \
                  (or SysRq-B, or with reboot=force); see its console",

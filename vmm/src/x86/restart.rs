@@ -70,7 +70,6 @@ pub(crate) struct Judge {
     linux: bool,
     /// Whether the command line asks for a restart by triple fault. Some processors reset the vCPU's clock with it, so
     /// a panic cannot be distinguished from a restart then.
-    /// processors, so that here a panic cannot be told from a restart.
     by_triple_fault: bool,
 }
 

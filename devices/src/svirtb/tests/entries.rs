@@ -4,7 +4,7 @@ use super::*;
 
 const READY: u32 = 1;
 
-/// The strides a driver may use, and what the device may have been told of them.
+/// The distances that a driver may use, each with a matching configuration of the device.
 const STRIDES: [(u64, EntrySize); 4] = [
     (32, EntrySize::Auto),
     (28, EntrySize::Auto),

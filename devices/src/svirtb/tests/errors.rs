@@ -168,7 +168,7 @@ fn a_host_that_cannot_flush_takes_tail_back_to_the_first_write() {
     assert_eq!(m.image.stable(), numbered(4));
     assert_eq!(
         m.complaint(),
-        "entry 1: the writes from this entry on may not be on stable storage: the host failed to bring data to \
+        "entry 1: the writes from this entry on may not be on stable storage: the host failed to write data to \
          stable storage: Input/output error (os error 5); queue_tail stands at 1, the status is now RESET [the \
          host serves the image]"
     );

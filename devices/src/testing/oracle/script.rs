@@ -66,7 +66,7 @@ pub(super) struct World {
     generation: u32,
     pub(super) model: Model,
     pub(super) rings: Vec<Option<Ring>>,
-    /// What the guest did, for whoever looks into a difference.
+    /// What the guest did, to explain a difference.
     history: Vec<String>,
 }
 
@@ -312,21 +312,21 @@ impl World {
     /// All that anybody can see must be as in the model.
     fn compare(&mut self) {
         let (machine, history) = (self.model.machine, std::mem::take(&mut self.history));
-        let told = || format!("{machine:?}\n  {}", history.join("\n  "));
+        let context = || format!("{machine:?}\n  {}", history.join("\n  "));
         for (base, expected) in self.model.memory.ranges() {
             let mut found = vec![0; expected.len()];
             self.ram.read_into(base, &mut found).unwrap();
             if found != expected {
                 let at = (0..found.len()).find(|at| found[*at] != expected[*at]).unwrap();
                 let (found, expected) = (found[at], expected[at]);
-                panic!("RAM at {base:#x}+{at:#x} is {found:#x}, not {expected:#x}: {}", told());
+                panic!("RAM at {base:#x}+{at:#x} is {found:#x}, not {expected:#x}: {}", context());
             }
         }
-        assert!(self.backing.holds(&self.model), "the images differ: {}", told());
+        assert!(self.backing.holds(&self.model), "the images differ: {}", context());
         let raised = std::mem::take(&mut self.model.raised);
-        assert_eq!([self.line.take(), self.helper.take()], raised, "interrupts: {}", told());
+        assert_eq!([self.line.take(), self.helper.take()], raised, "interrupts: {}", context());
         let waiting = self.held.as_ref().map_or(0, Held::waiting);
-        assert_eq!(waiting, self.model.waiting(), "in flight: {}", told());
+        assert_eq!(waiting, self.model.waiting(), "in flight: {}", context());
         let model = &self.model;
         let (pending, needs_reset) = (model.pending, model.needs_reset);
         let expected = (pending, needs_reset, model.writeback, model.capacity);
@@ -337,9 +337,14 @@ impl World {
         let capacity = u64::from_le_bytes(config[..8].try_into().unwrap());
         let status = self.get(reg::STATUS);
         let found = (self.get(reg::INTERRUPT_STATUS), status & 64 != 0, config[32] == 1, capacity);
-        assert_eq!(found, expected, "interrupts, NEEDS_RESET, writeback, capacity: {}", told());
+        assert_eq!(found, expected, "interrupts, NEEDS_RESET, writeback, capacity: {}", context());
         if !self.model.machine.legacy {
-            assert_eq!(self.get(reg::CONFIG_GENERATION), self.generation, "generation: {}", told());
+            assert_eq!(
+                self.get(reg::CONFIG_GENERATION),
+                self.generation,
+                "generation: {}",
+                context()
+            );
         }
         self.history = history;
     }

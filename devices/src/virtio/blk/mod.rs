@@ -191,17 +191,17 @@ impl Blk {
         let flush = || self.visit(0, queue, until, |worker| worker.flush(until))?;
         match self.settle(until).and_then(|()| flush()) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => self.say_unsafe(&error),
+            Ok(Err(error)) => self.report_flush_failure(&error),
             // The host may finish further writes later, without a flush.
             Err(stuck) => {
-                self.say_unsafe(&stuck);
+                self.report_flush_failure(&stuck);
                 self.shared.disk.lose(stuck.to_string());
             }
         }
     }
 
     /// No request asked for this flush, so its failure is only logged.
-    fn say_unsafe(&self, error: &dyn fmt::Display) {
+    fn report_flush_failure(&self, error: &dyn fmt::Display) {
         let name = self.shared.disk.name();
         self.shared.reporter.broken(rules::HOST, format_args!("{name}: a flush failed: {error}"));
     }

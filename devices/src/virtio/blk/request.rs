@@ -122,7 +122,7 @@ impl Refusal {
         }
     }
 
-    /// What the driver is told.
+    /// The status byte for the driver.
     pub(super) const fn status(&self) -> u8 {
         match self {
             Self::Unknown { .. } | Self::RangeFlags { .. } => blk::S_UNSUPP,

@@ -362,7 +362,7 @@ impl Worker {
             match request.error.take() {
                 None => self.answer(&request, Answer::ok(written)),
                 Some(error) => {
-                    self.say_failed(&request, &error);
+                    self.report_failure(&request, &error);
                     let outcome = Outcome::Failed(Words(&error));
                     self.answer(&request, Answer { status: blk::S_IOERR, written, outcome });
                 }
@@ -371,7 +371,7 @@ impl Worker {
         self.completions = completions;
     }
 
-    fn say_failed(&self, request: &PendingRequest, error: &BlockError) {
+    fn report_failure(&self, request: &PendingRequest, error: &BlockError) {
         let PendingRequest { operation, sector, bytes, .. } = request;
         let rule = match error {
             BlockError::OutOfRange { .. } => rules::BLK_RANGE,

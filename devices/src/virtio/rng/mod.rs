@@ -144,23 +144,23 @@ impl Rng {
 
     /// Writes random bytes into the buffers of a chain. Returns the number of bytes.
     fn fill(&self, head: u16, chain: &Chain) -> u32 {
-        let say = |rule, what: &dyn fmt::Display| {
+        let report = |rule, what: &dyn fmt::Display| {
             self.reporter.broken(rule, format_args!("the request at descriptor {head}: {what}"));
         };
         if let Some(flaw) = &chain.flaw {
-            say(rules::FRAMING, &format_args!("{flaw}; no byte is written"));
+            report(rules::FRAMING, &format_args!("{flaw}; no byte is written"));
             return 0;
         }
         if !chain.readable.is_empty() {
             let len = chain.readable.len();
-            say(
+            report(
                 rules::RNG_BUFFERS,
                 &format_args!("it has {len} bytes for the device to read, which it ignores"),
             );
         }
         if chain.writable.is_empty() {
             let what = "it has no byte for the device to write (WRITE flag missing?)";
-            say(rules::RNG_BUFFERS, &what);
+            report(rules::RNG_BUFFERS, &what);
             return 0;
         }
         let len = chain.writable.len().min(MOST_BYTES);
@@ -168,7 +168,7 @@ impl Rng {
         match (self.source)(&mut bytes) {
             Ok(()) => u32::try_from(chain.writable.copy_from(&bytes)).unwrap_or_default(),
             Err(error) => {
-                say(
+                report(
                     rules::HOST,
                     &format_args!(
                         "the host's kernel returns no random bytes: {error}; the request gets none"
