@@ -56,7 +56,7 @@ fn build() -> Result<(), String> {
     Ok(())
 }
 
-/// What was said to the outer build is not meant for the guests: flags for the host's processor, a wrapper such as
+/// Settings of the outer build do not apply to the guests: flags for the host's processor, a wrapper such as
 /// clippy, another profile or target.
 fn scrub(cargo: &mut Command) {
     const NAMES: [&str; 6] = [

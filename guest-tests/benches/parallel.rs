@@ -1,6 +1,6 @@
 //! How far two vCPUs get at once, and what an interrupt acknowledge costs while a queue of the same device is served.
 //!
-//! `cargo bench -p cafevm-guest-tests --bench parallel [-- ROUNDS]`, 5 rounds where nothing else is said. The guest is
+//! `cargo bench -p cafevm-guest-tests --bench parallel [-- ROUNDS]`, 5 rounds by default. The guest is
 //! `resources/guests/test-guests/src/bin/parallel/main.rs`. It reads 4 KiB at a time, 64 reads a doorbell, from an
 //! image in the page cache.
 //!
@@ -127,7 +127,7 @@ impl Bench {
         let scratch = Scratch::new()?;
         let (first, second) =
             (scratch.seeded("1.img", 1, IMAGE_BYTES)?, scratch.seeded("2.img", 2, IMAGE_BYTES)?);
-        // What was just written is in the page cache; this says so where it is not.
+        // What was just written is in the page cache; this check fails if it is not.
         first.is_untouched()?;
         second.is_untouched()?;
         let elf = scratch.path("parallel");
@@ -190,7 +190,7 @@ fn guest(mode: &str, cpus: u32) -> Guest {
     Guest::new(PARALLEL).cmdline(&words(mode)).with(|config| config.cpus = cpus)
 }
 
-/// What a guest said that ran to its end.
+/// The output of a guest that ran to its end.
 fn text(guest: Guest) -> Result<String, Failed> {
     let run = guest.run()?;
     run.passed(&["parallel"])?;

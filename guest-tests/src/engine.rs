@@ -23,7 +23,7 @@ const DELAY: Duration = Duration::from_micros(100);
 ///
 /// # Errors
 ///
-/// Where there is no such engine: the text says which there are.
+/// If there is no such engine; the text lists all engines.
 pub fn apply(config: &mut VmConfig) -> Result<(), String> {
     let name = env::var_os(VARIABLE).unwrap_or_default();
     let engine = named(&name.to_string_lossy())?;

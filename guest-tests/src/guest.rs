@@ -123,11 +123,11 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// What was otherwise, with all the guest said.
+    /// The difference, with the guest's whole output.
     pub fn passed(&self, scenarios: &[&str]) -> Outcome {
         self.ended(0)?;
         let failed = self.text.lines().find(|line| line.starts_with("FAIL"));
-        ensure!(failed.is_none(), "a scenario failed, and the exit code says otherwise: {self}");
+        ensure!(failed.is_none(), "a scenario failed, but the exit code shows success: {self}");
         let seen = self.scenarios();
         ensure!(seen == scenarios, "the scenarios were {seen:?}, not {scenarios:?}: {self}");
         Ok(())
@@ -142,7 +142,7 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// How it ended, with all it said.
+    /// How it ended, with its whole output.
     pub fn ended(&self, code: u32) -> Outcome {
         ensure!(
             self.verdict == Verdict::DebugExit(code),
@@ -155,7 +155,7 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// How it ended instead, and all it said.
+    /// How it ended instead, with its whole output.
     pub fn powered_off(&self) -> Outcome {
         ensure!(self.verdict == Verdict::PowerOff, "it did not power off: {self}");
         Ok(())
@@ -165,9 +165,9 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// All it said.
-    pub fn said(&self, line: &str) -> Outcome {
-        ensure!(self.text.lines().any(|seen| seen == line), "it did not say '{line}': {self}");
+    /// Its whole output.
+    pub fn printed(&self, line: &str) -> Outcome {
+        ensure!(self.text.lines().any(|seen| seen == line), "it did not print '{line}': {self}");
         Ok(())
     }
 
@@ -183,10 +183,10 @@ impl Run {
             start.or_else(within)
         };
         let Some(from) = after(&self.text, first).map(|at| at + first.len() + 1) else {
-            fail!("it did not say '{first}': {self}");
+            fail!("it did not print '{first}': {self}");
         };
         let rest = self.text.get(from..).unwrap_or_default();
-        let Some(to) = after(rest, next) else { fail!("it did not say '{next}' then: {self}") };
+        let Some(to) = after(rest, next) else { fail!("it did not print '{next}' then: {self}") };
         Ok(rest.get(..to).unwrap_or_default())
     }
 }
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(run.between("> a", "x").unwrap(), "");
         assert!(run.between("> z", "> b").is_err());
         assert!(run.between("> c", "> b").is_err());
-        assert!(run.said("x").is_ok());
-        assert!(run.said("> ").is_err());
+        assert!(run.printed("x").is_ok());
+        assert!(run.printed("> ").is_err());
     }
 }

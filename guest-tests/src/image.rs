@@ -20,7 +20,7 @@ pub const fn sectors(sectors: Range<usize>) -> Range<usize> {
 }
 
 /// The bytes of a pattern, from a multiple of 8 on: its 64-bit little-endian word number w is `seed << 48 | w`, so that
-/// each byte says where it belongs. The last word may be cut.
+/// each byte shows where it belongs. The last word may be cut.
 pub fn pattern(seed: u64, range: Range<usize>) -> Vec<u8> {
     let words = (seed << 48..).skip(range.start / 8);
     words.flat_map(u64::to_le_bytes).take(range.len()).collect()

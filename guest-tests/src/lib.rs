@@ -19,7 +19,7 @@
 //! | Which tests are passed over on this machine, and why? | `suite.rs` |
 //!
 //! `tests/NAME.rs` boots the guest program `resources/guests/test-guests/src/bin/NAME`; what that expects of its
-//! disks and leaves on them is said at its top.
+//! disks and leaves on them is documented at its top.
 
 pub mod engine;
 pub mod guest;

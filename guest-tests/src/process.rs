@@ -1,4 +1,4 @@
-//! cafevm as a process of its own: what it is told on standard input and answers on standard output, as it happens.
+//! cafevm as a process: its standard input and output, while it runs.
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Failed, fail};
 
-/// How long a test waits for what a process must say.
+/// How long a test waits for the output of a process.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running process. It is killed when it is dropped.
@@ -19,9 +19,9 @@ pub struct Process {
     child: Child,
     input: Option<ChildStdin>,
     output: Receiver<Vec<u8>>,
-    said: Vec<u8>,
+    printed: Vec<u8>,
     /// Up to here [`Process::wait_for`] has found what it was to wait for.
-    heard: usize,
+    awaited: usize,
 }
 
 /// How a process ended.
@@ -30,7 +30,7 @@ pub struct Ended {
     /// Its status.
     pub status: ExitStatus,
     /// All it ever wrote to standard output.
-    pub said: Vec<u8>,
+    pub printed: Vec<u8>,
     /// All it ever wrote to standard error.
     pub log: String,
 }
@@ -53,14 +53,14 @@ impl Process {
         let (sender, output) = mpsc::channel();
         thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // Ends with the pipe, or with whoever listens.
+            // Ends with the pipe, or with the receiver.
             while let Ok(count @ 1..) = stdout.read(&mut bytes) {
                 if sender.send(bytes.get(..count).unwrap_or_default().to_vec()).is_err() {
                     return;
                 }
             }
         });
-        Ok(Self { child, input, output, said: Vec::new(), heard: 0 })
+        Ok(Self { child, input, output, printed: Vec::new(), awaited: 0 })
     }
 
     /// Its number.
@@ -80,38 +80,38 @@ impl Process {
         }
     }
 
-    /// Waits until it has said this, after what was waited for before.
+    /// Waits for this text, after the one that was waited for before.
     ///
     /// # Errors
     ///
-    /// Where it ends, or takes too long, without having said it.
+    /// If it ends, or takes too long, without this text.
     pub fn wait_for(&mut self, text: &str) -> Result<(), Failed> {
         let limit = Instant::now() + PATIENCE;
         loop {
-            let fresh = self.said.get(self.heard..).unwrap_or_default();
+            let fresh = self.printed.get(self.awaited..).unwrap_or_default();
             if let Some(at) = fresh.windows(text.len()).position(|part| part == text.as_bytes()) {
-                self.heard += at + text.len();
+                self.awaited += at + text.len();
                 return Ok(());
             }
             match self.output.recv_timeout(limit.saturating_duration_since(Instant::now())) {
-                Ok(bytes) => self.said.extend(bytes),
+                Ok(bytes) => self.printed.extend(bytes),
                 Err(why) => {
                     fail!(
-                        "waited for {text:?} ({why}); it said {:?}",
-                        String::from_utf8_lossy(&self.said)
+                        "waited for {text:?} ({why}); its output: {:?}",
+                        String::from_utf8_lossy(&self.printed)
                     )
                 }
             }
         }
     }
 
-    /// Hears what it says for this long, or until it ends.
+    /// Collects its output for this time, or until it ends.
     pub fn listen(&mut self, time: Duration) {
         let limit = Instant::now() + time;
         while let Ok(bytes) =
             self.output.recv_timeout(limit.saturating_duration_since(Instant::now()))
         {
-            self.said.extend(bytes);
+            self.printed.extend(bytes);
         }
     }
 
@@ -135,11 +135,11 @@ impl Process {
         // Its output ends with it.
         loop {
             match self.output.recv_timeout(limit.saturating_duration_since(Instant::now())) {
-                Ok(bytes) => self.said.extend(bytes),
+                Ok(bytes) => self.printed.extend(bytes),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(why) => fail!(
-                    "it does not end ({why}); it said {:?}",
-                    String::from_utf8_lossy(&self.said)
+                    "it does not end ({why}); its output: {:?}",
+                    String::from_utf8_lossy(&self.printed)
                 ),
             }
         }
@@ -148,7 +148,7 @@ impl Process {
             stderr.read_to_string(&mut log)?;
         }
         let status = self.child.wait()?;
-        Ok(Ended { status, said: std::mem::take(&mut self.said), log })
+        Ok(Ended { status, printed: std::mem::take(&mut self.printed), log })
     }
 }
 
@@ -161,9 +161,9 @@ impl Drop for Process {
 }
 
 impl Ended {
-    /// What it said, with `\n` for each line's end.
+    /// Its output, with `\n` at the end of each line.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.said).replace("\r\n", "\n")
+        String::from_utf8_lossy(&self.printed).replace("\r\n", "\n")
     }
 
     /// Whether it was ended by this signal.
@@ -185,7 +185,7 @@ mod tests {
         let mut process = shell("echo ready; read word; echo got $word; echo done >&2; exit 3");
         process.wait_for("ready").unwrap();
         process.send(b"ready\n").unwrap();
-        // The first one was heard before.
+        // The first one was received before.
         process.wait_for("got ready").unwrap();
         let ended = process.finish().unwrap();
         assert_eq!((ended.text().as_str(), ended.log.as_str()), ("ready\ngot ready\n", "done\n"));

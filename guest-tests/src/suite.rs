@@ -1,6 +1,6 @@
 //! Named tests, and which of them this machine cannot run.
 //!
-//! Where /dev/kvm is missing its tests are listed as ignored, and why is said once. With `CAFEVM_REQUIRE_KVM=1` they
+//! Where /dev/kvm is missing its tests are listed as ignored, with one line for the reason. With `CAFEVM_REQUIRE_KVM=1` they
 //! are run all the same, and so fail.
 
 use std::env;

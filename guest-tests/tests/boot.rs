@@ -29,7 +29,7 @@ fn guest(words: &str) -> Guest {
     Guest::new(BOOT).cmdline(words)
 }
 
-/// Memory, initrd and command line as the guest is told of them; `ram` is the RAM above 1 MiB, (address, bytes) each.
+/// Memory, initrd and command line as the guest finds them; `ram` is the RAM above 1 MiB, (address, bytes) each.
 fn info(memory: u64, ram: &[(u64, u64)]) -> Outcome {
     const WORDS: &str = "t=info  quoted=\"two  words\" last";
     let scratch = Scratch::new()?;
@@ -59,7 +59,7 @@ fn info(memory: u64, ram: &[(u64, u64)]) -> Outcome {
     }
     let bytes = 0x9_fc00 + ram.iter().map(|(_, bytes)| bytes).sum::<u64>();
     wanted += &format!("ram: {bytes} bytes\nok memory-map\nok modules\n");
-    ensure!(run.text == wanted, "it must say:\n{wanted}\n{run}");
+    ensure!(run.text == wanted, "it must print:\n{wanted}\n{run}");
     disk.is_untouched()
 }
 
@@ -94,7 +94,7 @@ fn exit_codes() -> Outcome {
     ] {
         let run = guest(&format!("t={how} code={code}")).run()?;
         run.ended(code)?;
-        ensure!(run.text.is_empty(), "it had nothing to say: {run}");
+        ensure!(run.text.is_empty(), "it must print nothing: {run}");
         let seen = run.verdict.status();
         ensure!(seen == status, "code {code:#x} by {how} gave status {seen}, not {status}");
         // One write to port 0xf4 ends it: no vCPU runs on behind it.
@@ -148,7 +148,7 @@ fn panic() -> Outcome {
     let run = guest("t=panic").run()?;
     run.ended(0x3f)?;
     ensure!(
-        run.text.starts_with("guest panicked at ") && run.text.ends_with("as it was told to\n"),
+        run.text.starts_with("guest panicked at ") && run.text.ends_with("as requested\n"),
         "{run}"
     );
     Ok(())

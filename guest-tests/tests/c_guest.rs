@@ -23,7 +23,7 @@ fn build(scratch: &Scratch) -> Result<PathBuf, Failed> {
         "-ffreestanding",
         "-nostdlib",
     ]);
-    // Emulated, no vector instruction works; and nobody would relocate it.
+    // Emulated, no vector instruction works; and nothing relocates it.
     gcc.args([
         "-mgeneral-regs-only",
         "-fno-stack-protector",
@@ -59,7 +59,7 @@ fn note_segments(elf: &[u8]) -> Result<usize, Failed> {
     Ok(notes)
 }
 
-/// Runs it as the README says, with nothing to read: its exit status and its two streams.
+/// Runs it as in the README, without input. Returns its exit status and its two outputs.
 fn run(elf: &Path, cmdline: &str, disk: Option<&Path>) -> Result<(i32, String, String), Failed> {
     let mut cafevm = Command::new(PROGRAM);
     cafevm

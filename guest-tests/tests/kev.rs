@@ -27,7 +27,7 @@ fn kev(bytes: usize, keys: &str) -> Outcome {
     let image = scratch.image("d.img", bytes)?;
     let run = Guest::new(KEV).disk(&image, keys).run()?;
     run.passed(&SCENARIOS)?;
-    run.said(&format!("size {bytes} bytes"))?;
+    run.printed(&format!("size {bytes} bytes"))?;
     // Once around the ring is 4106 requests, each with one write exit for its doorbell; the rest is fewer than that.
     ensure!((4106..6000).contains(&run.exits.mmio_write), "a doorbell a request? {run}");
     image.holds(|wanted| {

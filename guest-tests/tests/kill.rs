@@ -1,4 +1,4 @@
-//! cafevm killed at any moment: no sector is lost of which the guest was told that it is safe.
+//! cafevm killed at any moment: no sector is lost that the device reported as durable.
 //!
 //! 200 times in all; `CAFEVM_KILLS=N` for as many. The guest is `resources/guests/test-guests/src/bin/numbered.rs`.
 
@@ -28,7 +28,7 @@ fn kills(part: usize) -> Result<usize, Failed> {
     Ok((all * part).div_ceil(100))
 }
 
-/// One disk, and all that its guests were told of it.
+/// One disk, and everything that was reported to its guests.
 struct Told {
     elf: PathBuf,
     image: Image,
@@ -55,7 +55,7 @@ fn kill(times: usize, keys: &str, words: &str) -> Outcome {
         "{keys} {words}: {times} kills, {rounds_with_news} of them behind an answered write; {} numbers were safe",
         told.safe
     );
-    // Where nothing was ever said to be safe, nothing was shown.
+    // Without a durable write the test would show nothing.
     ensure!(
         2 * rounds_with_news >= times,
         "only {rounds_with_news} of {times} rounds wrote anything"
@@ -83,7 +83,7 @@ impl Told {
         self.look()
     }
 
-    /// Takes in what the guest said: numbers, each higher than the one before.
+    /// Reads the guest's output: numbers, each higher than the one before.
     fn hear(&mut self, ended: &Ended) -> Outcome {
         let text = ended.text();
         // The last line may be cut.
@@ -91,8 +91,8 @@ impl Told {
         let mut lines = whole.lines();
         ensure!(lines.next() == Some("ready"), "it began with {whole:?}");
         for line in lines {
-            let number: u64 = line.parse().map_err(|e| format!("it said {line:?}: {e}"))?;
-            ensure!(number > self.safe, "it said {number} after {}", self.safe);
+            let number: u64 = line.parse().map_err(|e| format!("it printed {line:?}: {e}"))?;
+            ensure!(number > self.safe, "it printed {number} after {}", self.safe);
             self.safe = number;
         }
         Ok(())
@@ -111,7 +111,7 @@ impl Told {
             let newest = newest.saturating_sub(sectors);
             ensure!(
                 number >= newest,
-                "sector {sector} holds {number}, and {newest} was safe; the guest was told so up to {}",
+                "sector {sector} holds {number}, and {newest} was durable; the guest knew it up to {}",
                 self.safe
             );
         }

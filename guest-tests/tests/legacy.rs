@@ -29,7 +29,7 @@ fn serve(kind: &str, at_once: usize, policy: Policy) -> Outcome {
     let image = scratch.image("d.img", 64 * SECTOR)?;
     let run = guest(kind, policy).virtio(&image).run()?;
     run.passed(&SCENARIOS)?;
-    run.said(&format!("at once {at_once}"))?;
+    run.printed(&format!("at once {at_once}"))?;
     image.holds(|wanted| {
         wanted[sectors(10..12)].fill(0x55);
         for (n, byte) in (0..at_once).zip(0x60..) {

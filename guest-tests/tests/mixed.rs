@@ -23,7 +23,7 @@ tests! {
 /// Sectors that requests are about; behind them the guest puts its model, 4 bytes a sector.
 const SECTORS: usize = 1024;
 const MODEL: usize = 4 * SECTORS;
-/// What the model says of a sector beside an offset in the stock.
+/// The state of a sector in the model, if it is not an offset in the stock.
 const ZEROS: u32 = u32::MAX;
 const ANYTHING: u32 = u32::MAX - 1;
 
@@ -39,7 +39,7 @@ fn stock() -> Vec<u8> {
     words.take(8 * 1024).flat_map(u64::to_le_bytes).collect()
 }
 
-/// Runs so many requests with these words; what it said, once its disk holds what its model says.
+/// Runs this many requests with these words. Returns its output, after a check of its disk against the model.
 fn mixed(seed: u64, requests: u64, words: &str, keys: &str, cpus: u32) -> Result<Run, Failed> {
     mixed_in(&Scratch::new()?, seed, requests, words, keys, cpus)
 }
@@ -63,7 +63,7 @@ fn mixed_in(
         contents.extend_from_slice(sector(61 * n % (stock.len() - SECTOR)));
     }
     contents.resize(SECTORS * SECTOR + MODEL, 0x77);
-    // A ragged end belongs to nobody.
+    // Bytes after the last whole sector are not part of the disk.
     contents.extend([0x99; 100]);
     let image = scratch.holding("d.img", contents)?;
 
@@ -90,7 +90,7 @@ fn mixed_in(
                 let from = usize::try_from(from)?;
                 ensure!(
                     from + SECTOR <= stock.len(),
-                    "the model says {from:#x} of sector {n}: {run}"
+                    "the model has {from:#x} for sector {n}: {run}"
                 );
                 written += usize::from(from != 61 * n % (stock.len() - SECTOR));
                 wanted.extend_from_slice(sector(from));

@@ -35,10 +35,10 @@ fn multi(count: u8) -> Outcome {
     }
     let run = guest.run()?;
     run.passed(&SCENARIOS)?;
-    run.said(&format!("virtio {count} svirtb 1"))?;
+    run.printed(&format!("virtio {count} svirtb 1"))?;
     for n in 0..count {
         let id = if n == 2 { "a name of 20 letters".to_owned() } else { format!("cafevm-disk{n}") };
-        run.said(&format!("id {n}: {id}"))?;
+        run.printed(&format!("id {n}: {id}"))?;
     }
     for (mark, image) in (0xd0..).zip(&images) {
         image.holds(|wanted| wanted[sectors(7..8)].fill(mark))?;

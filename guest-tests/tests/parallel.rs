@@ -54,7 +54,7 @@ fn registers_while_a_queue_is_busy() -> Outcome {
     Ok(())
 }
 
-/// Fails unless the guest counted as many requests as it was told to make.
+/// Fails unless the guest counted as many requests as requested make.
 fn requests(text: &str) -> Outcome {
     let slice = BATCHES * BATCH;
     for (start, requests, lines) in

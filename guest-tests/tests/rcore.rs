@@ -7,7 +7,7 @@ tests! { rw, readonly, random_bytes }
 
 fn rw() -> Outcome {
     let scratch = Scratch::new()?;
-    // A ragged end is no sector of a virtio disk, and nobody touches it.
+    // Bytes after the last whole sector are not part of a virtio disk, and do not change.
     let image = scratch.image("d.img", 64 * SECTOR + 200)?;
     let run = Guest::new(RCORE).cmdline("t=rw").disk(&image, "id=root").run()?;
     run.passed(&[
@@ -18,9 +18,9 @@ fn rw() -> Outcome {
         "by-interrupt",
         "init-again",
     ])?;
-    run.said("capacity 64 sectors")?;
-    run.said("readonly false")?;
-    run.said("id root")?;
+    run.printed("capacity 64 sectors")?;
+    run.printed("readonly false")?;
+    run.printed("id root")?;
     image.holds(|wanted| {
         wanted[sectors(20..24)].fill(0x20);
         wanted[sectors(24..25)].fill(0x24);
@@ -39,8 +39,8 @@ fn readonly() -> Outcome {
         "by-interrupt",
         "init-again",
     ])?;
-    run.said("capacity 80 sectors")?;
-    run.said("readonly true")?;
+    run.printed("capacity 80 sectors")?;
+    run.printed("readonly true")?;
     image.is_untouched()
 }
 

@@ -19,7 +19,7 @@ fn sectors_of(words: impl Iterator<Item = u64>) -> Vec<u8> {
     words.flat_map(|word| word.to_le_bytes().repeat(SECTOR / 8)).collect()
 }
 
-/// `missed` says in how many of the 100 rounds the reset came before anything was done.
+/// `missed` is the number of rounds, of 100, in which the reset came before any request was done.
 fn reset(set: &str, scenario: &str, missed: RangeInclusive<u64>) -> Outcome {
     // An engine that finishes later may always lose against a reset.
     let missed = if engine::is_late() { 0..=100 } else { missed };

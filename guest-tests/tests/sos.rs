@@ -21,8 +21,8 @@ fn sos(guest: Guest) -> Outcome {
         "300-requests-modulo-128",
         "blkwrite-and-blkread",
     ])?;
-    run.said("slots 32 disks 2")?;
-    run.said("capacity 48 sectors")?;
+    run.printed("slots 32 disks 2")?;
+    run.printed("capacity 48 sectors")?;
     first.holds(|wanted| {
         const TEXT: &[u8] = b"this_is_a_test";
         let sector = &mut wanted[3 * SECTOR..4 * SECTOR];

@@ -14,7 +14,7 @@ tests! {
     padded,
 }
 
-/// Entry sizes are found out: `entry-size=auto`, also where it is not said.
+/// Entry sizes are found out: `entry-size=auto`, also by default.
 fn rules(bytes: usize, keys: &str) -> Outcome {
     let scratch = Scratch::new()?;
     let image = scratch.image("d.img", bytes)?;
@@ -33,7 +33,7 @@ fn rules(bytes: usize, keys: &str) -> Outcome {
     })
 }
 
-/// The guest's exit code says whether one failed; how many there were, only we know.
+/// The guest's exit code shows whether one failed, but not how many ran.
 fn all_passed(run: &Run, scenarios: usize) -> Outcome {
     run.ended(0)?;
     let seen = run.scenarios().len();

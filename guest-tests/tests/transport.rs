@@ -32,7 +32,7 @@ fn rcore_on_legacy() -> Outcome {
         "by-interrupt",
         "init-again",
     ])?;
-    run.said("capacity 64 sectors")?;
+    run.printed("capacity 64 sectors")?;
     image.holds(|wanted| {
         wanted[sectors(20..24)].fill(0x20);
         wanted[sectors(24..25)].fill(0x24);
@@ -54,15 +54,17 @@ fn rcore_readonly_on_legacy() -> Outcome {
     image.is_untouched()
 }
 
-/// A driver for modern devices finds its disk, says why it cannot use it, and lives on.
+/// A driver for modern devices finds its disk, reports why it cannot use it, and continues.
 fn the_shell_tells_legacy_from_modern() -> Outcome {
     let scratch = Scratch::new()?;
     let image = scratch.image("d.img", 64 * SECTOR)?;
     let run = legacy(Guest::shell("reset; read 1; dev svirtb; exit 4")).virtio(&image).run()?;
     run.ended(4)?;
-    run.said("  virtio 0 at 0xfeb00000, interrupt line 5: its handshake failed; 'reset' tries again and shows it")?;
-    run.said("reset: virtio 0: it speaks version 1 of virtio-mmio; this driver speaks version 2")?;
-    run.said("read: virtio 0: it is not set up: the handshake or a request failed")?;
+    run.printed("  virtio 0 at 0xfeb00000, interrupt line 5: its handshake failed; 'reset' tries again and shows it")?;
+    run.printed(
+        "reset: virtio 0: it speaks version 1 of virtio-mmio; this driver speaks version 2",
+    )?;
+    run.printed("read: virtio 0: it is not set up: the handshake or a request failed")?;
     image.is_untouched()
 }
 

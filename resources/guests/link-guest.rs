@@ -8,7 +8,7 @@ fn main() {
     let script = Path::new(&here).join("../rt/guest.ld");
     println!("cargo::rerun-if-changed={}", script.display());
     println!("cargo::rerun-if-changed=../link-guest.rs");
-    // At the address the linker script says, and no other: nobody would relocate it.
+    // At the address the linker script says, and no other: nothing relocates it.
     println!("cargo::rustc-link-arg-bins=--no-pie");
     println!("cargo::rustc-link-arg-bins=-T{}", script.display());
     // No note but the PVH one: a loader that takes the last PT_NOTE it sees must find it there.

@@ -1,4 +1,4 @@
-//! What the build script says where the guests' target cannot be added.
+//! The error of the build script if the guests' target cannot be added.
 
 #[path = "../build.rs"]
 #[allow(dead_code, reason = "only its reasons are looked at here")]

@@ -27,7 +27,7 @@ pub(crate) fn md5(path: &Path) -> Result<String, Failed> {
 
 /// Copies a file out of an image.
 pub(crate) fn copy_out(image: &Path, file: &str, to: &Path) -> Result<(), Failed> {
-    // It says nothing of a file that is not there, and writes none.
+    // It ignores a missing file, and writes none.
     let _absent = fs::remove_file(to);
     tool("debugfs", &["-R", &format!("dump {file} {}", text(to)?), text(image)?])?;
     ensure!(to.exists(), "{} holds no {file}", image.display());

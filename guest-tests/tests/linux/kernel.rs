@@ -27,7 +27,7 @@ pub(crate) fn unpack(bzimage: &Path, pvh: &Path, elf: &Path) -> Result<(), Faile
     let mut vmlinux = payload(&fs::read(bzimage)?)?;
     ensure!(vmlinux.starts_with(b"\x7fELF"), "what is in {} is no ELF file", bzimage.display());
     fs::write(pvh, &vmlinux)?;
-    // A note: length of name 4, of the description 8, type 18, "Xen". With another type it is nobody's.
+    // A note: length of name 4, of the description 8, type 18, "Xen". With another type it has no meaning.
     let note = [4u32, 8, 18].map(u32::to_le_bytes).concat();
     let note = [&note, b"Xen\0".as_slice()].concat();
     let Some(at) = vmlinux.windows(note.len()).position(|window| window == note) else {

@@ -1,4 +1,4 @@
-//! What the test needs of this machine, and what is said where that is missing.
+//! What the test needs of this machine, and the line for what is missing.
 
 use std::env;
 use std::path::PathBuf;

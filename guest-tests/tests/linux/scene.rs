@@ -76,7 +76,7 @@ impl Stage {
     }
 }
 
-/// Downloads what is downloaded, unless an earlier run has; or says in one line why not.
+/// Downloads the packages, unless an earlier run has. An error is one line.
 pub(crate) fn fetch() -> Result<(), String> {
     let fetched = fs::create_dir_all(directory())
         .map_err(Failed::from)

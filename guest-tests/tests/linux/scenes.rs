@@ -55,7 +55,7 @@ fn disks(name: &str, form: Form, cpus: u32, end: &str) -> Outcome {
     played.says("INNER random", "")?;
     played.says("INNER read ", &format!("{} {}", played.token, played.sum))?;
 
-    // From outside: what the guest says it wrote is there.
+    // From outside: the guest's writes are on the disk.
     let (out, sum) = (played.dir.join("out"), played.dir.join("out.md5"));
     disk::check(&played.first)?;
     disk::copy_out(&played.first, "/out", &out)?;
@@ -160,7 +160,10 @@ fn panics(name: &str) -> Outcome {
             ("pvpanic, panic=0", 1, "do=pvpanic end=panic panic=0", 6),
         ],
     )?;
-    played.ensure(played.log.time("panicked (and reported it through pvpanic)", 0.0).is_some(), "no pvpanic")
+    played.ensure(
+        played.log.time("panicked (and reported it through pvpanic)", 0.0).is_some(),
+        "no pvpanic",
+    )
 }
 
 /// A person at a terminal: a login shell, 10 KiB pasted into it, Ctrl-A X.
@@ -193,7 +196,7 @@ fn shell(name: &str) -> Outcome {
     played.says("STATUS ", "0")
 }
 
-/// A disk that the guest has no driver for is named at the end. And -v says how long the guest took to come up.
+/// A disk without a driver in the guest is named at the end. And -v logs the start-up times.
 fn no_driver(name: &str) -> Outcome {
     let scene = Scene {
         name: name.to_owned(),
@@ -207,7 +210,7 @@ fn no_driver(name: &str) -> Outcome {
     };
     let played = scene.play()?;
     let line = |text: &str| played.log.time(text, 0.0).is_some();
-    played.ensure(line("the guest never used virtio0"), "not told of the missing driver")?;
+    played.ensure(line("the guest never used virtio0"), "no line about the missing driver")?;
     played.ensure(line("command line: console=ttyS0 panic=-1 virtio_mmio."), "no command line")?;
     let after = |text: &str| played.log.after(text).unwrap_or("?").to_owned();
     let (first, init) =

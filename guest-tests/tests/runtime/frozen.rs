@@ -1,6 +1,6 @@
 //! A host whose file system does not answer: frozen, as for a snapshot (fsfreeze).
 //!
-//! It needs a file system of its own; where it cannot be mounted the test says so, and passes.
+//! It needs a file system of its own; where it cannot be mounted the test prints that, and passes.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -31,14 +31,14 @@ pub(crate) fn frozen() -> Outcome {
 
     // What needs no disk is answered at once.
     let begun = Instant::now();
-    let status = machine.tell(r#"{"status":{}}"#)?;
+    let status = machine.request(r#"{"status":{}}"#)?;
     println!("status: {:?}", begun.elapsed());
     ensure!(begun.elapsed() < Duration::from_secs(5), "{:?}: {status}", begun.elapsed());
     let begun = Instant::now();
-    let answer = machine.tell(r#"{"pause":{}}"#)?;
+    let answer = machine.request(r#"{"pause":{}}"#)?;
     println!("pause: {:?}: {answer}", begun.elapsed());
     ensure!(answer.contains("d.img: the host has not finished"), "{answer}");
-    let status = machine.tell(r#"{"status":{}}"#)?;
+    let status = machine.request(r#"{"status":{}}"#)?;
     ensure!(status.contains(r#""paused":false"#), "{status}");
 
     machine.signal("TERM")?;

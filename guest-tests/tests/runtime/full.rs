@@ -1,6 +1,6 @@
 //! A host that becomes full while the I/O thread serves what a doorbell left.
 //!
-//! These need a file system of their own; where it cannot be mounted they say so, and pass.
+//! These need a file system of their own; where it cannot be mounted they print that, and pass.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -26,24 +26,24 @@ fn full() -> Result<Option<(Machine, Mounted)>, Failed> {
 
 pub(crate) fn on_the_io_thread() -> Outcome {
     let Some((mut machine, mounted)) = full()? else { return Ok(()) };
-    let status = machine.tell(r#"{"status":{}}"#)?;
+    let status = machine.request(r#"{"status":{}}"#)?;
     ensure!(status.contains("d.img: No space left on device"), "{status}");
-    // Still no room. An engine that finishes later says so after the guest has gone on.
-    let answer = machine.tell(r#"{"resume":{}}"#)?;
+    // Still no room. An engine that finishes later reports it after the guest has continued.
+    let answer = machine.request(r#"{"resume":{}}"#)?;
     ensure!(answer.contains("the machine stays paused") || engine::is_late(), "{answer}");
     machine.becomes(r#""paused":true"#)?;
     mounted.resize("320M")?;
-    let answer = machine.tell(r#"{"resume":{}}"#)?;
+    let answer = machine.request(r#"{"resume":{}}"#)?;
     ensure!(answer == r#"{"result":{}}"#, "{answer}");
     machine.writes()?;
-    let status = machine.tell(r#"{"status":{}}"#)?;
+    let status = machine.request(r#"{"status":{}}"#)?;
     ensure!(status.contains(r#""state":"running""#) && !status.contains("reason"), "{status}");
     machine.signal("TERM")?;
     let ended = machine.finish()?;
     let lines = ended.log.matches("the machine is paused").count();
     // One when it was full, and one when it still was.
     ensure!(lines == 2, "{lines} lines: {}", ended.log);
-    // The guest never heard of it.
+    // The guest did not notice it.
     ensure!(!ended.text().contains("status"), "{}", ended.text());
     ensure!(ended.status.code() == Some(130), "{}: {}", ended.status, ended.log);
     Ok(())

@@ -79,7 +79,7 @@ impl Machine {
     }
 
     /// Sends a message; its answer.
-    pub(crate) fn tell(&mut self, message: &str) -> Result<String, Failed> {
+    pub(crate) fn request(&mut self, message: &str) -> Result<String, Failed> {
         self.send(message)?;
         self.answer()
     }
@@ -93,7 +93,7 @@ impl Machine {
     pub(crate) fn becomes(&mut self, text: &str) -> Outcome {
         let until = Instant::now() + PATIENCE;
         loop {
-            let status = self.tell(r#"{"status":{}}"#)?;
+            let status = self.request(r#"{"status":{}}"#)?;
             if status.contains(text) {
                 return Ok(());
             }

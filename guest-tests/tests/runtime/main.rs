@@ -64,7 +64,7 @@ fn the_control_socket_answers_while_a_disk_is_busy() -> Outcome {
     let mut times = Vec::new();
     for _ in 0..100 {
         let begun = Instant::now();
-        let answer = machine.tell(r#"{"status":{}}"#)?;
+        let answer = machine.request(r#"{"status":{}}"#)?;
         ensure!(answer.contains(r#""state":"running""#), "{answer}");
         times.push(begun.elapsed());
     }
@@ -94,10 +94,10 @@ fn nothing_is_written_when_a_pause_was_answered() -> Outcome {
     // Smaller, so that there is more to be found.
     let mut machine = Machine::start(IMAGE, "", "bytes=0x400000 buffers=4 entries=256", &[])?;
     for round in 0..5 {
-        let answer = machine.tell(r#"{"pause":{}}"#)?;
+        let answer = machine.request(r#"{"pause":{}}"#)?;
         ensure!(answer == r#"{"result":{}}"#, "{answer}");
         let then = machine.written()?;
-        let status = machine.tell(r#"{"status":{}}"#)?;
+        let status = machine.request(r#"{"status":{}}"#)?;
         ensure!(status.contains(r#""paused":true"#), "{status}");
         // Nothing can show that nothing happens; far longer than a request takes must do.
         std::thread::sleep(Duration::from_millis(300));
@@ -107,7 +107,7 @@ fn nothing_is_written_when_a_pause_was_answered() -> Outcome {
             "round {round}: the image was written {:?} later",
             now.duration_since(then)
         );
-        let answer = machine.tell(r#"{"resume":{}}"#)?;
+        let answer = machine.request(r#"{"resume":{}}"#)?;
         ensure!(answer == r#"{"result":{}}"#, "{answer}");
         machine.writes()?;
     }
@@ -119,7 +119,7 @@ fn a_machine_is_paused_and_goes_on_many_times() -> Outcome {
     let begun = Instant::now();
     for _ in 0..100 {
         for message in [r#"{"pause":{}}"#, r#"{"resume":{}}"#] {
-            let answer = machine.tell(message)?;
+            let answer = machine.request(message)?;
             ensure!(answer == r#"{"result":{}}"#, "{message}: {answer}");
         }
     }

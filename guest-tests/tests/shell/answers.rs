@@ -10,7 +10,7 @@ use crate::expect::{Exchange, crc32, hexdump, script, transcript};
 const HELP: &str = "\
 \x20 help                         this list
 \x20 dev svirtb | dev virtio [N]  choose the disk that the other commands use
-\x20 status                       read every register, and say what it means
+\x20 status                       read every register and explain its value
 \x20 read SECTOR [COUNT]          print sectors, as hexdump -C does
 \x20 write SECTOR TEXT            write one sector: the text, then zeros
 \x20 fill SECTOR BYTE COUNT       write one byte all over sectors
@@ -26,7 +26,8 @@ Ctrl-C stops a long answer. Ctrl-D, exit and poweroff end cafevm with status 0.
 
 const VIRTIO: &str =
     "  virtio 0 at 0xfeb00000, interrupt line 5: 64 sectors (32 KiB)\nin use: virtio 0\n";
-const SVIRTB: &str = "  svirtb at 0xcafe0000: a disk that does not tell its size\nin use: svirtb\n";
+const SVIRTB: &str =
+    "  svirtb at 0xcafe0000: a disk that does not report its size\nin use: svirtb\n";
 
 /// A disk's bytes after the commands of `written` below.
 fn write_there(bytes: &mut [u8]) {
@@ -90,7 +91,7 @@ pub(crate) fn every_command_on_virtio() -> Outcome {
     commands(shell().virtio(&image), VIRTIO, "virtio 0", "virtio 0 is flushed\n")?;
     image.holds(write_there)?;
 
-    // Registers in words, and the handshake: what is in them is the device's to say, which lines there are is not.
+    // Registers in words, and the handshake: their values depend on the device, but not which lines there are.
     let run = Guest::shell("status; reset; status; read 63; exit").virtio(&image).run()?;
     run.powered_off()?;
     let status = run.between("cafevm> status", "cafevm> reset")?;
@@ -108,7 +109,7 @@ pub(crate) fn every_command_on_virtio() -> Outcome {
         "  driver: queue of 8, 0 requests, 0 interrupts, waits by interrupt\n",
         "  driver has accepted: FLUSH; VERSION_1\n",
     ] {
-        ensure!(status.contains(says), "status does not say '{says}': {run}");
+        ensure!(status.contains(says), "status does not print '{says}': {run}");
     }
     let reset = run.between("cafevm> reset", "cafevm> status")?;
     ensure!(
@@ -158,7 +159,7 @@ pub(crate) fn every_command_on_svirtb() -> Outcome {
     let handshake = "\
 \x20 write status               0x00000002  start over: the device forgets everything
   read  status               0x74726976  is a fresh device there? its status is the magic, \"virt\"
-  write status               0x00000000  DRIVER_OK: a driver is here and will say where its ring is
+  write status               0x00000000  DRIVER_OK: a driver is here and will give the address of its ring
   read  status               0x00000000  still DRIVER_OK? then the device listens
   write queue_addr_hi        0x00000000  where the ring is: bits 63..32 of its address
   write queue_addr_lo        RING  bits 31..0
@@ -211,7 +212,7 @@ pub(crate) fn three_disks() -> Outcome {
     run.powered_off()?;
     let disks = "  virtio 0 at 0xfeb00000, interrupt line 5: 64 sectors (32 KiB)
   virtio 1 at 0xfeb00200, interrupt line 6: 3 sectors (1.5 KiB)
-  svirtb at 0xcafe0000: a disk that does not tell its size
+  svirtb at 0xcafe0000: a disk that does not report its size
 in use: virtio 0
 ";
     transcript(&run, disks, exchanges)?;
@@ -231,20 +232,20 @@ pub(crate) fn polled() -> Outcome {
     commands(guest, VIRTIO, "virtio 0", "virtio 0 is flushed\n")?;
     image.holds(write_there)?;
     let run = Guest::shell("read 0; status; exit").cmdline("poll=1").virtio(&image).run()?;
-    run.said("  driver: queue of 8, 1 requests, 0 interrupts, waits by polling")
+    run.printed("  driver: queue of 8, 1 requests, 0 interrupts, waits by polling")
 }
 
 pub(crate) fn entries_of_32_bytes() -> Outcome {
     let scratch = Scratch::new()?;
     let image = scratch.image("d.img", 64 * SECTOR)?;
-    // Both told: a guest whose entries have another size than the device expects would not get this far.
+    // Both know the size: with different sizes the guest would not get this far.
     let guest = shell().cmdline("entry=32").disk(&image, "bus=svirtb,entry-size=32");
     let flushed =
         "svirtb has no flush: what was written is in the image when the doorbell returns\n";
     commands(guest, SVIRTB, "svirtb", flushed)?;
     image.holds(write_there)?;
     let run = Guest::shell("dev svirtb; exit").cmdline("entry=32").svirtb(&image).run()?;
-    run.said("in use: svirtb, a ring of 64 entries, 32 bytes each")
+    run.printed("in use: svirtb, a ring of 64 entries, 32 bytes each")
 }
 
 pub(crate) fn read_only_disks() -> Outcome {
@@ -264,7 +265,7 @@ pub(crate) fn read_only_disks() -> Outcome {
         ("sum 0 64", &sum),
         (
             "write 1 x",
-            "write: svirtb: it stopped at ring entry 1 with status RESET, its error state (the host's log says why); 'reset' starts over\n",
+            "write: svirtb: it stopped at ring entry 1 with status RESET, its error state (the host's log has the reason); 'reset' starts over\n",
         ),
         ("fill 1 2 3", &format!("fill: svirtb: {not_set_up}")),
         ("read 1", &format!("read: svirtb: {not_set_up}")),
@@ -276,7 +277,7 @@ pub(crate) fn read_only_disks() -> Outcome {
     let run = guest.disk(&virtio, "ro").disk(&svirtb, "bus=svirtb,readonly=on").run()?;
     run.powered_off()?;
     let disks = "  virtio 0 at 0xfeb00000, interrupt line 5: 64 sectors (32 KiB), read-only
-  svirtb at 0xcafe0000: a disk that does not tell its size
+  svirtb at 0xcafe0000: a disk that does not report its size
 in use: virtio 0
 ";
     transcript(&run, disks, exchanges)?;

@@ -6,7 +6,7 @@ use crate::expect::{Exchange, hexdump, script, transcript};
 
 const NO_DISK: &str = "no disk on this machine; the monitor attaches one with --disk FILE\n";
 const VIRTIO: &str = "  virtio 0 at 0xfeb00000, interrupt line 5: 64 sectors (32 KiB)\n";
-const SVIRTB: &str = "  svirtb at 0xcafe0000: a disk that does not tell its size\n";
+const SVIRTB: &str = "  svirtb at 0xcafe0000: a disk that does not report its size\n";
 
 fn shell(exchanges: &[Exchange<'_>]) -> Guest {
     Guest::new(cafevm_resources::SHELL).cmdline(&format!("sh=\"{}\"", script(exchanges)))
@@ -100,7 +100,7 @@ pub(crate) fn wrong_on_virtio() -> Outcome {
     image.is_untouched()
 }
 
-/// svirtb does not tell its size: what lies past the end is found by reading, or is an error of the device.
+/// svirtb does not report its size: what lies past the end is found by reading, or is an error of the device.
 pub(crate) fn wrong_on_svirtb() -> Outcome {
     const MOST: u64 = u64::MAX / 512;
     const UNTOUCHED: &str = "the device left the buffer untouched\n";
@@ -109,7 +109,7 @@ pub(crate) fn wrong_on_svirtb() -> Outcome {
     let image = scratch.image("d.img", 140 * SECTOR + 9)?;
     let stopped = |command: &str, entry: u32| {
         format!(
-            "{command}: svirtb: it stopped at ring entry {entry} with status RESET, its error state (the host's log says why); 'reset' starts over\n"
+            "{command}: svirtb: it stopped at ring entry {entry} with status RESET, its error state (the host's log has the reason); 'reset' starts over\n"
         )
     };
     let not_set_up = |command: &str| {

@@ -23,7 +23,7 @@ pub(crate) fn transcript(run: &Run, disks: &str, exchanges: &[Exchange<'_>]) -> 
     same_text(run, &wanted)
 }
 
-/// Fails unless that is all the shell said.
+/// Fails unless this is the shell's whole output.
 pub(crate) fn same_text(run: &Run, wanted: &str) -> Outcome {
     let lines = |text: &str| text.split('\n').map(str::to_owned).collect::<Vec<_>>();
     let (seen, wanted) = (lines(&run.text), lines(wanted));

@@ -1,4 +1,4 @@
-//! What a driver is told of a disk by the registers and the configuration space, in the shell's words.
+//! The registers and the configuration space of a disk, as the shell shows them.
 
 use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, ensure};
 
@@ -45,7 +45,10 @@ pub(crate) fn what_the_device_offers() -> Outcome {
         let run = Guest::shell("status; exit").disk(&image, keys).run()?;
         run.powered_off()?;
         for line in says {
-            ensure!(run.text.contains(&format!("{line}\n")), "{keys}: it must say '{line}': {run}");
+            ensure!(
+                run.text.contains(&format!("{line}\n")),
+                "{keys}: it must print '{line}': {run}"
+            );
         }
         let (fields, of_writes) = (["num_queues", "discard", "write_zeroes"], keys != "ro");
         let several = keys.starts_with("queues");

@@ -7,7 +7,7 @@ use cafevm_guest_tests::{Guest, Outcome, SECTOR, SEED, Scratch, ensure, pattern,
 
 use crate::expect::{PROMPT, hexdump, same_text};
 
-/// What the shell says before the first prompt, with a virtio disk of 64 sectors.
+/// The shell's output before the first prompt, with a virtio disk of 64 sectors.
 const HELLO: &str = "cafevm shell: a block shell on the bare machine. 'help' lists its commands.
   virtio 0 at 0xfeb00000, interrupt line 5: 64 sectors (32 KiB)
 in use: virtio 0

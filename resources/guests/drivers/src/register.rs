@@ -43,13 +43,13 @@ pub struct Access {
     pub reason: &'static str,
 }
 
-/// Who is told of each access.
+/// Receives each access.
 pub trait Story {
     /// `access` has been made.
     fn tell(&mut self, access: &Access);
 }
 
-/// Nobody.
+/// Ignores them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quiet;
 
@@ -57,7 +57,7 @@ impl Story for Quiet {
     fn tell(&mut self, _: &Access) {}
 }
 
-/// A device's registers, and somebody who is told of each access.
+/// A device's registers, and a receiver of each access.
 pub struct Talk<'a> {
     window: Mmio,
     story: &'a mut dyn Story,

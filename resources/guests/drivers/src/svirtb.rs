@@ -39,7 +39,7 @@ pub const REGISTERS: [Register; 6] =
 
 /// Values of [`STATUS`] (section 2.1): a fresh device. "virt" in little-endian order.
 pub const MAGIC: u32 = 0x7472_6976;
-/// The driver is about to say where the ring is.
+/// The driver is about to give the address of the ring.
 pub const DRIVER_OK: u32 = 0;
 /// The device is live.
 pub const READY: u32 = 1;
@@ -96,7 +96,7 @@ impl fmt::Display for Error {
             Error::Stopped(entry) => {
                 write!(
                     f,
-                    "it stopped at ring entry {entry} with status RESET, its error state (the host's log says why)"
+                    "it stopped at ring entry {entry} with status RESET, its error state (the host's log has the reason)"
                 )
             }
             Error::Unfinished(tail, head) => {
@@ -117,7 +117,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// A driver with a ring of `entries` entries; nothing is said to the device yet.
+    /// A driver with a ring of `entries` entries; the device is not accessed yet.
     pub fn new(entries: u32, stride: Stride) -> Device {
         Device { window: window(), ring: Ring::new(entries, stride), head: 0, live: false }
     }
@@ -149,7 +149,11 @@ impl Device {
         if status != MAGIC {
             return Err(Error::NotThere(status));
         }
-        talk.write(STATUS, DRIVER_OK, "DRIVER_OK: a driver is here and will say where its ring is");
+        talk.write(
+            STATUS,
+            DRIVER_OK,
+            "DRIVER_OK: a driver is here and will give the address of its ring",
+        );
         match talk.read(STATUS, "still DRIVER_OK? then the device listens") {
             DRIVER_OK => {}
             status => return Err(Error::NoDriverOk(status)),
@@ -200,7 +204,7 @@ impl Device {
         self.run(Entry { addr: buffer.address(), size: buffer.len() as u64, sector, cmd: WRITE })
     }
 
-    /// Reads from `sector` on into `buffer`, and says how many bytes the image has there: svirtb has no capacity
+    /// Reads from `sector` on into `buffer`. Returns how many bytes the image has there: svirtb has no capacity
     /// register, so the only way to know is to look which bytes of the buffer were left untouched.
     ///
     /// A byte that reads as the pattern the buffer was filled with may be one that the image has: only a byte that

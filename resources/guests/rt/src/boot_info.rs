@@ -126,7 +126,7 @@ static READ: AtomicBool = AtomicBool::new(false);
 /// What the loader handed over.
 pub fn get() -> &'static BootInfo {
     assert!(READ.load(Ordering::Acquire), "the boot information is read before main");
-    // SAFETY: READ says that the only writer is done.
+    // SAFETY: READ is set after the only writer has finished.
     unsafe { &*INFO.0.get() }
 }
 
@@ -144,7 +144,7 @@ pub(crate) unsafe fn read(address: u64) {
         "no PVH start information at {address:#x}: magic {:#x}",
         start.magic
     );
-    // SAFETY: READ is false: nobody else has a reference.
+    // SAFETY: READ is false: there is no other reference.
     let info = unsafe { &mut *INFO.0.get() };
     info.version = start.version;
     if start.command_line != 0 {

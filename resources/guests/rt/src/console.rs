@@ -27,7 +27,7 @@ const FIFO_SIZE: u8 = 16;
 /// What a terminal sends for Ctrl-C.
 pub const CONTROL_C: u8 = 0x03;
 
-/// Received bytes that nobody has read yet. A power of two.
+/// The most received bytes that wait for a reader. A power of two.
 const RING: usize = 4096;
 
 static LOCK: AtomicBool = AtomicBool::new(false);
@@ -122,7 +122,7 @@ fn without_interrupts(work: impl FnOnce()) {
     interrupts::enable();
 }
 
-/// Sends one byte as it is.
+/// Sends one byte unchanged.
 pub fn send(byte: u8) {
     // Without end where a UART never gets ready: better to lose a byte than to hang.
     const LOOKS: u32 = 100_000;
@@ -170,7 +170,7 @@ pub fn print(text: fmt::Arguments<'_>) {
     LOCK.store(false, Ordering::Release);
 }
 
-/// Takes the console from whoever holds it: for the last words of a guest.
+/// Takes the console by force: for the last output of a guest.
 pub(crate) fn seize() {
     LOCK.store(false, Ordering::Release);
 }

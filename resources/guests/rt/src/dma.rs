@@ -36,7 +36,7 @@ impl Plain for u64 {}
 
 /// A stretch of memory shared with devices. Copies of it name the same bytes.
 ///
-/// Physical memory is mapped one to one, so that [`Dma::address`] is what a device is told. There is no reference into
+/// Physical memory is mapped one to one, so [`Dma::address`] is the address for a device. There is no reference into
 /// the bytes, only copies in and out: a device may change them at any moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Dma {

@@ -43,7 +43,7 @@ pub fn power_off() -> ! {
     stop()
 }
 
-/// Stops this processor for good: interrupts off, halted.
+/// Stops this processor permanently: interrupts off, halted.
 pub fn stop() -> ! {
     loop {
         interrupts::disable();

@@ -48,7 +48,7 @@ pub fn handle_triggered(line: u8, trigger: Trigger, handler: Handler, argument: 
     assert!(line < LINES, "the IOAPIC has no line {line}");
     let (function, value) = &HANDLERS[usize::from(line)];
     value.store(argument as usize, Ordering::Relaxed);
-    // Last, so that whoever sees the function sees the argument.
+    // Last, so that a processor that sees the function sees the argument.
     function.store(handler as usize, Ordering::Release);
     apic::route(line, apic::local_id(), trigger);
 }
@@ -86,14 +86,14 @@ pub fn disable() {
     unsafe { asm!("cli", options(nostack)) };
 }
 
-/// Halts until an interrupt comes; for good where interrupts are off.
+/// Halts until an interrupt arrives; forever if interrupts are off.
 #[inline]
 pub(crate) fn halt() {
     // SAFETY: no effect but to stop.
     unsafe { asm!("hlt", options(nostack)) };
 }
 
-/// Sleeps until an interrupt comes, unless `done` says beforehand that there is nothing to sleep for.
+/// Sleeps until an interrupt comes, unless `done` returns true first.
 ///
 /// `done` is asked with interrupts off, and `sti` lets the first interrupt in only after the next instruction: so an
 /// interrupt that comes between the question and `hlt` wakes the `hlt`, and none is slept through.

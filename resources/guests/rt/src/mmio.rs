@@ -27,7 +27,7 @@ macro_rules! access {
         #[inline]
         pub fn $read(self, offset: u64) -> $type {
             let value: $type;
-            // SAFETY: `at` gives an address below 4 GiB and outside RAM: mapped, and no memory of ours.
+            // SAFETY: `at` gives an address below 4 GiB and outside RAM: mapped, and no memory of the guest.
             unsafe {
                 asm!(concat!("mov ", $operand, ", [{1}]"), out($class) value, in(reg) self.at(offset, $bits / 8),
                      options(nostack, preserves_flags));
@@ -38,7 +38,7 @@ macro_rules! access {
         #[doc = concat!("Writes ", $bits, " bits at `offset`, in one access.")]
         #[inline]
         pub fn $write(self, offset: u64, value: $type) {
-            // SAFETY: as for reading. What a device then does to memory, it does to what it was told is shared.
+            // SAFETY: as for reading. What a device then does to memory, it does only to shared memory.
             unsafe {
                 asm!(concat!("mov [{1}], ", $operand), in($class) value, in(reg) self.at(offset, $bits / 8),
                      options(nostack, preserves_flags));

@@ -57,7 +57,7 @@ pub fn start(id: u8, entry: fn()) -> bool {
         core::ptr::with_exposed_provenance_mut::<u8>(usize::from(TRAMPOLINE_PAGE) << 12)
             .copy_from_nonoverlapping(code, len);
     }
-    // INIT, 10 ms, start-up, and once more where that one was not heard: SDM 8.4.4.1.
+    // INIT, 10 ms, start-up, and once more if there was no response: SDM 8.4.4.1.
     apic::send_init(id);
     wait::pause(10);
     for _ in 0..2 {
@@ -69,7 +69,7 @@ pub fn start(id: u8, entry: fn()) -> bool {
     false
 }
 
-/// What a new processor does: it says that it is there, runs its function, and stops.
+/// The code of a new processor: it reports its arrival, runs its function, and stops.
 pub(crate) fn run_entry() -> ! {
     ARRIVED.fetch_add(1, Ordering::AcqRel);
     let address = ENTRY.load(Ordering::Acquire);

@@ -86,7 +86,7 @@ pub(crate) fn load_table() {
         const CODE_SEGMENT: u64 = 0x08;
         const INTERRUPT_GATE: u64 = 0x8e00;
         let first = (&raw const trap_stubs) as u64;
-        // SAFETY: nobody else is here (FILLED), and no processor has the table loaded yet.
+        // SAFETY: no other processor is here (FILLED), and none has loaded the table yet.
         let table = unsafe { &mut *TABLE.0.get() };
         for (address, gate) in (first..).step_by(STUB_SIZE as usize).zip(table.iter_mut()) {
             // Linked below 4 GiB: the third word, address bits 63..32, stays zero.

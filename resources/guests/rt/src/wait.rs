@@ -2,7 +2,7 @@
 
 use crate::{apic, interrupts};
 
-/// How long a guest waits for a device, in milliseconds, before it says that there was no answer.
+/// How long a guest waits for a device, in milliseconds, before it reports that there was no answer.
 pub const DEVICE_LIMIT: u32 = 10_000;
 
 /// How a guest waits for something that comes with an interrupt.

@@ -23,12 +23,12 @@ pub(crate) struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    /// The words of `rest`, for a command that is used as `usage` says.
+    /// The words of `rest`, for a command with this `usage`.
     pub(crate) fn new(rest: &'a str, usage: &'static str) -> Arguments<'a> {
         Arguments { rest: rest.trim_ascii_start(), usage }
     }
 
-    /// The same words, for a command that is used as `usage` says.
+    /// The same words, for a command with this `usage`.
     pub(crate) fn for_usage(self, usage: &'static str) -> Arguments<'a> {
         Arguments { usage, ..self }
     }

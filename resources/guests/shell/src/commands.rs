@@ -32,7 +32,7 @@ const COMMANDS: [Command; 12] = [
     Command {
         name: "status",
         usage: "status",
-        about: "read every register, and say what it means",
+        about: "read every register and explain its value",
         run: show,
     },
     Command {
@@ -257,7 +257,7 @@ fn check_range(name: Name, disk: &Disk<'_>, sector: u64, count: u64) -> Result<u
     }
     let limit = match disk {
         Disk::Virtio(disk) if disk.is_live() => disk.config().capacity,
-        // Closed: the request itself says so.
+        // Closed: the request itself fails with the reason.
         Disk::Virtio(_) | Disk::Svirtb(_) => ALL,
     };
     match sector.checked_add(count) {

@@ -64,7 +64,7 @@ impl Disks {
             let mut disk = virtio::Disk::new(slot, wait)?;
             match disk.handshake(&mut Quiet) {
                 Err(virtio::Error::NotVirtio(_) | virtio::Error::NotABlockDevice(_)) => None,
-                // `status` and `reset` say what is wrong with it.
+                // `status` and `reset` show what is wrong with it.
                 Ok(()) | Err(_) => Some(disk),
             }
         });
@@ -83,7 +83,7 @@ impl Disks {
         };
         if let Some(svirtb) = disks.svirtb.as_mut().filter(|_| disks.current == Some(Name::Svirtb))
         {
-            // Where it fails, the first command says so.
+            // If it fails, the first command reports it.
             let _ = svirtb.handshake(&mut Quiet);
         }
         disks
@@ -109,7 +109,7 @@ impl Disks {
             }
         }
         if self.svirtb.is_some() {
-            println!("  svirtb at {:#x}: a disk that does not tell its size", svirtb::BASE);
+            println!("  svirtb at {:#x}: a disk that does not report its size", svirtb::BASE);
         }
         match self.current {
             Some(name) => println!("in use: {name}"),

@@ -29,7 +29,7 @@ fn show(window: Mmio, register: Register, meaning: impl FnOnce(u32) -> Words) ->
 enum Words {
     /// A fixed text.
     Text(&'static str),
-    /// What a text says of the value.
+    /// The value, with a text.
     Number(u32, &'static str),
     /// The names of the bits that are set.
     Bits(u32, &'static [(u32, &'static str)]),
@@ -143,7 +143,7 @@ pub(crate) fn svirtb(device: &svirtb::Device) {
         show(window, register, |value| match (register, value) {
             (svirtb::STATUS, svirtb::MAGIC) => Words::Text("\"virt\": fresh, no driver yet"),
             (svirtb::STATUS, svirtb::DRIVER_OK) => {
-                Words::Text("DRIVER_OK: waits to hear where the ring is")
+                Words::Text("DRIVER_OK: waits for the address of the ring")
             }
             (svirtb::STATUS, svirtb::READY) => Words::Text("READY: live"),
             (svirtb::STATUS, svirtb::RESET) => {

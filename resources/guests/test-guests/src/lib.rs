@@ -1,4 +1,4 @@
-//! What the test guests share: how they report, what their disks hold, and a driver that does what it is told.
+//! What the test guests share: how they report, what their disks hold, and a driver for any sequence, right or wrong.
 //!
 //! A guest prints one line for each scenario, `ok NAME` or `FAIL NAME: what was seen`, and ends the machine with
 //! code 0 where all passed, 1 where one failed. Other lines are for the host to compare.

@@ -1,4 +1,4 @@
-//! What the test disks hold, so that each byte says where it belongs: the 64-bit little-endian word number w of a disk
+//! What the test disks hold, so that each byte shows where it belongs: the 64-bit little-endian word number w of a disk
 //! (byte 8 * w) is `seed << 48 | w`. An image may end within a word.
 
 use rt::dma::Dma;

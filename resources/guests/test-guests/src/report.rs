@@ -20,7 +20,7 @@ macro_rules! ensure {
     ($condition:expr, $($text:tt)*) => { if !$condition { $crate::fail!($($text)*) } };
 }
 
-/// [`fail!`] where the two numbers differ; the text says what the first is.
+/// [`fail!`] where the two numbers differ; the text names the first one.
 #[macro_export]
 macro_rules! ensure_eq {
     ($seen:expr, $wanted:expr, $($text:tt)*) => {{

@@ -52,7 +52,7 @@ pub struct Ring {
     next: u16,
     /// Chains put into the available ring.
     given: u16,
-    /// Chains that the device was told of.
+    /// Chains that were announced to the device.
     told: u16,
     /// Used entries taken.
     seen: u16,
@@ -142,7 +142,7 @@ impl Ring {
         self.given = self.given.wrapping_add(chains);
     }
 
-    /// Takes back what was put into the available ring and the device was not told of.
+    /// Takes back what was put into the available ring and was not announced to the device.
     pub fn withdraw(&mut self) {
         self.given = self.told;
     }

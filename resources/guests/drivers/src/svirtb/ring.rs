@@ -9,11 +9,11 @@ pub const READ: u32 = 0;
 /// From the buffer to the disk.
 pub const WRITE: u32 = 1;
 
-/// Bytes from one entry to the next. The text says that no structure is padded, so 28; a C compiler pads the same
+/// Bytes from one entry to the next. The specification has no padding, so 28; a C compiler pads the same
 /// structure to 32. Devices here take both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stride {
-    /// As the text says.
+    /// As specified.
     Packed,
     /// As a C compiler lays it out.
     Padded,

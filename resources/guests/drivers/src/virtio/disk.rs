@@ -39,7 +39,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A driver for the device of `slot`, which nothing is said to yet. `wait` is how it waits for requests to end; by
+    /// A driver for the device of `slot`, which is not accessed yet. `wait` is how it waits for requests to end; by
     /// interrupt, this processor takes them. `None` where RAM is in the slot's window.
     pub fn new(slot: VirtioSlot, wait: Wait) -> Option<Disk> {
         let window = Mmio::outside_ram(slot.base, slot.size)?;
@@ -64,7 +64,7 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// Where there is no block device, or it and the driver do not agree. The device is then told FAILED.
+    /// Where there is no block device, or it and the driver do not agree. The driver then sets FAILED.
     pub fn handshake(&mut self, story: &mut dyn Story) -> Result<(), Error> {
         self.live = false;
         let mut talk = Talk::new(self.window, story);
@@ -257,7 +257,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Waits for the request under way, and says how it ended.
+    /// Waits for the request under way, and returns its result.
     ///
     /// # Errors
     ///

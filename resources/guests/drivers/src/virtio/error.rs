@@ -34,7 +34,7 @@ pub enum Error {
     ReadOnly,
     /// No answer within this many milliseconds.
     NoAnswer(u32),
-    /// The device says DEVICE_NEEDS_RESET.
+    /// The device has set DEVICE_NEEDS_RESET.
     NeedsReset,
     /// The used ring names this chain, which is not the one under way.
     Confused(u32),
@@ -88,7 +88,7 @@ impl fmt::Display for Error {
             Error::ReadOnly => f.write_str("it is read-only"),
             Error::NoAnswer(limit) => write!(f, "it did not answer within {} s", limit / 1000),
             Error::NeedsReset => {
-                f.write_str("it says DEVICE_NEEDS_RESET (the host's log says why)")
+                f.write_str("it has set DEVICE_NEEDS_RESET (the host's log has the reason)")
             }
             Error::Confused(id) => {
                 write!(f, "its used ring names chain {id}, which is not the one under way")

@@ -118,7 +118,7 @@ pub(super) fn run(talk: &mut Talk<'_>, queue: &mut Queue, wait: Wait) -> Result<
     Ok(Config { capacity, offered, accepted })
 }
 
-/// Two registers that may change between the reads: the generation says whether they did (4.2.2.2).
+/// Two registers that may change between the reads: the generation shows whether they did (4.2.2.2).
 fn read_capacity(talk: &mut Talk<'_>) -> u64 {
     const TRIES: u32 = 16;
     let mut capacity = 0;

@@ -1,4 +1,4 @@
-//! A virtio-mmio device's interrupt: acknowledged where it arrives, remembered for whoever waits.
+//! A virtio-mmio device's interrupt: acknowledged where it arrives, stored for the code that waits.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use rt::mmio::Mmio;
 
 use super::spec::{INTERRUPT_ACK, INTERRUPT_STATUS};
 
-/// What is known of one line: its device's window, and the causes seen since somebody asked.
+/// What is known of one line: its device's window, and the causes since the last query.
 struct Line {
     base: AtomicU64,
     causes: AtomicU32,

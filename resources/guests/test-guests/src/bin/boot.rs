@@ -36,7 +36,7 @@ fn main() -> u32 {
         "triple-fault" => exit::triple_fault(),
         "beyond" => exit::triple_page_fault(),
         "exception" => exit::page_fault(),
-        "panic" => panic!("as it was told to"),
+        "panic" => panic!("as requested"),
         "hang" => {
             println!("hanging");
             exit::stop()

@@ -19,7 +19,7 @@ use scenario::{DESCRIPTOR, Outcome, Piece, Random, Report, Ring, ensure, ensure_
 const CHAINS: u16 = 64;
 /// As many values as an index has.
 const AROUND: u32 = 1 << 16;
-/// How long an interrupt that nobody asked for is waited for, in milliseconds.
+/// How long to wait for an interrupt that must not arrive, in milliseconds.
 const LATE: u32 = 5;
 
 rt::entry!(main);
@@ -182,7 +182,7 @@ fn one_each(driver: &mut Driver, rounds: u32) -> Outcome {
         driver.finish(chains)?;
         total += u32::from(chains);
         round += 1;
-        // A second one would be seen as the next round's, and the sum would tell.
+        // A second one would be seen as the next round's, and the sum would differ.
     }
     driver.counted(round)?;
     println!("chains {total}, interrupts {round}");

@@ -1,7 +1,7 @@
 //! A driver that does as much wrong as it can, as fast as it can, on both devices, without end: for a host that looks
 //! what that costs it.
 //!
-//! The disks are the first over virtio and the one over svirtb; what it leaves on them is nobody's data. It prints
+//! The disks are the first over virtio and the one over svirtb; their content does not matter. It prints
 //! `flooding`, and then nothing. Whatever a device may write to is in one buffer, or no RAM: it does not hurt itself.
 #![no_std]
 #![no_main]

@@ -1,4 +1,4 @@
-//! Writes numbered sectors without end, and says of each number when it is safe: for a host that kills the monitor.
+//! Writes numbered sectors without end, and prints each number when it is durable: for a host that kills the monitor.
 //!
 //! | word | means |
 //! |---|---|
@@ -33,7 +33,7 @@ fn check_word(number: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// A disk that says when what was written is safe.
+/// A disk with a way to make writes durable.
 enum Safe {
     Virtio { block: Block, ring: Ring, header: Dma, status: Dma, flush: bool },
     Svirtb(svirtb::Device),
@@ -98,7 +98,9 @@ fn main() -> u32 {
         let sectors = match (&disk, command_line::number("sectors")) {
             (_, Some(sectors)) => sectors,
             (Safe::Virtio { block, .. }, None) => block.capacity(),
-            (Safe::Svirtb(_), None) => fail!("sectors=N is missing: svirtb does not tell"),
+            (Safe::Svirtb(_), None) => {
+                fail!("sectors=N is missing: svirtb does not report the size")
+            }
         };
         let mut number = command_line::number("start").unwrap_or(1);
         let data = Dma::new(MOST as usize * SECTOR, SECTOR);

@@ -40,7 +40,7 @@ type Blk = VirtIOBlk<Identity, MmioTransport<'static>>;
 /// Memory is mapped one to one.
 struct Identity;
 
-// SAFETY: `dma_alloc` gives pages that nobody else has and that `Dma` has zeroed (its memory is never given back);
+// SAFETY: `dma_alloc` returns pages without another user, which `Dma` has zeroed (its memory is never given back);
 // addresses are the same for the device and for us.
 unsafe impl Hal for Identity {
     fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
@@ -65,18 +65,18 @@ unsafe impl Hal for Identity {
     unsafe fn unshare(_: PhysAddr, _: NonNull<[u8]>, _: BufferDirection) {}
 }
 
-fn told<T>(what: &str, result: virtio_drivers::Result<T>) -> Result<T, Failure> {
+fn checked<T>(what: &str, result: virtio_drivers::Result<T>) -> Result<T, Failure> {
     result.map_err(|error| Failure::format(format_args!("{what}: {error}")))
 }
 
 fn open(slot: VirtioSlot) -> Result<Blk, Failure> {
-    told("new", VirtIOBlk::new(transport(slot, DeviceType::Block)?))
+    checked("new", VirtIOBlk::new(transport(slot, DeviceType::Block)?))
 }
 
 fn transport(slot: VirtioSlot, wanted: DeviceType) -> Result<MmioTransport<'static>, Failure> {
     let header = core::ptr::with_exposed_provenance_mut::<VirtIOHeader>(slot.base as usize);
     let Some(header) = NonNull::new(header) else { fail!("no device is at 0") };
-    // SAFETY: the command line says that a virtio-mmio window of this size is there; nobody else drives it now.
+    // SAFETY: the command line says that a virtio-mmio window of this size is there; no other driver uses it now.
     let transport = match unsafe { MmioTransport::new(header, slot.size as usize) } {
         Ok(transport) => transport,
         Err(error) => fail!("transport at {:#x}: {error}", slot.base),
@@ -124,7 +124,7 @@ fn main() -> u32 {
         println!("capacity {} sectors", disk.capacity());
         println!("readonly {}", disk.readonly());
         let mut id = [0; 20];
-        let len = told("device_id", disk.device_id(&mut id))?;
+        let len = checked("device_id", disk.device_id(&mut id))?;
         println!("id {}", core::str::from_utf8(&id[..len]).unwrap_or("not UTF-8"));
         ensure!(disk.readonly() == read_only, "readonly() is {}", disk.readonly());
         opened = Some(disk);
@@ -139,9 +139,9 @@ fn main() -> u32 {
                 refused == Err(virtio_drivers::Error::IoError),
                 "write_blocks gave {refused:?}"
             );
-            told("flush", disk.flush())?;
+            checked("flush", disk.flush())?;
             let mut bytes = [0; SECTOR_SIZE];
-            told("read_blocks", disk.read_blocks(3, &mut bytes))?;
+            checked("read_blocks", disk.read_blocks(3, &mut bytes))?;
             check(&bytes, 3)
         });
     } else {
@@ -172,11 +172,11 @@ fn random_bytes() -> Outcome {
         fail!("no virtio_mmio.device= on the command line")
     };
     let transport = transport(slot, DeviceType::EntropySource)?;
-    let mut rng = told("new", VirtIORng::<Identity, _>::new(transport))?;
+    let mut rng = checked("new", VirtIORng::<Identity, _>::new(transport))?;
     let (mut bytes, mut last) = ([0; 4096], [0; 16]);
     for len in [16, 17, 64, 4096] {
         bytes.fill(0);
-        let got = told("request_entropy", rng.request_entropy(&mut bytes[..len]))?;
+        let got = checked("request_entropy", rng.request_entropy(&mut bytes[..len]))?;
         ensure!(got == len, "{got} bytes of {len}");
         ensure!(bytes[..16] != last && bytes[..16] != [0; 16], "they are {:x?}", &bytes[..16]);
         ensure!(bytes[len - 8..len] != [0; 8], "the last of {len} bytes are zeros");
@@ -189,19 +189,19 @@ fn random_bytes() -> Outcome {
 fn polled_reads(disk: &mut Blk) -> Outcome {
     let mut bytes = [0xee; 4 * SECTOR_SIZE];
     for sector in 0..8 {
-        told("read_blocks", disk.read_blocks(sector, &mut bytes[..SECTOR_SIZE]))?;
+        checked("read_blocks", disk.read_blocks(sector, &mut bytes[..SECTOR_SIZE]))?;
         check(&bytes[..SECTOR_SIZE], sector)?;
     }
-    told("read_blocks", disk.read_blocks(40, &mut bytes))?;
+    checked("read_blocks", disk.read_blocks(40, &mut bytes))?;
     check(&bytes, 40)
 }
 
 fn polled_writes(disk: &mut Blk) -> Outcome {
     let mut bytes = [0x20; 4 * SECTOR_SIZE];
-    told("write_blocks", disk.write_blocks(20, &bytes))?;
-    told("flush", disk.flush())?;
+    checked("write_blocks", disk.write_blocks(20, &bytes))?;
+    checked("flush", disk.flush())?;
     bytes.fill(0xee);
-    told("read_blocks", disk.read_blocks(20, &mut bytes))?;
+    checked("read_blocks", disk.read_blocks(20, &mut bytes))?;
     check_all(&bytes, 0x20)
 }
 
@@ -220,7 +220,7 @@ fn by_interrupt(disk: &mut Blk) -> Outcome {
         let begun = unsafe {
             disk.read_blocks_nb(30 + n, &mut headers[n], &mut data[n], &mut responses[n])
         };
-        *token = Some(told("read_blocks_nb", begun)?);
+        *token = Some(checked("read_blocks_nb", begun)?);
     }
     let mut seen = before;
     while let Some(left) = requests.iter().position(Option::is_some) {
@@ -241,7 +241,7 @@ fn by_interrupt(disk: &mut Blk) -> Outcome {
             let completed = unsafe {
                 disk.complete_read_blocks(done, &headers[n], &mut data[n], &mut responses[n])
             };
-            told("complete_read_blocks", completed)?;
+            checked("complete_read_blocks", completed)?;
             ensure!(responses[n].status() == RespStatus::OK, "status {:?}", responses[n].status());
             check(&data[n], 30 + n)?;
         }
@@ -255,7 +255,7 @@ fn by_interrupt(disk: &mut Blk) -> Outcome {
     let seen = INTERRUPTS.load(Ordering::Acquire);
     // SAFETY: as above.
     let token =
-        told("write_blocks_nb", unsafe { disk.write_blocks_nb(24, header, &bytes, response) })?;
+        checked("write_blocks_nb", unsafe { disk.write_blocks_nb(24, header, &bytes, response) })?;
     let came = Wait::Interrupt.until(DEVICE_LIMIT, || INTERRUPTS.load(Ordering::Acquire) != seen);
     ensure!(came, "no interrupt for a write");
     disk.ack_interrupt();
@@ -265,10 +265,10 @@ fn by_interrupt(disk: &mut Blk) -> Outcome {
         disk.peek_used()
     );
     // SAFETY: as above.
-    told("complete_write_blocks", unsafe {
+    checked("complete_write_blocks", unsafe {
         disk.complete_write_blocks(token, header, &bytes, response)
     })?;
     let mut back = [0; SECTOR_SIZE];
-    told("read_blocks", disk.read_blocks(24, &mut back))?;
+    checked("read_blocks", disk.read_blocks(24, &mut back))?;
     check_all(&back, 0x24)
 }

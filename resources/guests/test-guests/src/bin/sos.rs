@@ -5,7 +5,7 @@
 //! without VERSION_1, and writes them twice; its queue of 128 entries lies in one page, its rings not aligned beyond
 //! what they need; it never asks for QueueNumMax; it reads the capacity as one 64-bit number.
 //!
-//! The bank is at 0xfeb00000 and has 32 slots; `bank=ADDRESS` and `slots=N` say otherwise. The first disk in it holds [`scenario::pattern`] with
+//! The bank is at 0xfeb00000 and has 32 slots; `bank=ADDRESS` and `slots=N` change that. The first disk in it holds [`scenario::pattern`] with
 //! seed 1 and has 32 sectors at least. Afterwards sector 3 begins with "this_is_a_test" and is zero from there.
 //! The guest prints `slots N disks M` and `capacity N sectors`.
 #![no_std]
@@ -180,7 +180,7 @@ fn main() -> u32 {
         Ok(())
     });
     let Some(registers) = found else { return report.code() };
-    // SOS knows the line from the slot's number; here the command line says it.
+    // SOS knows the line from the slot's number; here the command line gives it.
     let Some(slot) = command_line::virtio_slots().find(|slot| slot.base == registers.base()) else {
         report.run("line", || {
             fail!("the command line does not name the disk at {:#x}", registers.base())

@@ -2,7 +2,7 @@
 //!
 //! It wants version 2, a block device and the vendor "QEMU"; it never writes a feature-select register, takes what it
 //! reads of the low features but for those that it does not know, and with them not VERSION_1; its queue has 8 entries
-//! in three pages; a request is always three descriptors, its data 1024 bytes; it is told of the end by an interrupt,
+//! in three pages; a request is always three descriptors, its data 1024 bytes; an interrupt announces its end,
 //! acknowledges it, and walks the used ring.
 //!
 //! The disk is the first on the command line; it holds [`scenario::pattern`] with seed 1 and has 32 sectors at least.
@@ -180,7 +180,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Sleeps until the interrupt says that all of `chains` are done, and frees them.
+    /// Sleeps until all of `chains` are done, as the interrupt reports, and frees them.
     fn finish(&mut self, chains: &[Chain]) -> Outcome {
         let mut outcome = Ok(());
         let in_time = Wait::Interrupt.until(DEVICE_LIMIT, || {

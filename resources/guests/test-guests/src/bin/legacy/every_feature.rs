@@ -9,12 +9,12 @@
 //! | QueuePFN | the queue's address in pages |
 //! | Status | 7 |
 //!
-//! It makes several requests available at once, rings once for them all, and sleeps until interrupts say that they are
+//! It makes several requests available at once, rings once for them all, and sleeps until interrupts report that they are
 //! done; it acknowledges each.
 //!
 //! What it relies on: EVENT_IDX is accepted, and used_event stays 0, so that by that alone an interrupt comes for the
 //! first request of 65536 (2.7.7.2). The others come by NOTIFY_ON_EMPTY (6.3): when the available ring has run empty,
-//! the device interrupts whatever used_event says. It breaks no rule.
+//! the device interrupts independent of used_event. It breaks no rule.
 
 use rt::dma::Dma;
 use rt::mmio::Mmio;

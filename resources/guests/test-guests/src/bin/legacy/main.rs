@@ -1,6 +1,6 @@
 //! Five kinds of driver for the legacy register layout (version 1), as tutorials and courses teach them.
 //!
-//! `kind=NAME` on the command line says which:
+//! `kind=NAME` on the command line selects one:
 //!
 //! | kind | its file | what is special |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | `osblog` | `osblog.rs` | DRIVER_OK comes before the features and before the queue |
 //! | `every-feature` | `every_feature.rs` | EVENT_IDX is accepted, and used_event never moves |
 //!
-//! `limit=N` says how many milliseconds it waits for a request (default 10000).
+//! `limit=N` is the number of milliseconds that it waits for a request (default 10000).
 //!
 //! The disk is the first on the command line. It holds [`scenario::pattern`] with seed 1 and has 64 sectors at least.
 //! Afterwards sectors 10 and 11 are all 0x55, and sectors 32 to 33, 34 to 35, ... are all 0x60, 0x61, ...: a pair for

@@ -45,7 +45,7 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// Counts the interrupts of `line`; acknowledges them where `acknowledge` says so.
+    /// Counts the interrupts of `line`; acknowledges them if `acknowledge` is set.
     pub(crate) fn new(registers: Mmio, line: u8, acknowledge: bool) -> Waiter {
         let handler = if acknowledge { acknowledged } else { ignored };
         interrupts::handle(line, handler, registers.base());

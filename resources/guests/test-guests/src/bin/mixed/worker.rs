@@ -19,7 +19,7 @@ const SECTOR: usize = 512;
 const BATCH: usize = 16;
 /// Room for as many chains, each split as far as it goes.
 const ENTRIES: u16 = (BATCH * PIECES) as u16;
-/// What the model says of a sector beside an offset in the stock.
+/// The state of a sector in the model, if it is not an offset in the stock.
 const ZEROS: u32 = 0xffff_ffff;
 const ANYTHING: u32 = 0xffff_fffe;
 /// Ranges of a discard or write-zeroes at most.

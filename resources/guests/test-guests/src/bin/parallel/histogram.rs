@@ -37,7 +37,7 @@ impl Histogram {
     }
 }
 
-/// Below [`STEPS`] each number has its own; above, the highest bits after the first say which.
+/// Below [`STEPS`] each number has its own; above, the highest bits after the first select it.
 #[inline]
 fn bucket(cycles: u64) -> usize {
     let Some(shift) = (cycles | 1).ilog2().checked_sub(STEP_BITS) else { return cycles as usize };

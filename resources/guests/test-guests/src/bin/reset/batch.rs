@@ -50,7 +50,7 @@ struct Request {
     sectors: u64,
     /// What a write puts everywhere.
     word: u64,
-    /// Whether it was acknowledged: its status byte and the used ring said so when the device was reset.
+    /// Whether it was acknowledged: its status byte and the used ring showed it when the device was reset.
     done: bool,
 }
 

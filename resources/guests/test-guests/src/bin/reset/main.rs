@@ -123,7 +123,7 @@ fn rounds_of(block: Block, kind: Kind, rounds: u64) -> Outcome {
             );
         }
         let done = now.close();
-        // Nobody is there any more to hear this.
+        // The monitor has ended; nothing receives this.
         now.offer_again();
         block.notify(0);
         nothing += u64::from(done == 0);

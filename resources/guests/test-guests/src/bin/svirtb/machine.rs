@@ -1,4 +1,4 @@
-//! A svirtb driver that does what it is told, right or wrong.
+//! A svirtb driver for any sequence, right or wrong.
 
 use drivers::svirtb::{
     DRIVER_OK, Entry, MAGIC, QUEUE_ADDR_HI, QUEUE_ADDR_LO, QUEUE_HEAD, QUEUE_SIZE, QUEUE_TAIL,
@@ -61,7 +61,7 @@ pub(crate) fn open(ring: Ring) -> Outcome {
     Ok(())
 }
 
-/// Rings the doorbell, which is to be a success.
+/// Rings the doorbell, which must succeed.
 pub(crate) fn submit(head: u32) -> Outcome {
     ring_doorbell(head);
     ensure_eq!(tail(), head, "queue_tail after the doorbell");

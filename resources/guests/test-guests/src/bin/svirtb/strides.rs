@@ -7,7 +7,7 @@ use scenario::{Outcome, Report};
 
 use crate::machine::{BLANK, SECTOR, new_ring, open, read, submit, submit_bad};
 
-/// An entry that does nothing, all zeros: it fits both sizes, so that it cannot tell which the driver uses.
+/// An entry that does nothing, all zeros: it fits both sizes, so it does not show which size the driver uses.
 const NOTHING: Entry = Entry { addr: 0, size: 0, sector: 0, cmd: READ };
 
 pub(crate) fn run(report: &mut Report) {
@@ -80,7 +80,7 @@ fn batch(ring: Ring, buffer: Dma) -> Outcome {
     Ok(())
 }
 
-/// Entry 1 tells nothing about the size of entries, entry 2 is where `ring` says.
+/// Entry 1 shows nothing about the size of entries; entry 2 is at the place that `ring` gives.
 fn undecided(ring: Ring, buffer: Dma) -> Outcome {
     buffer.fill(BLANK);
     let part = buffer.part(0, SECTOR);
