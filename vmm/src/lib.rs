@@ -36,13 +36,14 @@
 //! | How is the guest's console connected to a file or a terminal? | `console/` |
 //! | How is a running machine controlled? | `control/` |
 //! | How are log lines written? | `log/` |
+//! | How is a trace of devices and drivers written? | `trace/` |
 //! | What does `cafevm demo` show, and what does it check? | `demo/` |
 //! | What is at which guest-physical address? | `layout.rs` |
 //! | Which errors are there, and what are their texts? | `error.rs` |
 //! | How are sizes such as 64M parsed? | `size.rs` |
 //!
 //! Imports run one way: `cli -> demo -> run -> {console, control} -> runtime -> machine -> vcpu -> threads -> exit -> x86 ->
-//! config -> error -> boot -> size -> {log, layout}`.
+//! config -> error -> boot -> size -> {log, layout}`. `cli` and `demo` also use `trace`, which uses `vcpu`.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests make small numbers"))]
 
@@ -61,5 +62,6 @@ pub mod run;
 mod runtime;
 pub mod size;
 mod threads;
+pub mod trace;
 pub mod vcpu;
 pub mod x86;

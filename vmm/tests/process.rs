@@ -45,6 +45,8 @@ mod scarce;
 mod snapshot;
 #[path = "process/terminal.rs"]
 mod terminal;
+#[path = "process/trace.rs"]
+mod trace;
 
 type Test = (&'static str, fn());
 
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         scarce::TESTS,
         snapshot::TESTS,
         demo::TESTS,
+        trace::TESTS,
     ];
     let tests = tests.into_iter().flatten();
     let mut trials: Vec<_> = tests.map(|test| trial(test, kvm)).collect();

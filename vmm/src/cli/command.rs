@@ -1,7 +1,9 @@
 //! Runs the command that the arguments name, and returns the exit status.
 
 use std::panic;
+use std::sync::Arc;
 
+use crate::boot::KernelSource;
 use crate::cli::{self, Command, DemoArgs, Instead, RunArgs, print};
 use crate::config::VmConfig;
 use crate::console::{milestones, terminal};
@@ -11,6 +13,7 @@ use crate::exit::{self, Verdict};
 use crate::log;
 use crate::run::signals::Signals;
 use crate::run::{Console, run};
+use crate::trace::{TraceConfig, TraceError, Tracer};
 
 /// Runs the command that the process's arguments name. Returns the exit status.
 pub fn main() -> u8 {
@@ -84,17 +87,39 @@ fn demo_command(args: DemoArgs) -> u8 {
     }
 }
 
+/// Opens the trace and attaches it to the machine's devices.
+fn open_trace(trace: &TraceConfig, config: &VmConfig) -> Result<Tracer, TraceError> {
+    let kernel = match &config.kernel {
+        KernelSource::File(path) => Some(path.as_path()),
+        KernelSource::Bytes { .. } => None,
+    };
+    let tracer = Tracer::open(trace, kernel)?;
+    config.tap.attach(Arc::new(tracer.clone()));
+    Ok(tracer)
+}
+
 fn run_command(args: RunArgs, change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
     log::start(args.verbose);
+    let trace = args.trace();
     let (mut config, output, input) = args.into_config();
     if let Err(line) = change(&mut config) {
         log::error_line(line);
         return exit::USAGE;
     }
+    let tracer = match trace.map(|trace| open_trace(&trace, &config)).transpose() {
+        Ok(tracer) => tracer,
+        Err(error) => {
+            log::error_line(&error);
+            return if error.is_usage() { exit::USAGE } else { exit::FAILED };
+        }
+    };
     let timeout = config.timeout;
     let report = Signals::catch()
         .map_err(Error::from)
         .and_then(|signals| run(&config, Console { output, input, signals: Some(signals) }));
+    if let Some(tracer) = tracer {
+        tracer.finish(report.is_ok());
+    }
     match report {
         Ok(report) => {
             match &report.verdict {

@@ -26,9 +26,11 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::boot::KernelSource;
+use crate::cli::nearest::do_you_mean;
 use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
 use crate::console::{Input, Output};
 use crate::size;
+use crate::trace::{Format, Kinds, TraceConfig};
 
 /// The version, and the commit where the build knows it.
 const VERSION: &str = env!("CAFEVM_VERSION");
@@ -156,6 +158,23 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", value_parser = timeout, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
 
+    /// Write a trace of the devices: bus (register accesses), ring (queues, ring entries, descriptors), block (requests),
+    /// irq, or all; several with commas
+    #[arg(long, value_name = "KINDS", value_parser = kinds)]
+    pub trace: Option<Kinds>,
+
+    /// Write the trace to this file; without --trace, all kinds [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    pub trace_file: Option<PathBuf>,
+
+    /// The format of the trace
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub trace_format: Format,
+
+    /// An ELF file with the guest's symbols, for the trace [default: the kernel]
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
+
     /// The device file of KVM
     #[arg(long, value_name = "DEVICE", default_value = KVM)]
     pub kvm: PathBuf,
@@ -166,6 +185,13 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// The trace that the flags ask for.
+    pub fn trace(&self) -> Option<TraceConfig> {
+        let kinds = self.trace.or(self.trace_file.as_ref().map(|_| Kinds::ALL))?;
+        let (file, symbols) = (self.trace_file.clone(), self.symbols.clone());
+        Some(TraceConfig { kinds, file, format: self.trace_format, symbols })
+    }
+
     /// The machine that the flags describe, and the two ends of its console.
     pub fn into_config(self) -> (VmConfig, Output, Input) {
         let kernel = self
@@ -200,6 +226,19 @@ impl RunArgs {
 
 fn command_line(text: OsString) -> Result<String, &'static str> {
     text.into_string().map_err(|_| "it is not UTF-8; give UTF-8")
+}
+
+fn kinds(text: &str) -> Result<Kinds, String> {
+    let parse = |name| {
+        Kinds::named(name).ok_or_else(|| {
+            let hint = do_you_mean(name, Kinds::NAMES);
+            let name = name.escape_debug();
+            format!("unknown kind '{name}'{hint}; the kinds are {}", Kinds::NAMES.join(", "))
+        })
+    };
+    let (first, others) = text.split_once(',').map_or((text, None), |(a, b)| (a, Some(b)));
+    let first = parse(first)?;
+    others.map_or(Ok(first), |others| Ok(first.and(kinds(others)?)))
 }
 
 fn cpus(text: &str) -> Result<u32, String> {
@@ -278,6 +317,29 @@ mod tests {
         for line in ["a.elf --cpus 2", "--cpus 2 a.elf", "--kernel a.elf"] {
             let KernelSource::File(path) = kernel(line) else { panic!("{line}") };
             assert_eq!(path.as_os_str(), "a.elf");
+        }
+    }
+
+    #[test]
+    fn a_trace_has_kinds_a_file_and_a_format() {
+        assert!(parse("").unwrap().trace().is_none());
+        let trace = parse("--trace bus,irq --symbols vmlinux").unwrap().trace().unwrap();
+        let both = Kinds::named("bus").zip(Kinds::named("irq")).map(|(a, b)| a.and(b));
+        assert_eq!((Some(trace.kinds), trace.file, trace.format), (both, None, Format::Text));
+        let trace = parse("--trace-file t --trace-format perfetto").unwrap().trace().unwrap();
+        assert_eq!((trace.kinds, trace.format), (Kinds::ALL, Format::Perfetto));
+        for (line, says) in [
+            (
+                "--trace rings",
+                "unknown kind 'rings' (do you mean 'ring'?); the kinds are bus, ring",
+            ),
+            ("--trace bus,", "unknown kind ''"),
+            ("--trace-format xml", "--trace-format 'xml': it is one of text, json, perfetto"),
+        ] {
+            match parse(line) {
+                Err(Instead::Usage(text)) => assert!(text.contains(says), "{line}: {text}"),
+                other => panic!("{line}: {other:?}"),
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! the guest should have written.
 
 mod story;
+mod wrap;
 
 use std::fs;
 use std::io;

@@ -1,7 +1,5 @@
 //! The demo's output: what the guest prints, and what its drivers and the devices do, in the order in which it happens.
 
-mod lines;
-
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anstyle::{AnsiColor, Style};
 use cafevm_devices::observe::{Event, Observer, Seen};
 
+use crate::demo::wrap::wrapped;
 use crate::log::colour::{paint, wanted};
 use crate::run::RunReport;
+use crate::trace::text::{self, SVIRTB};
 
 /// What the guest prints before each command it runs.
 const PROMPT: &str = "cafevm> ";
-
-/// The name of the svirtb device.
-const SVIRTB: &str = "svirtb";
 
 const PLAIN: Style = Style::new();
 const HEADING: Style = Style::new().bold();
@@ -130,7 +127,7 @@ impl Story {
 impl Printer {
     fn print(&mut self, style: Style, text: &str) {
         for line in text.split('\n') {
-            for line in lines::wrapped(line).split('\n') {
+            for line in wrapped(line).split('\n') {
                 let styled = paint(self.coloured && !line.is_empty(), style, line);
                 if let Err(error) = writeln!(io::stdout(), "{styled}") {
                     self.failed.get_or_insert(error);
@@ -201,7 +198,22 @@ impl Write for Story {
 
 impl Observer for Story {
     fn event(&self, seen: &Seen<'_>) {
-        let Some((style, line)) = lines::of(seen) else { return };
+        match seen.event {
+            // The number of these depends on when an interrupt arrives. The story shows their effects instead.
+            Event::Register { register: "InterruptStatus" | "InterruptACK", .. } => return,
+            Event::Register { .. }
+            | Event::ChainTaken { .. }
+            | Event::Descriptor { .. }
+            | Event::ChainReturned { .. }
+            | Event::Entry { .. }
+            | Event::EntrySpacing { .. }
+            | Event::Finished { .. }
+            | Event::Raised { .. }
+            | Event::Acknowledged { .. } => {}
+            // Registers, rings and requests are enough for a story.
+            _ => return,
+        }
+        let Some((style, line)) = text::of(seen) else { return };
         let mut printer = self.printer();
         if let Event::Register { .. } = seen.event {
             if &**seen.device == SVIRTB {

@@ -5,8 +5,10 @@
 //! | How do vCPUs run and stop? | `thread.rs`, `kick.rs` |
 //! | How is an exit of the guest handled? | `dispatch.rs` |
 //! | What does the log show of an access without a device? | `unclaimed.rs` |
+//! | Which vCPU does this thread run, and where is its guest? | `place.rs` |
 
 pub mod dispatch;
 mod kick;
+pub(crate) mod place;
 pub(crate) mod thread;
 pub mod unclaimed;

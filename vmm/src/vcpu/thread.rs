@@ -16,6 +16,7 @@ use crate::threads::gate::{Admitted, Gate};
 use crate::threads::roll::Roll;
 use crate::vcpu::dispatch::{Buses, Exits, dispatch};
 use crate::vcpu::kick::ExitFlag;
+use crate::vcpu::place::OnVcpu;
 use crate::x86::crash::{Cause, Crash};
 use crate::x86::outcome::Outcome;
 use crate::x86::restart::Judge;
@@ -82,6 +83,8 @@ impl Vcpu {
     fn run(mut self, machine: &Machine, admitted: &Admitted, flag: &ExitFlag) -> Exits {
         // Before `self` is dropped, and with it the mapping that contains the flag.
         let _revoked = Revoke(flag);
+        // Dropped before `self`, which owns the vCPU.
+        let _on_vcpu = OnVcpu::new(self.id, &self.fd);
         let Machine { buses, ending, .. } = machine;
         let mut exits = Exits::default();
         loop {

@@ -1,0 +1,246 @@
+//! The trace: what drivers and devices do, for a driver's author, as `--trace` selects it.
+//!
+//! ```text
+//!  a device ──▶ Tap ──▶ Tracer ── selects by Kinds ──▶ Writer (text, JSON, Perfetto) ──▶ standard error or a file
+//!                          └── Place of the guest (vcpu) ──▶ Symbols: function, file, line
+//! ```
+//!
+//! | question | file |
+//! |---|---|
+//! | Which events belong to which kind? | `kinds.rs` |
+//! | How does an event read as text? | `text.rs` |
+//! | How does it read as JSON? | `json.rs` |
+//! | How does it become a track of Perfetto? | `perfetto.rs` |
+//! | In which function is the guest? | `symbols.rs` |
+//! | Where is the trace written? | `sink.rs` |
+
+mod json;
+pub mod kinds;
+mod perfetto;
+mod sink;
+mod symbols;
+pub(crate) mod text;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cafevm_devices::observe::{Event, Observer, Seen};
+
+use crate::vcpu::place;
+pub use kinds::Kinds;
+use sink::Sink;
+use symbols::Symbols;
+
+/// The format of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// Lines for a person.
+    #[default]
+    Text,
+    /// One JSON object in each line.
+    Json,
+    /// A file for ui.perfetto.dev and trace_processor (Chrome's JSON format).
+    Perfetto,
+}
+
+/// What to trace, and where to.
+#[derive(Debug, Clone)]
+pub struct TraceConfig {
+    /// The kinds of events.
+    pub kinds: Kinds,
+    /// The file; standard error if none.
+    pub file: Option<PathBuf>,
+    /// The format.
+    pub format: Format,
+    /// An ELF file with the guest's symbols.
+    pub symbols: Option<PathBuf>,
+}
+
+/// Why a trace cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The format needs a file.
+    #[error(
+        "--trace-format {0}: needs --trace-file FILE, because standard error has other lines, too"
+    )]
+    NeedsFile(&'static str),
+    /// The file has other content.
+    #[error("--trace-file {}: exists and is not a trace of cafevm; give another file, or remove it", .0.display())]
+    NotATrace(PathBuf),
+    /// The file cannot be created.
+    #[error("--trace-file {}: cannot be created: {source}; give a file in a directory that exists and may be written", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// The symbols cannot be read.
+    #[error("--symbols {}: {why}; give an ELF file with symbols, such as vmlinux", path.display())]
+    Symbols {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+}
+
+impl TraceError {
+    /// Whether the flags alone are wrong.
+    pub(crate) const fn is_usage(&self) -> bool {
+        matches!(self, Self::NeedsFile(_))
+    }
+}
+
+/// An event with everything that the formats show.
+struct Traced<'a> {
+    seen: &'a Seen<'a>,
+    /// Since the start of the trace.
+    at: Duration,
+    /// The vCPU whose access caused the event; none for the I/O thread.
+    cpu: Option<u32>,
+    /// The guest's instruction pointer, for an access of the guest.
+    rip: Option<u64>,
+    /// The function, file and line of `rip`.
+    place: Option<String>,
+    /// For the end of a request: the time since its submission.
+    took: Option<Duration>,
+}
+
+/// Writes events in one format.
+trait Writer: Send {
+    fn begin(&mut self) -> String;
+    fn event(&mut self, event: &Traced<'_>) -> String;
+    fn end(&mut self) -> String;
+}
+
+/// Observes devices and writes the trace. Clones write to the same place.
+#[derive(Clone)]
+pub struct Tracer(Arc<Mutex<State>>);
+
+struct State {
+    kinds: Kinds,
+    start: Instant,
+    symbols: Symbols,
+    /// The submitted requests: device, queue, index, time.
+    submitted: Vec<(Arc<str>, u16, u32, Instant)>,
+    writer: Box<dyn Writer>,
+    sink: Sink,
+}
+
+impl Tracer {
+    /// Opens the trace. `kernel` is the guest's ELF file, if it is one: its symbols are used if it has any.
+    ///
+    /// # Errors
+    ///
+    /// If the file or the symbols cannot be used.
+    pub fn open(
+        config: &TraceConfig,
+        kernel: Option<&std::path::Path>,
+    ) -> Result<Self, TraceError> {
+        let symbols = match &config.symbols {
+            Some(path) => {
+                Symbols::of(path).map_err(|why| TraceError::Symbols { path: path.clone(), why })?
+            }
+            // A kernel without symbols is no mistake.
+            None => kernel.and_then(|path| Symbols::of(path).ok()).unwrap_or_default(),
+        };
+        let mut writer: Box<dyn Writer> = match config.format {
+            Format::Text => Box::new(text::Lines::new(config.file.is_none())),
+            Format::Json => Box::new(json::Objects),
+            Format::Perfetto => Box::new(perfetto::Tracks::default()),
+        };
+        let mut sink = match (&config.file, config.format) {
+            (Some(path), _) => Sink::file(path)?,
+            (None, Format::Text) => Sink::Log,
+            (None, Format::Json) => return Err(TraceError::NeedsFile("json")),
+            (None, Format::Perfetto) => return Err(TraceError::NeedsFile("perfetto")),
+        };
+        sink.write(&writer.begin());
+        let state = State {
+            kinds: config.kinds,
+            start: Instant::now(),
+            symbols,
+            submitted: Vec::new(),
+            writer,
+            sink,
+        };
+        Ok(Self(Arc::new(Mutex::new(state))))
+    }
+
+    /// Ends the trace. If the machine never ran, a file that was created for it is removed.
+    pub fn finish(&self, ran: bool) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = state.writer.end();
+        state.sink.write(&end);
+        if !ran {
+            state.sink.remove();
+        }
+    }
+}
+
+impl Observer for Tracer {
+    fn event(&self, seen: &Seen<'_>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.event(seen);
+    }
+}
+
+impl State {
+    fn event(&mut self, seen: &Seen<'_>) {
+        let took = self.duration(seen);
+        if !self.kinds.contain(&seen.event) {
+            return;
+        }
+        let place = place::current();
+        // Only an access is an instruction of the guest; everything else follows from one.
+        let is_access = matches!(seen.event, Event::Register { .. } | Event::Access { .. });
+        let rip = place.and_then(|place| place.rip).filter(|_| is_access);
+        let traced = Traced {
+            seen,
+            at: seen.at.saturating_duration_since(self.start),
+            cpu: place.map(|place| place.cpu),
+            rip,
+            place: rip.and_then(|rip| self.symbols.name(rip)),
+            took,
+        };
+        let text = self.writer.event(&traced);
+        self.sink.write(&text);
+    }
+
+    /// Notes a submission. For the end of a request, returns the time since then.
+    fn duration(&mut self, seen: &Seen<'_>) -> Option<Duration> {
+        match seen.event {
+            Event::Submitted(request) => {
+                let key = (seen.device.clone(), request.queue, request.index, seen.at);
+                self.submitted.push(key);
+                None
+            }
+            Event::Finished { request, .. } => {
+                let is_it = |known: &(Arc<str>, u16, u32, Instant)| {
+                    (&*known.0, known.1, known.2) == (&**seen.device, request.queue, request.index)
+                };
+                let at = self.submitted.iter().position(is_it)?;
+                let (.., submitted) = self.submitted.swap_remove(at);
+                Some(seen.at.saturating_duration_since(submitted))
+            }
+            // A queue that has stopped answers nothing more.
+            Event::QueueStopped { queue } => {
+                self.submitted
+                    .retain(|known| (&*known.0, u32::from(known.1)) != (&**seen.device, queue));
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The name of the thread in a trace.
+fn thread_name(cpu: Option<u32>) -> String {
+    match cpu {
+        Some(cpu) => format!("vCPU {cpu}"),
+        None => thread::current().name().unwrap_or("host").to_owned(),
+    }
+}

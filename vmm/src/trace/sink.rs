@@ -1,0 +1,80 @@
+//! Where a trace is written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::TraceError;
+use crate::log;
+
+/// The first bytes of each format: a file that begins with them may be replaced by a new trace.
+pub(super) const SIGNATURES: [&str; 3] = [
+    "# cafevm trace",
+    "{\"cafevm_trace\":",
+    "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"cafevm\"",
+];
+
+/// Standard error or a file.
+pub(super) enum Sink {
+    /// The log, which never waits for its reader.
+    Log,
+    /// A file. Each event is one write, so that a killed cafevm leaves a complete trace.
+    File { path: PathBuf, file: File, failed: bool, is_new: bool },
+}
+
+impl Sink {
+    /// Creates the file, or replaces an earlier trace.
+    pub(super) fn file(path: &Path) -> Result<Self, TraceError> {
+        let failed = |source| TraceError::File { path: path.to_owned(), source };
+        let new = OpenOptions::new().write(true).create_new(true).open(path);
+        let (file, is_new) = match new {
+            Ok(file) => (file, true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // Checked before it is opened: the open of a pipe would block.
+                if !fs::metadata(path).map_err(failed)?.is_file() || !is_trace(path) {
+                    return Err(TraceError::NotATrace(path.to_owned()));
+                }
+                let file = OpenOptions::new().write(true).truncate(true).open(path);
+                (file.map_err(failed)?, false)
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Self::File { path: path.to_owned(), file, failed: false, is_new })
+    }
+
+    /// Writes text. After an error, which is logged, further text is dropped.
+    pub(super) fn write(&mut self, text: &str) {
+        match self {
+            _ if text.is_empty() => {}
+            Self::Log => log::lines(text.trim_end_matches('\n')),
+            Self::File { failed: true, .. } => {}
+            Self::File { path, file, failed, .. } => {
+                if let Err(error) = file.write_all(text.as_bytes()) {
+                    *failed = true;
+                    tracing::warn!(
+                        "--trace-file {}: cannot be written: {error}; the trace ends here",
+                        path.display()
+                    );
+                }
+            }
+        }
+    }
+
+    /// Removes a file that was created for this trace.
+    pub(super) fn remove(&self) {
+        if let Self::File { path, is_new: true, .. } = self
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::warn!("--trace-file {}: cannot be removed: {error}", path.display());
+        }
+    }
+}
+
+/// Whether the file is empty, or a trace.
+fn is_trace(path: &Path) -> bool {
+    let longest = SIGNATURES.iter().map(|text| text.len()).max().unwrap_or_default();
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(longest as u64).read_to_end(&mut start));
+    read.is_ok()
+        && (start.is_empty() || SIGNATURES.iter().any(|text| start.starts_with(text.as_bytes())))
+}

@@ -1,0 +1,84 @@
+//! Names for addresses of the guest's code.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use addr2line::Loader;
+
+/// The symbols of one ELF file, and the names that were looked up.
+#[derive(Default)]
+pub(super) struct Symbols {
+    loader: Option<Loader>,
+    known: HashMap<u64, Option<String>>,
+}
+
+/// The most addresses that are kept.
+const KNOWN_MAX: usize = 4096;
+
+impl Symbols {
+    /// The symbols of the ELF file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Why it has none.
+    pub(super) fn of(path: &Path) -> Result<Self, String> {
+        let loader = Loader::new(path).map_err(|error| error.to_string())?;
+        Ok(Self { loader: Some(loader), known: HashMap::new() })
+    }
+
+    /// The function at the virtual address, with file and line if there is debug information.
+    pub(super) fn name(&mut self, rip: u64) -> Option<String> {
+        let loader = self.loader.as_ref()?;
+        // The crate looks for what begins below the next address.
+        rip.checked_add(1)?;
+        if let Some(name) = self.known.get(&rip) {
+            return name.clone();
+        }
+        if self.known.len() == KNOWN_MAX {
+            // A guest may jump anywhere.
+            self.known.clear();
+        }
+        let function =
+            loader.find_symbol(rip).map(|name| addr2line::demangle_auto(name.into(), None));
+        let location = loader.find_location(rip).ok().flatten();
+        let line = location.and_then(|location| {
+            let file = Path::new(location.file?).file_name()?.to_str()?.to_owned();
+            Some(format!("{file}:{}", location.line?))
+        });
+        let name = match (function, line) {
+            (Some(function), Some(line)) => Some(format!("{function} ({line})")),
+            (Some(function), None) => Some(function.into_owned()),
+            (None, line) => line,
+        };
+        self.known.insert(rip, name.clone());
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object::{Object, ObjectSymbol};
+
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_function_a_file_and_a_line() {
+        let path = std::env::current_exe().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let file = object::File::parse(&*bytes).unwrap();
+        let is_it = |name: &str| name.contains("an_address_has_a_function_a_file_and_a_line");
+        let symbol = file.symbols().find(|symbol| symbol.name().is_ok_and(is_it)).unwrap();
+        let mut symbols = Symbols::of(&path).unwrap();
+        let name = symbols.name(symbol.address()).unwrap();
+        assert!(is_it(&name) && name.contains("(symbols.rs:"), "{name}");
+        // The second time it is known.
+        assert_eq!(symbols.name(symbol.address()), Some(name));
+        assert_eq!(symbols.name(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_file_without_symbols_is_an_error_only_when_it_is_no_elf_file() {
+        assert!(Symbols::of(Path::new("/proc/version")).is_err());
+        assert_eq!(Symbols::default().name(0x1000), None);
+    }
+}
