@@ -37,14 +37,15 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | the device at an address |
-//! | guest RAM, and the only access to it |
-//! | disks: requests, checks, engines, images |
-//! | registers, rings and chains; the devices [`virtio::blk`] and [`virtio::rng`] |
+//! | [`bus`] | finds the device at an address |
+//! | [`memory`] | guest RAM, and the only access to it |
+//! | [`block`] | disks: requests, checks, engines, images |
+//! | [`virtio`] | registers, rings and chains; the devices [`virtio::blk`] and [`virtio::rng`] |
 //! | [`svirtb`] | the teaching protocol at 0xcafe0000 |
 //! | [`serial`] | the serial console |
-//! | the mistakes of a driver, and all its actions |
-//! | a device that does not become idle in time |
+//! | [`observe`] | the mistakes of a driver, and all its actions |
+//! | [`catalogue`] | all rules that drivers break, explained |
+//! | [`stuck`] | a device that does not become idle in time |
 //!
 //! # Threads and locks
 //!
@@ -76,6 +77,7 @@
 
 pub mod block;
 pub mod bus;
+pub mod catalogue;
 pub mod irq;
 pub mod memory;
 pub mod observe;

@@ -1,5 +1,6 @@
 //! A ring entry: its request, and all possible mistakes in it.
 
+use super::rules;
 use crate::block::{BlockError, SECTOR_SIZE};
 use crate::memory::{GuestRam, OutOfRam};
 use crate::observe::{Event, Rule};
@@ -155,14 +156,14 @@ impl EntryError {
     /// The rule under which the error is counted.
     pub(super) const fn rule(&self) -> Rule {
         match self {
-            Self::Unreadable(_) => "svirtb 2.2, every entry of the ring lies in guest memory",
-            Self::UnknownCommand { .. } => "svirtb 2.2.1, cmd is 0 or 1",
-            Self::Buffer(_) => "svirtb 2.2.1, addr and size are a buffer in guest memory",
-            Self::SectorOverflow { .. } => "svirtb 2.2.1, sector is a sector of the disk",
-            Self::ReadOnly => "svirtb 2.2.1, cmd 1 needs a disk that may be written",
-            Self::PastEnd { .. } => "svirtb 2.2.1, a write begins on the disk",
-            Self::Host(_) | Self::Flush(_) => "the host serves the image",
-            Self::Stopped => "a machine being stopped serves no more entries",
+            Self::Unreadable(_) => rules::ENTRY_IN_RAM,
+            Self::UnknownCommand { .. } => rules::COMMAND,
+            Self::Buffer(_) => rules::BUFFER,
+            Self::SectorOverflow { .. } => rules::SECTOR,
+            Self::ReadOnly => rules::READ_ONLY,
+            Self::PastEnd { .. } => rules::PAST_END,
+            Self::Host(_) | Self::Flush(_) => rules::HOST,
+            Self::Stopped => rules::STOPPED,
         }
     }
 }

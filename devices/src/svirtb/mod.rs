@@ -15,6 +15,7 @@
 //! | Which registers are there, and which values has the status? | `registers.rs` |
 //! | What does a write to a register do in each state? | `protocol.rs` |
 //! | What are the texts for accesses and mistakes? | `words.rs` |
+//! | Which rules are there, and how are they explained? | `rules.rs`, `catalogue.rs` |
 //! | Where is the ring, where is an entry, 28 or 32 bytes apart? | `ring.rs` |
 //! | How is an entry checked? | `entry.rs` |
 //! | How is a doorbell served, made durable, limited, stopped? | `server.rs` |
@@ -22,14 +23,17 @@
 //!
 //! Sections are those of the svirtb specification (KeOS); cafevm's own `svirtb.md` settles its gaps.
 
+mod catalogue;
 mod device;
 mod entry;
 mod protocol;
 mod registers;
 mod ring;
+mod rules;
 mod server;
 mod words;
 
+pub(crate) use catalogue::RULES;
 pub use device::Device;
 pub use registers::{AccessError, Register, Status};
 pub use ring::EntrySize;

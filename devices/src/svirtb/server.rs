@@ -18,16 +18,15 @@ use std::io;
 
 use super::entry::{Command, Entry, EntryError, Plan};
 use super::ring::{Ring, Settled};
+use super::rules;
 use crate::block::{BlockError, Disk, Lane, Operation};
 use crate::memory::{Buffers, GuestRam};
-use crate::observe::{Event, Outcome, Reporter, RequestInfo, Rule, Words};
+use crate::observe::{Event, Outcome, Reporter, RequestInfo, Words};
 
 /// The most bytes in one request to the disk. Larger entries are served in pieces of this size.
 const PIECE: u64 = 1 << 20;
 /// How often a detected distance is logged: a guest may repeat the handshake any number of times.
 const SPACINGS_LOGGED: u32 = 8;
-/// The rule of the warning about a write that was stored in part.
-pub(super) const STRADDLES: Rule = "svirtb 2.2.1, a write ends on the disk";
 
 /// The end of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +201,7 @@ impl Server {
         if self.straddling_writes == 1 {
             let (size, sector, disk) = (entry.size, entry.sector, self.lane.disk().size());
             self.reporter.broken(
-                STRADDLES,
+                rules::STRADDLES,
                 format_args!(
                     "entry {index}: only the first {stored} of {size} bytes at sector {sector} are \
                      stored, because the disk ends at byte {disk} (the entry succeeds; further ones \

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::registers::{AccessError, Register, Status};
 use super::ring::RingError;
+use super::rules;
 use crate::observe::Rule;
 
 /// The effect of an accepted write. `Display` gives the meaning of the write.
@@ -44,16 +45,14 @@ impl Breach {
     /// The rule under which the breach is counted.
     pub(super) const fn rule(&self) -> Rule {
         match self {
-            Self::Access(_) => "svirtb 4, six registers of 32 bits",
-            Self::TailWritten => "svirtb 2, the driver does not write queue_tail",
-            Self::Configuration { .. } => "svirtb 2.1.1, the ring is described in DRIVER_OK",
-            Self::Doorbell { .. } => "svirtb 3, no doorbell before READY",
-            Self::HeadTooLarge { .. } => "svirtb 2.2, queue_head is an index of the ring",
-            Self::Status { now: Status::Reset, .. } => {
-                "svirtb 2.1, after an error the driver writes RESET"
-            }
-            Self::Status { .. } => "svirtb 3, the order of initialization",
-            Self::Ring(_) => "svirtb 2.1.2, READY needs a valid ring",
+            Self::Access(_) => rules::REGISTERS,
+            Self::TailWritten => rules::TAIL,
+            Self::Configuration { .. } => rules::CONFIGURATION,
+            Self::Doorbell { .. } => rules::DOORBELL,
+            Self::HeadTooLarge { .. } => rules::HEAD,
+            Self::Status { now: Status::Reset, .. } => rules::AFTER_ERROR,
+            Self::Status { .. } => rules::ORDER,
+            Self::Ring(_) => rules::RING,
         }
     }
 }

@@ -13,8 +13,10 @@
 //! queues from the device, and the transport starts with a new set-up.
 
 pub mod blk;
+mod catalogue;
 pub mod chain;
 pub mod device;
+mod diagnosis;
 pub mod mmio;
 pub mod notifier;
 pub mod queue;
@@ -22,3 +24,5 @@ pub mod rng;
 mod rules;
 pub mod spec;
 mod transport;
+
+pub(crate) use catalogue::RULES;

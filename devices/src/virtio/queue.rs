@@ -224,6 +224,11 @@ impl SplitQueue {
         Ok(Some(head))
     }
 
+    /// The slot of the available ring from which [`SplitQueue::pop`] took the last chain.
+    pub(super) const fn last_slot(&self) -> u16 {
+        self.next_avail.wrapping_sub(1) % self.size
+    }
+
     /// The event that reports the chain that [`SplitQueue::pop`] returned last.
     pub const fn taken_event(&self, queue: u16, head: u16) -> Event<'static> {
         Event::ChainTaken {

@@ -6,10 +6,12 @@
 //! | The value of `--disk` | `spec.rs` |
 //! | The value of `--virtio-mmio` | `bank.rs` |
 //! | The line for wrong usage | `usage.rs`, `nearest.rs` |
+//! | The explanation of a rule | `explain.rs` |
 //! | Help, completions and the man page on standard output | `print.rs` |
 
 pub mod bank;
 pub mod command;
+mod explain;
 mod nearest;
 mod print;
 pub mod spec;
@@ -51,6 +53,14 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Run the built-in guest with two scratch images, and show each register access and request.
     Demo(DemoArgs),
+    /// Explain a rule that a driver broke, with wrong and correct code; without RULE, list all rules.
+    Explain {
+        /// The id of a rule, a part of its text, or a line of the log
+        rule: Vec<String>,
+        /// Write all rules as a document
+        #[arg(long, hide = true)]
+        markdown: bool,
+    },
     /// Write completions for a shell to standard output.
     Completions {
         /// The shell
@@ -59,7 +69,7 @@ pub enum Command {
     /// Write the man page to standard output.
     Man {
         /// The command to describe [default: cafevm itself]
-        #[arg(value_parser = ["run", "demo", "completions", "man"])]
+        #[arg(value_parser = ["run", "demo", "explain", "completions", "man"])]
         command: Option<String>,
     },
 }

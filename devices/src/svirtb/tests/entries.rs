@@ -216,7 +216,7 @@ fn a_write_over_the_end_stores_what_fits_and_is_warned_of_once() {
         "entry 0: only the first 788 of 2048 bytes at sector 1 are stored, because the disk ends at byte \
          1300 (the entry succeeds; further ones are only counted) [svirtb 2.2.1, a write ends on the disk]"
     );
-    assert_eq!(m.driver.device().reporter().log().count(crate::svirtb::server::STRADDLES), 1);
+    assert_eq!(m.driver.device().reporter().log().count(crate::svirtb::rules::STRADDLES), 1);
 }
 
 #[test]

@@ -142,9 +142,7 @@ impl Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoStatus {
     /// There is nothing the device may write.
-    #[error(
-        "the chain has no byte that the device may write, so no status can be given (WRITE flag missing?)"
-    )]
+    #[error("the chain has no byte that the device may write")]
     NoRoom,
     /// The last byte is not in RAM.
     #[error("the status byte is not in RAM: {0}")]

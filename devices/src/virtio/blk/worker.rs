@@ -9,35 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::live::{Answer, LiveQueue};
 use super::pending::{PendingRequest, PendingRequests};
-use super::request::{BlkRequest, Range, RequestKind};
+use super::request::{BlkRequest, NoStatus, Range, RequestKind};
 use super::shared::{Shared, hold};
 use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE};
 use crate::observe::{self, Event, Outcome, Rule, Words};
 use crate::stuck::Stuck;
 use crate::virtio::chain::{Chain, ChainError};
 use crate::virtio::device::{Live, ServiceResult};
+use crate::virtio::diagnosis::NoStatusByte;
 use crate::virtio::queue::SplitQueue;
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
 
 /// The most bytes that one call moves. A single request may be longer.
 const BYTES_PER_CALL: u64 = 16 << 20;
-
-/// A queue from DRIVER_OK to its reset.
-#[derive(Debug)]
-struct LiveQueue {
-    live: Live,
-    queue: SplitQueue,
-    /// Whether a chain longer than the queue was reported.
-    long_reported: bool,
-}
-
-impl LiveQueue {
-    const fn has(&self, feature: u64) -> bool {
-        self.live.features & feature != 0
-    }
-}
 
 /// Services one queue.
 #[derive(Debug)]
@@ -51,21 +38,6 @@ pub(super) struct Worker {
     waiting: VecDeque<block::Request>,
     /// Reused, to avoid an allocation for each doorbell.
     completions: Vec<Completion>,
-}
-
-/// The answer to a request.
-#[derive(Clone, Copy)]
-struct Answer<'a> {
-    status: u8,
-    /// The bytes written into the chain's buffers, without the status byte.
-    written: u64,
-    outcome: Outcome<'a>,
-}
-
-impl Answer<'_> {
-    const fn ok(written: u64) -> Self {
-        Self { status: blk::S_OK, written, outcome: Outcome::Done }
-    }
 }
 
 impl Worker {
@@ -238,6 +210,12 @@ impl Worker {
         };
         match parsed {
             Ok(request) => Some(self.begin(request)),
+            Err(NoStatus::NoRoom) => {
+                let live = self.live.as_ref()?;
+                let error = NoStatusByte::examine(&live.queue, head, indirect);
+                self.break_down(rules::BLK_LAYOUT, &error);
+                None
+            }
             Err(error) => {
                 self.break_down(rules::BLK_LAYOUT, &error);
                 None
