@@ -88,7 +88,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// Where it could not be run at all. That a guest crashed or was stopped is seen in [`Run::verdict`].
+    /// If it could not be run at all. That a guest crashed or was stopped is seen in [`Run::verdict`].
     pub fn run(mut self) -> Result<Run, Failed> {
         for text in &self.specs {
             self.config.disks.push(spec::parse(text)?);
@@ -175,7 +175,7 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// Where one of the lines is not there.
+    /// If one of the lines is not there.
     pub fn between(&self, first: &str, next: &str) -> Result<&str, Failed> {
         let after = |text: &str, line: &str| {
             let start = text.strip_prefix(line).filter(|rest| rest.starts_with('\n')).map(|_| 0);

@@ -35,7 +35,7 @@ impl Scratch {
     ///
     /// # Errors
     ///
-    /// Where the host cannot.
+    /// If the host cannot.
     pub fn new() -> io::Result<Self> {
         TempDir::with_prefix("cafevm-test-").map(Self)
     }
@@ -44,7 +44,7 @@ impl Scratch {
     ///
     /// # Errors
     ///
-    /// Where the host cannot.
+    /// If the host cannot.
     pub fn within(directory: &Path) -> io::Result<Self> {
         TempDir::with_prefix_in("cafevm-test-", directory).map(Self)
     }
@@ -58,7 +58,7 @@ impl Scratch {
     ///
     /// # Errors
     ///
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn image(&self, name: &str, bytes: usize) -> io::Result<Image> {
         self.seeded(name, SEED, bytes)
     }
@@ -67,7 +67,7 @@ impl Scratch {
     ///
     /// # Errors
     ///
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn seeded(&self, name: &str, seed: u64, bytes: usize) -> io::Result<Image> {
         self.holding(name, pattern(seed, 0..bytes))
     }
@@ -76,7 +76,7 @@ impl Scratch {
     ///
     /// # Errors
     ///
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn holding(&self, name: &str, contents: Vec<u8>) -> io::Result<Image> {
         let path = self.path(name);
         fs::write(&path, &contents)?;
@@ -101,7 +101,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// Where it differs: where, and how.
+    /// If it differs: where, and how.
     pub fn holds(&self, change: impl FnOnce(&mut [u8])) -> Outcome {
         let mut wanted = self.contents.clone();
         change(&mut wanted);
@@ -116,7 +116,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// Where it differs: where, and how.
+    /// If it differs: where, and how.
     pub fn is_untouched(&self) -> Outcome {
         self.holds(|_| ())
     }
@@ -126,7 +126,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// Where they are not.
+    /// If they are not.
     pub fn has(&self, range: Range<usize>, byte: u8) -> Outcome {
         let seen = fs::read(&self.path)?;
         let there = seen.get(range.clone()).is_some_and(|part| part.iter().all(|b| *b == byte));

@@ -40,7 +40,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Where the host cannot.
+    /// If the host cannot.
     pub fn start<'a>(
         program: &Path,
         arguments: impl IntoIterator<Item = &'a str>,
@@ -72,7 +72,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Where it no longer reads.
+    /// If it no longer reads.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failed> {
         match &mut self.input {
             Some(input) => Ok(input.write_all(bytes)?),
@@ -119,7 +119,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Where the host cannot.
+    /// If the host cannot.
     pub fn kill(&mut self) -> Result<(), Failed> {
         Ok(self.child.kill()?)
     }
@@ -128,7 +128,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Where it does not end in time.
+    /// If it does not end in time.
     pub fn finish(mut self) -> Result<Ended, Failed> {
         self.input = None;
         let limit = Instant::now() + PATIENCE;

@@ -9,6 +9,7 @@ use cafevm_guest_tests::{Failed, Outcome, SECTOR, Scratch, ensure, fail, sectors
 tests! { needs ["gcc"]; polls_its_disk_and_gives_its_status, says_what_it_misses }
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c_guest");
+const ENTRY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../resources/examples/c-guest/entry.S");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cafevm-under-test");
 
 /// Builds the guest, at 2 MiB.
@@ -32,7 +33,7 @@ fn build(scratch: &Scratch) -> Result<PathBuf, Failed> {
         "-Wl,-Ttext-segment=0x200000",
     ]);
     // Most compilers add this note by themselves.
-    gcc.args(["-Wa,-mx86-used-note=yes", "-Wl,-e,entry", "entry.S", "guest.c", "-o"]).arg(&elf);
+    gcc.args(["-Wa,-mx86-used-note=yes", "-Wl,-e,entry", ENTRY, "guest.c", "-o"]).arg(&elf);
     let built = gcc.output()?;
     ensure!(built.status.success(), "gcc: {}", String::from_utf8_lossy(&built.stderr));
     let notes = note_segments(&std::fs::read(&elf)?)?;

@@ -47,3 +47,13 @@ pub mod test_guests {
     /// A virtio driver that behaves as xv6's.
     pub static XV6: &[u8] = include_bytes!(env!("GUEST_XV6"));
 }
+
+/// A kernel in C with a driver for each protocol, as `cafevm new` writes it: the names of the files, and their text.
+pub const C_GUEST: [(&str, &str); 6] = [
+    ("Makefile", include_str!("../examples/c-guest/Makefile")),
+    ("entry.S", include_str!("../examples/c-guest/entry.S")),
+    ("guest.h", include_str!("../examples/c-guest/guest.h")),
+    ("main.c", include_str!("../examples/c-guest/main.c")),
+    ("svirtb.c", include_str!("../examples/c-guest/svirtb.c")),
+    ("virtio.c", include_str!("../examples/c-guest/virtio.c")),
+];

@@ -158,7 +158,7 @@ impl<D: BusDevice> SvirtbDriver<D> {
     ///
     /// # Errors
     ///
-    /// Where the ring does not lie in RAM.
+    /// If the ring does not lie in RAM.
     pub fn queue(&mut self, entry: SvirtbEntry) -> Result<u32, OutOfRam> {
         let SvirtbRing { base, size, stride } = self.ring;
         let index = self.head;
@@ -177,7 +177,7 @@ impl<D: BusDevice> SvirtbDriver<D> {
     ///
     /// # Errors
     ///
-    /// Where the ring does not lie in RAM.
+    /// If the ring does not lie in RAM.
     pub fn serve(&mut self, entry: SvirtbEntry) -> Result<bool, OutOfRam> {
         self.queue(entry)?;
         self.ring();

@@ -94,7 +94,7 @@ impl VirtioDriver {
     ///
     /// # Panics
     ///
-    /// Where the host has no memory.
+    /// If the host has no memory.
     pub fn new(device: impl VirtioDevice + 'static) -> Self {
         Self::with(device, MmioOptions::default())
     }
@@ -103,7 +103,7 @@ impl VirtioDriver {
     ///
     /// # Panics
     ///
-    /// Where the host has no memory.
+    /// If the host has no memory.
     #[expect(clippy::expect_used, reason = "for tests")]
     pub fn with(device: impl VirtioDevice + 'static, options: MmioOptions) -> Self {
         let ram = GuestRam::anonymous(&[(0, RAM_SIZE)]).expect("RAM for a test");
@@ -118,11 +118,11 @@ impl VirtioDriver {
     ///
     /// # Errors
     ///
-    /// Where the disk cannot grow.
+    /// If the disk cannot grow.
     ///
     /// # Panics
     ///
-    /// Where the device is no disk.
+    /// If the device is no disk.
     #[expect(clippy::expect_used, reason = "for tests")]
     pub fn resize(&self, bytes: u64) -> Result<(), GrowError> {
         let blk = self.blk.as_ref().expect("a disk");
@@ -226,7 +226,7 @@ impl VirtioDriver {
     ///
     /// # Panics
     ///
-    /// Where the device refuses any of it.
+    /// If the device refuses any of it.
     #[must_use]
     pub fn live(mut self, features: u64, size: u32) -> Self {
         self.restart(features, size);
@@ -237,7 +237,7 @@ impl VirtioDriver {
     ///
     /// # Panics
     ///
-    /// Where the device refuses any of it.
+    /// If the device refuses any of it.
     pub fn restart(&mut self, features: u64, size: u32) {
         assert!(self.negotiate(features | feature::VERSION_1), "the features were refused");
         assert!(self.set_up_queue(size), "the queue was refused");
@@ -248,7 +248,7 @@ impl VirtioDriver {
     ///
     /// # Panics
     ///
-    /// Where it is not RAM.
+    /// If it is not RAM.
     #[expect(clippy::expect_used, reason = "for tests")]
     pub fn write(&self, addr: u64, bytes: &[u8]) {
         self.ram.write(addr, bytes).expect("a test's address lies in RAM");
@@ -258,7 +258,7 @@ impl VirtioDriver {
     ///
     /// # Panics
     ///
-    /// Where it is not RAM.
+    /// If it is not RAM.
     #[expect(clippy::expect_used, reason = "for tests")]
     pub fn bytes(&self, addr: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];

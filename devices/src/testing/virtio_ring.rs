@@ -119,7 +119,7 @@ pub fn desc_bytes(addr: u64, len: u32, flags: u16, next: u16) -> [u8; 16] {
 ///
 /// # Panics
 ///
-/// Where the table does not lie in RAM.
+/// If the table does not lie in RAM.
 pub fn write_chain(ram: &GuestRam, table: u64, first: u16, parts: &[(u64, u32, bool)]) {
     for (index, &(addr, len, write)) in (first..).zip(parts) {
         let last = usize::from(index - first) + 1 == parts.len();

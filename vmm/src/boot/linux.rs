@@ -1,7 +1,7 @@
 //! Handling of Linux kernels only: the setup header, the limits, and words for the command line.
 //!
 //! A kernel counts as Linux if it is a bzImage, or if it has the ELF notes that Linux's build puts into vmlinux. Every
-//! other guest gets exactly the command line that the user gave.
+//! other guest gets the command line that the user gave, and the words for the virtio devices.
 
 use std::ops::Range;
 

@@ -4,7 +4,7 @@ use std::panic;
 use std::sync::Arc;
 
 use crate::boot::KernelSource;
-use crate::cli::{self, Command, DemoArgs, Instead, RunArgs, explain, print};
+use crate::cli::{self, Command, DemoArgs, Instead, RunArgs, explain, new, print};
 use crate::config::VmConfig;
 use crate::console::{milestones, terminal};
 use crate::demo::demo;
@@ -46,6 +46,10 @@ fn execute(change: impl FnOnce(&mut VmConfig) -> Result<(), String>) -> u8 {
     match cli.command {
         Command::Run(args) => run_command(*args, change),
         Command::Demo(args) => demo_command(args),
+        Command::New { dir } => match new::write(&dir) {
+            Ok(text) => print(text.as_bytes()),
+            Err(error) => failed(error),
+        },
         Command::Explain { markdown: true, .. } => print(explain::document().as_bytes()),
         Command::Explain { rule, .. } => match explain::explain(&rule) {
             Ok(text) => print(text.as_bytes()),

@@ -7,12 +7,14 @@
 //! | The value of `--virtio-mmio` | `bank.rs` |
 //! | The line for wrong usage | `usage.rs`, `nearest.rs` |
 //! | The explanation of a rule | `explain.rs` |
+//! | A kernel to start from | `new.rs` |
 //! | Help, completions and the man page on standard output | `print.rs` |
 
 pub mod bank;
 pub mod command;
 mod explain;
 mod nearest;
+mod new;
 mod print;
 pub mod spec;
 mod usage;
@@ -53,6 +55,11 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Run the built-in guest with two scratch images, and show each register access and request.
     Demo(DemoArgs),
+    /// Write a small kernel in C, with a driver for virtio and one for svirtb, to start from.
+    New {
+        /// A new or empty directory
+        dir: PathBuf,
+    },
     /// Explain a rule that a driver broke, with wrong and correct code; without RULE, list all rules.
     Explain {
         /// The id of a rule, a part of its text, or a line of the log
@@ -69,7 +76,7 @@ pub enum Command {
     /// Write the man page to standard output.
     Man {
         /// The command to describe [default: cafevm itself]
-        #[arg(value_parser = ["run", "demo", "explain", "completions", "man"])]
+        #[arg(value_parser = ["run", "demo", "new", "explain", "completions", "man"])]
         command: Option<String>,
     },
 }

@@ -81,7 +81,7 @@ pub enum DemoError {
 ///
 /// # Errors
 ///
-/// Where the host fails, or an image does not hold what the guest wrote: the demo is a test, too.
+/// If the host fails, or an image does not hold what the guest wrote: the demo is a test, too.
 pub fn demo(kvm: PathBuf) -> Result<(), DemoError> {
     // First of all: nothing else works without KVM.
     Host::open(&kvm)?;

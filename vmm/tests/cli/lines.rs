@@ -42,7 +42,7 @@ fn clap_errors_are_sentences() {
     for (args, line) in [
         (
             &["rnu"][..],
-            "unknown command 'rnu' (do you mean 'run'?); the commands are run, demo, explain, completions, man; see 'cafevm --help'",
+            "unknown command 'rnu' (do you mean 'run'?); the commands are run, demo, new, explain, completions, man; see 'cafevm --help'",
         ),
         (&["completions"], "SHELL is missing; give it; see 'cafevm completions --help'"),
         (

@@ -74,7 +74,7 @@ pub(super) struct World {
 ///
 /// # Panics
 ///
-/// Where the device does not do as the model.
+/// If the device does not do as the model.
 pub fn play(bytes: &[u8]) -> Tally {
     let mut input = Input::new(bytes);
     let machine = Machine::choose(&mut input);
@@ -88,7 +88,7 @@ pub fn play(bytes: &[u8]) -> Tally {
 ///
 /// # Panics
 ///
-/// Where the device does not do as the model, or the file cannot be used.
+/// If the device does not do as the model, or the file cannot be used.
 pub fn play_on(path: &Path, bytes: &[u8]) -> Tally {
     let mut input = Input::new(bytes);
     let (machine, contents, direct) = on_file(path, &mut input);
@@ -102,7 +102,7 @@ pub fn play_on(path: &Path, bytes: &[u8]) -> Tally {
 ///
 /// # Panics
 ///
-/// Where the device does not do as the model, the file changes, or cannot be used.
+/// If the device does not do as the model, the file changes, or cannot be used.
 pub fn play_on_a_snapshot_of(path: &Path, bytes: &[u8]) -> Tally {
     let mut input = Input::new(bytes);
     let (machine, contents, direct) = on_file(path, &mut input);

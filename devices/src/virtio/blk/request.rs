@@ -155,7 +155,7 @@ impl BlkRequest {
     ///
     /// # Errors
     ///
-    /// Where there is no place for an answer.
+    /// If there is no place for an answer.
     pub(super) fn parse(chain: Chain, ram: &GuestRam) -> Result<Self, NoStatus> {
         let status = chain.last_writable.ok_or(NoStatus::NoRoom)?;
         ram.check(status, 1)?;

@@ -136,7 +136,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// Where the device is not there or does not agree.
+    /// If the device is not there or does not agree.
     pub fn handshake(&mut self, story: &mut dyn Story) -> Result<(), Error> {
         self.live = false;
         let mut talk = Talk::new(self.window, story);
@@ -190,7 +190,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// Where the device stops. It then has to be set up again.
+    /// If the device stops. It then has to be set up again.
     pub fn read(&mut self, sector: u64, buffer: Dma) -> Result<(), Error> {
         self.run(Entry { addr: buffer.address(), size: buffer.len() as u64, sector, cmd: READ })
     }

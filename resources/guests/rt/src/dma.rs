@@ -54,7 +54,7 @@ impl Dma {
     ///
     /// # Panics
     ///
-    /// Where the arena of 1 MiB is used up: a guest's needs are fixed when it is written.
+    /// If the arena of 1 MiB is used up: a guest's needs are fixed when it is written.
     pub fn new(len: usize, align: usize) -> Dma {
         assert!(align.is_power_of_two() && align <= 4096, "an alignment of {align} cannot be had");
         let mut start = 0;
@@ -92,7 +92,7 @@ impl Dma {
     ///
     /// # Panics
     ///
-    /// Where it does not lie within this one; so for every other method that takes an offset.
+    /// If it does not lie within this one; so for every other method that takes an offset.
     #[inline]
     pub fn part(self, offset: usize, len: usize) -> Dma {
         Dma { start: self.at(offset, len), len }

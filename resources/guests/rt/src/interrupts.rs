@@ -34,7 +34,7 @@ pub fn init() {
 ///
 /// # Panics
 ///
-/// Where `line` is not below [`LINES`].
+/// If `line` is not below [`LINES`].
 pub fn handle(line: u8, handler: Handler, argument: u64) {
     handle_triggered(line, Trigger::Edge, handler, argument);
 }

@@ -43,7 +43,7 @@ static ARRIVED: AtomicU32 = AtomicU32::new(0);
 ///
 /// # Panics
 ///
-/// Where it is called a second time.
+/// If it is called a second time.
 pub fn start(id: u8, entry: fn()) -> bool {
     let before = ENTRY.swap(entry as usize, Ordering::AcqRel);
     assert!(before == 0, "there is one stack for one more processor");

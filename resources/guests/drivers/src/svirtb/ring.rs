@@ -60,7 +60,7 @@ impl Ring {
     ///
     /// # Panics
     ///
-    /// Where it is too small for that.
+    /// If it is too small for that.
     pub fn reshaped(self, entries: u32, stride: Stride) -> Ring {
         assert!(
             entries as usize * stride.bytes() <= self.memory.len(),

@@ -64,7 +64,7 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// Where there is no block device, or it and the driver do not agree. The driver then sets FAILED.
+    /// If there is no block device, or it and the driver do not agree. The driver then sets FAILED.
     pub fn handshake(&mut self, story: &mut dyn Story) -> Result<(), Error> {
         self.live = false;
         let mut talk = Talk::new(self.window, story);
@@ -138,7 +138,7 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// Where the request does not lie on the disk, or fails.
+    /// If the request does not lie on the disk, or fails.
     pub fn read(&mut self, sector: u64, buffer: Dma) -> Result<(), Error> {
         self.begin_read(sector, buffer)?;
         self.finish()
@@ -159,7 +159,7 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// Where the device fails.
+    /// If the device fails.
     pub fn flush(&mut self) -> Result<(), Error> {
         if !self.config.has_flush() {
             return Ok(());
@@ -172,7 +172,7 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// Where the device fails, or has no such request.
+    /// If the device fails, or has no such request.
     pub fn id(&mut self, buffer: Dma) -> Result<[u8; 20], Error> {
         let mut name = [0; 20];
         let part = buffer.part(0, name.len());
@@ -186,7 +186,7 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// Where the request does not lie on the disk.
+    /// If the request does not lie on the disk.
     pub fn begin_read(&mut self, sector: u64, buffer: Dma) -> Result<(), Error> {
         self.check_range(sector, buffer)?;
         self.begin(request::IN, sector, Some((buffer, descriptor::WRITE)))
@@ -261,7 +261,7 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// Where it failed. After anything but a status byte the device has to be set up again.
+    /// If it failed. After anything but a status byte the device has to be set up again.
     pub fn finish(&mut self) -> Result<(), Error> {
         let Disk { queue, events, window, .. } = self;
         let mut broken = false;

@@ -59,7 +59,7 @@ impl Queue {
     ///
     /// # Panics
     ///
-    /// Where `size` is no power of two.
+    /// If `size` is no power of two.
     pub fn new(size: u16) -> Queue {
         assert!(size.is_power_of_two(), "a split queue's size is a power of two");
         let entries = usize::from(size);

@@ -1,4 +1,7 @@
-/* From where a PVH loader enters, in 32-bit mode with ebx = hvm_start_info, to main(start_info) in 64-bit mode. */
+/*
+ * The entry. A PVH loader starts the kernel in 32-bit mode with ebx = hvm_start_info. This code builds page tables,
+ * switches to 64-bit mode and calls main(start_info). When main returns, the machine ends with its result.
+ */
 
     .section .note.pvh, "a", @note
     .balign 4
