@@ -23,7 +23,7 @@
 //! ```
 //!
 //! Ports: COM1 at 0x3f8 (interrupt 4); the keyboard controller's reset at 0x64, the debug exit at 0xf4, pvpanic at
-//! 0x505, ACPI's sleep registers at 0x600 (`power.rs`).
+//! 0x505, ACPI's sleep registers at 0x600 (`x86/power.rs`).
 
 use std::ops::Range;
 

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cafevm::exit::Verdict;
 use cafevm::run::signals::ignored;
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
@@ -32,9 +31,8 @@ mod accesses;
 mod control;
 #[path = "process/demo.rs"]
 mod demo;
-#[allow(unreachable_pub, reason = "it is shown as a part of a program")]
-#[path = "../docs/run.rs"]
-mod example;
+#[path = "process/docs.rs"]
+mod docs;
 #[path = "process/guests.rs"]
 mod guests;
 #[path = "process/readers.rs"]
@@ -87,6 +85,7 @@ fn main() -> ExitCode {
         scarce::TESTS,
         snapshot::TESTS,
         demo::TESTS,
+        docs::TESTS,
         trace::TESTS,
     ];
     let tests = tests.into_iter().flatten();
@@ -110,7 +109,6 @@ const TESTS: &[Test] = &[
     ("a_console_may_be_a_file_or_nothing", a_console_may_be_a_file_or_nothing),
     ("an_image_is_locked_while_it_runs", an_image_is_locked_while_it_runs),
     ("the_machine_is_described", the_machine_is_described),
-    ("the_example_in_the_docs_runs", the_example_in_the_docs_runs),
     ("too_many_vcpus_or_too_much_memory", too_many_vcpus_or_too_much_memory),
     ("a_panic_has_a_status_that_no_guest_has", a_panic_has_a_status_that_no_guest_has),
 ];
@@ -342,13 +340,6 @@ fn an_image_is_locked_while_it_runs() {
     third.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     kill_process(pid(&third), Signal::TERM).unwrap();
     assert_eq!(wait_within(&mut third, Duration::from_secs(10)), 130);
-}
-
-fn the_example_in_the_docs_runs() {
-    let image = tempfile::NamedTempFile::new().unwrap();
-    image.as_file().set_len(4096).unwrap();
-    let verdict = example::read_sector_0(image.path().to_str().unwrap()).unwrap();
-    assert_eq!(verdict, Verdict::PowerOff);
 }
 
 fn the_machine_is_described() {

@@ -15,8 +15,8 @@ use crate::bus::{BusDevice, first_bytes};
 use crate::memory::GuestRam;
 use crate::observe::{Direction, Event, Place, Reporter, Tap, Words};
 
-/// The name of the device in the log.
-const NAME: &str = "svirtb";
+/// The name of the device in the log and for observers.
+pub const NAME: &str = "svirtb";
 
 /// A svirtb device: add it to the bus at [`super::BASE`], with [`super::LEN`] bytes.
 ///

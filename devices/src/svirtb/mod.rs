@@ -34,7 +34,7 @@ mod server;
 mod words;
 
 pub(crate) use catalogue::RULES;
-pub use device::Device;
+pub use device::{Device, NAME};
 pub use registers::{AccessError, Register, Status};
 pub use ring::EntrySize;
 

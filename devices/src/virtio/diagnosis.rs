@@ -66,11 +66,7 @@ impl NoStatusByte {
 impl fmt::Display for NoStatusByte {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { slot, head, first, count, .. } = self;
-        write!(
-            f,
-            "the chain has no byte that the device may write, so no status can be given: slot {slot} of the available \
-             ring names descriptor {head}; "
-        )?;
+        write!(f, "slot {slot} of the available ring names descriptor {head}; ")?;
         for (n, descriptor) in first.iter().enumerate() {
             let DescriptorInfo { index, addr, len, flags, .. } = descriptor;
             let comma = if n > 0 { ", " } else { "" };

@@ -226,7 +226,11 @@ impl SplitQueue {
 
     /// The slot of the available ring from which [`SplitQueue::pop`] took the last chain.
     pub(super) const fn last_slot(&self) -> u16 {
-        self.next_avail.wrapping_sub(1) % self.size
+        self.last_taken() % self.size
+    }
+
+    const fn last_taken(&self) -> u16 {
+        self.next_avail.wrapping_sub(1)
     }
 
     /// The event that reports the chain that [`SplitQueue::pop`] returned last.
@@ -234,7 +238,7 @@ impl SplitQueue {
         Event::ChainTaken {
             queue,
             head,
-            entry: self.next_avail.wrapping_sub(1),
+            entry: self.last_taken(),
             available: self.seen_avail,
             used: self.next_used,
         }

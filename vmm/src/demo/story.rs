@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use cafevm_devices::observe::{Event, Observer, Seen};
+use cafevm_devices::svirtb;
 
 use crate::demo::wrap::wrapped;
 use crate::log::colour::{paint, wanted};
 use crate::run::RunReport;
-use crate::trace::text::{self, SVIRTB};
+use crate::trace::text;
 
 /// What the guest prints before each command it runs.
 const PROMPT: &str = "cafevm> ";
@@ -216,7 +217,7 @@ impl Observer for Story {
         let Some((style, line)) = text::of(seen) else { return };
         let mut printer = self.printer();
         if let Event::Register { .. } = seen.event {
-            if &**seen.device == SVIRTB {
+            if &**seen.device == svirtb::NAME {
                 printer.begin(Part::LooksForSvirtb, "\nThe guest looks for a disk on svirtb:");
             } else {
                 printer.begin(

@@ -3,6 +3,7 @@
 use cafevm_devices::observe::{DescriptorInfo, Direction, Event, Place, RequestInfo};
 use serde_json::{Map, Value, json};
 
+use super::sink::JSON;
 use super::{Traced, Writer, thread_name};
 
 /// Writes one object for each event.
@@ -10,7 +11,7 @@ pub(super) struct Objects;
 
 impl Writer for Objects {
     fn begin(&mut self) -> String {
-        "{\"cafevm_trace\":1}\n".to_owned()
+        format!("{JSON}1}}\n")
     }
 
     fn event(&mut self, event: &Traced<'_>) -> String {
@@ -29,7 +30,7 @@ impl Writer for Objects {
         if let Some(place) = &event.place {
             object.insert("at".into(), json!(place));
         }
-        if let Some(took) = event.took {
+        if let Some(took) = event.took() {
             object.insert("us".into(), json!(took.as_secs_f64() * 1e6));
         }
         Value::Object(object).to_string() + "\n"

@@ -6,9 +6,11 @@ use cafevm_devices::observe::Event;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kinds(u8);
 
-/// The name of each kind, and its bit.
-const NAMES: [(&str, u8); 4] = [("bus", 1), ("ring", 2), ("block", 4), ("irq", 8)];
-const ALL: u8 = 15;
+const BUS: u8 = 1;
+const RING: u8 = 2;
+const BLOCK: u8 = 4;
+const IRQ: u8 = 8;
+const ALL: u8 = BUS | RING | BLOCK | IRQ;
 
 impl Kinds {
     /// All events.
@@ -19,8 +21,8 @@ impl Kinds {
 
     /// The kind with this name.
     pub fn named(name: &str) -> Option<Self> {
-        let known = NAMES.iter().find(|(known, _)| *known == name);
-        known.map(|(_, bit)| Self(*bit)).or((name == "all").then_some(Self::ALL))
+        let bits = [BUS, RING, BLOCK, IRQ, ALL];
+        Self::NAMES.iter().zip(bits).find(|(known, _)| **known == name).map(|(_, bits)| Self(bits))
     }
 
     /// The events of both selections.
@@ -34,12 +36,12 @@ impl Kinds {
         let bits = match event {
             // A claimed access is reported again as that of a register, or belongs to the console.
             Event::Access { claimed: true, .. } => 0,
-            Event::Access { .. } | Event::Register { .. } | Event::Status { .. } => 1,
-            Event::Submitted(_) | Event::Finished { .. } => 4,
-            Event::Raised { .. } | Event::Acknowledged { .. } => 8,
+            Event::Access { .. } | Event::Register { .. } | Event::Status { .. } => BUS,
+            Event::Submitted(_) | Event::Finished { .. } => BLOCK,
+            Event::Raised { .. } | Event::Acknowledged { .. } => IRQ,
             Event::Broken { .. } => ALL,
             // Queues, doorbells, ring entries and descriptors.
-            _ => 2,
+            _ => RING,
         };
         self.0 & bits != 0
     }

@@ -21,12 +21,13 @@ mod sink;
 mod symbols;
 pub(crate) mod text;
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cafevm_devices::observe::{Event, Observer, Seen};
+use cafevm_devices::observe::{Event, Observer, RequestInfo, Seen};
 
 use crate::vcpu::place;
 pub use kinds::Kinds;
@@ -105,8 +106,24 @@ struct Traced<'a> {
     rip: Option<u64>,
     /// The function, file and line of `rip`.
     place: Option<String>,
-    /// For the end of a request: the time since its submission.
-    took: Option<Duration>,
+    /// For the start and the end of a request; none for the end of one that was refused before it started.
+    request: Option<Open>,
+}
+
+impl Traced<'_> {
+    /// For the end of a request: the time since its start.
+    fn took(&self) -> Option<Duration> {
+        let Event::Finished { .. } = self.seen.event else { return None };
+        self.request.map(|request| self.seen.at.saturating_duration_since(request.start))
+    }
+}
+
+/// A request that has started.
+#[derive(Clone, Copy)]
+struct Open {
+    /// Counts all requests of the trace, from 1 on.
+    id: u64,
+    start: Instant,
 }
 
 /// Writes events in one format.
@@ -124,8 +141,10 @@ struct State {
     kinds: Kinds,
     start: Instant,
     symbols: Symbols,
-    /// The submitted requests: device, queue, index, time.
-    submitted: Vec<(Arc<str>, u16, u32, Instant)>,
+    /// The requests that have started, by device, queue and index: at most as many as the queues have entries.
+    open: HashMap<(Arc<str>, u16, u32), Open>,
+    /// How many requests have started.
+    requests: u64,
     writer: Box<dyn Writer>,
     sink: Sink,
 }
@@ -136,10 +155,7 @@ impl Tracer {
     /// # Errors
     ///
     /// If the file or the symbols cannot be used.
-    pub fn open(
-        config: &TraceConfig,
-        kernel: Option<&std::path::Path>,
-    ) -> Result<Self, TraceError> {
+    pub fn open(config: &TraceConfig, kernel: Option<&Path>) -> Result<Self, TraceError> {
         let symbols = match &config.symbols {
             Some(path) => {
                 Symbols::of(path).map_err(|why| TraceError::Symbols { path: path.clone(), why })?
@@ -163,7 +179,8 @@ impl Tracer {
             kinds: config.kinds,
             start: Instant::now(),
             symbols,
-            submitted: Vec::new(),
+            open: HashMap::new(),
+            requests: 0,
             writer,
             sink,
         };
@@ -190,46 +207,41 @@ impl Observer for Tracer {
 
 impl State {
     fn event(&mut self, seen: &Seen<'_>) {
-        let took = self.duration(seen);
+        let request = self.request(seen);
         if !self.kinds.contain(&seen.event) {
             return;
         }
-        let place = place::current();
         // Only an access is an instruction of the guest; everything else follows from one.
         let is_access = matches!(seen.event, Event::Register { .. } | Event::Access { .. });
-        let rip = place.and_then(|place| place.rip).filter(|_| is_access);
+        let rip = if is_access { place::rip() } else { None };
         let traced = Traced {
             seen,
             at: seen.at.saturating_duration_since(self.start),
-            cpu: place.map(|place| place.cpu),
+            cpu: place::cpu(),
             rip,
             place: rip.and_then(|rip| self.symbols.name(rip)),
-            took,
+            request,
         };
         let text = self.writer.event(&traced);
         self.sink.write(&text);
     }
 
-    /// Notes a submission. For the end of a request, returns the time since then.
-    fn duration(&mut self, seen: &Seen<'_>) -> Option<Duration> {
+    /// The request that an event starts or ends.
+    fn request(&mut self, seen: &Seen<'_>) -> Option<Open> {
+        let key = |request: RequestInfo| (seen.device.clone(), request.queue, request.index);
         match seen.event {
             Event::Submitted(request) => {
-                let key = (seen.device.clone(), request.queue, request.index, seen.at);
-                self.submitted.push(key);
-                None
+                self.requests += 1;
+                let open = Open { id: self.requests, start: seen.at };
+                self.open.insert(key(request), open);
+                Some(open)
             }
-            Event::Finished { request, .. } => {
-                let is_it = |known: &(Arc<str>, u16, u32, Instant)| {
-                    (&*known.0, known.1, known.2) == (&**seen.device, request.queue, request.index)
-                };
-                let at = self.submitted.iter().position(is_it)?;
-                let (.., submitted) = self.submitted.swap_remove(at);
-                Some(seen.at.saturating_duration_since(submitted))
-            }
+            Event::Finished { request, .. } => self.open.remove(&key(request)),
             // A queue that has stopped answers nothing more.
             Event::QueueStopped { queue } => {
-                self.submitted
-                    .retain(|known| (&*known.0, u32::from(known.1)) != (&**seen.device, queue));
+                self.open.retain(|(device, of, _), _| {
+                    (&**device, u32::from(*of)) != (&**seen.device, queue)
+                });
                 None
             }
             _ => None,

@@ -8,7 +8,7 @@ use cafevm_devices::observe::{Event, RequestInfo};
 use serde_json::{Value, json};
 
 use super::json::fields;
-use super::sink::SIGNATURES;
+use super::sink::PERFETTO;
 use super::{Traced, Writer, thread_name};
 
 /// The process of all threads, and the one of all queues.
@@ -20,14 +20,11 @@ const QUEUES: u32 = 2;
 pub(super) struct Tracks {
     /// The tracks by process and name.
     known: HashMap<(u32, String), usize>,
-    /// For each open request its id: device, queue, index.
-    open: HashMap<(String, u16, u32), u64>,
-    requests: u64,
 }
 
 impl Writer for Tracks {
     fn begin(&mut self) -> String {
-        let mut text = format!("{}:1}},\"traceEvents\":[\n", SIGNATURES[2]);
+        let mut text = format!("{}:1}},\"traceEvents\":[\n", PERFETTO);
         for (process, name) in [(THREADS, "threads"), (QUEUES, "queues")] {
             let args = json!({"name": name});
             let event = json!({"ph": "M", "name": "process_name", "pid": process, "args": args});
@@ -59,19 +56,10 @@ impl Writer for Tracks {
                 return text;
             }
         };
-        let RequestInfo { queue, index, operation, .. } = request;
+        let RequestInfo { queue, operation, .. } = request;
         let track = self.track(QUEUES, format!("{device} queue {queue}"), &mut text);
-        let key = (device, queue, index);
-        let id = match ph {
-            "b" => {
-                self.requests += 1;
-                self.open.insert(key, self.requests);
-                Some(self.requests)
-            }
-            _ => self.open.remove(&key),
-        };
         // A request that is refused ends without a start.
-        let (ph, id) = id.map_or(("n", 0), |id| (ph, id));
+        let (ph, id) = event.request.map_or(("n", 0), |request| (ph, request.id));
         let event = json!({"ph": ph, "cat": "request", "id": id, "name": operation, "pid": QUEUES, "tid": track, "ts": at,
             "args": args});
         _ = writeln!(text, "{event},");

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use super::TraceError;
 use crate::log;
 
-/// The first bytes of each format: a file that begins with them may be replaced by a new trace.
-pub(super) const SIGNATURES: [&str; 3] = [
-    "# cafevm trace",
-    "{\"cafevm_trace\":",
-    "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"cafevm\"",
-];
+/// The first bytes of a trace as text.
+pub(super) const TEXT: &str = "# cafevm trace";
+/// The first bytes of a trace as JSON.
+pub(super) const JSON: &str = "{\"cafevm_trace\":";
+/// The first bytes of a trace for Perfetto.
+pub(super) const PERFETTO: &str = "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"cafevm\"";
+
+/// A file that begins with one of these may be replaced by a new trace.
+const SIGNATURES: [&str; 3] = [TEXT, JSON, PERFETTO];
 
 /// Standard error or a file.
 pub(super) enum Sink {

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use cafevm_devices::observe::{DescriptorInfo, Direction, Event, Place, RequestInfo, Seen};
+use cafevm_devices::svirtb;
+use cafevm_devices::virtio::spec::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE};
 
-use super::sink::SIGNATURES;
-use super::{Traced, Writer, thread_name};
+use super::{Traced, Writer, sink, thread_name};
 use crate::log::colour::{on_stderr, paint};
 
 const ACCESS: Style = Style::new();
@@ -14,9 +15,6 @@ const MEMORY: Style = AnsiColor::Magenta.on_default();
 const REQUEST: Style = AnsiColor::Green.on_default();
 const BROKEN: Style = AnsiColor::Red.on_default();
 const INTERRUPT: Style = AnsiColor::Yellow.on_default();
-
-/// The name of the svirtb device.
-pub(crate) const SVIRTB: &str = "svirtb";
 
 /// Writes a line for each event, or several.
 pub(super) struct Lines {
@@ -34,27 +32,26 @@ impl Writer for Lines {
     fn begin(&mut self) -> String {
         format!(
             "{}; seconds, thread, device; -> the driver writes, <- it reads, [] memory, => a request, !! interrupts\n",
-            SIGNATURES[0]
+            sink::TEXT
         )
     }
 
     fn event(&mut self, event: &Traced<'_>) -> String {
-        let Some((style, text)) = of(event.seen) else { return String::new() };
+        let Some((style, mut text)) = of(event.seen) else { return String::new() };
+        if let Some(took) = event.took() {
+            _ = write!(text, " ({:.1} us)", took.as_secs_f64() * 1e6);
+        }
+        if let Some(rip) = event.rip {
+            _ = write!(text, "  (rip {rip:#x}");
+            if let Some(place) = &event.place {
+                _ = write!(text, ", {place}");
+            }
+            text.push(')');
+        }
         let (at, thread) = (event.at.as_secs_f64(), thread_name(event.cpu));
         let mut lines = String::new();
-        let last = text.lines().count().saturating_sub(1);
-        for (n, line) in text.lines().enumerate() {
-            let mut line = format!("{at:11.6} {thread:7}{line}");
-            if let (Some(took), true) = (event.took, n == last) {
-                _ = write!(line, " ({:.1} us)", took.as_secs_f64() * 1e6);
-            }
-            if let (Some(rip), true) = (event.rip, n == last) {
-                _ = write!(line, "  (rip {rip:#x}");
-                if let Some(place) = &event.place {
-                    _ = write!(line, ", {place}");
-                }
-                line.push(')');
-            }
+        for line in text.lines() {
+            let line = format!("{at:11.6} {thread:7}{line}");
             _ = writeln!(lines, "{}", paint(self.coloured, style, line));
         }
         lines
@@ -141,7 +138,7 @@ const fn arrow(direction: Direction) -> &'static str {
 /// A request: its place in the ring, and what it does.
 fn name(seen: &Seen<'_>, request: &RequestInfo) -> String {
     let RequestInfo { index, operation, sector, bytes, .. } = *request;
-    let place = if &**seen.device == SVIRTB { "ring entry" } else { "descriptor" };
+    let place = if &**seen.device == svirtb::NAME { "ring entry" } else { "descriptor" };
     let at =
         if bytes > 0 { format!(" at sector {sector}, {}", plural(bytes)) } else { String::new() };
     format!("{place} {index}: {operation}{at}")
@@ -149,16 +146,13 @@ fn name(seen: &Seen<'_>, request: &RequestInfo) -> String {
 
 /// A descriptor, as the device read it.
 fn describe(descriptor: &DescriptorInfo) -> String {
-    const NEXT: u16 = 1;
-    const WRITE: u16 = 2;
-    const INDIRECT: u16 = 4;
     let DescriptorInfo { index, addr, len, flags, next, .. } = *descriptor;
-    let kind = match flags & (WRITE | INDIRECT) {
+    let kind = match flags & (DESC_WRITE | DESC_INDIRECT) {
         0 => "the device reads",
-        WRITE => "the device writes",
+        DESC_WRITE => "the device writes",
         _ => "an indirect table",
     };
-    let next = if flags & NEXT == 0 { "last".to_owned() } else { format!("next {next}") };
+    let next = if flags & DESC_NEXT == 0 { "last".to_owned() } else { format!("next {next}") };
     format!("descriptor {index}: {} at {addr:#x}, {kind}; {next}", plural(len.into()))
 }
 

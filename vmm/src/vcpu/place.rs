@@ -18,15 +18,6 @@ thread_local! {
     static CURRENT: Cell<Option<(u32, RawFd)>> = const { Cell::new(None) };
 }
 
-/// A vCPU, as its own thread sees it during an exit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The number of the vCPU.
-    pub(crate) cpu: u32,
-    /// The instruction pointer; none if KVM does not provide it. At a write KVM may have advanced it.
-    pub(crate) rip: Option<u64>,
-}
-
 /// Marks the current thread as that of a vCPU, until the value is dropped. The vCPU must exist until then.
 pub(super) struct OnVcpu;
 
@@ -44,13 +35,19 @@ impl Drop for OnVcpu {
     }
 }
 
-/// The place of the guest, if the current thread is that of a vCPU.
-pub(crate) fn current() -> Option<Place> {
-    let (cpu, fd) = CURRENT.get()?;
+/// The number of the vCPU that the current thread runs.
+pub(crate) fn cpu() -> Option<u32> {
+    CURRENT.get().map(|(cpu, _)| cpu)
+}
+
+/// The instruction pointer of the guest, in an exit of the vCPU that the current thread runs. At a write KVM may have
+/// advanced it. None if KVM does not provide it.
+pub(crate) fn rip() -> Option<u64> {
+    let (_, fd) = CURRENT.get()?;
     let mut regs = kvm_regs::default();
     // SAFETY: the descriptor is that of a vCPU that exists (`OnVcpu`), and KVM_GET_REGS writes one `kvm_regs`.
     let result = unsafe { ioctl_with_mut_ref(&fd, KVM_GET_REGS(), &mut regs) };
-    Some(Place { cpu, rip: (result == 0).then_some(regs.rip) })
+    (result == 0).then_some(regs.rip)
 }
 
 #[cfg(test)]
@@ -59,6 +56,6 @@ mod tests {
 
     #[test]
     fn a_thread_without_a_vcpu_has_no_place() {
-        assert_eq!(current(), None);
+        assert_eq!((cpu(), rip()), (None, None));
     }
 }

@@ -16,7 +16,7 @@ use crate::threads::gate::{Admitted, Gate};
 use crate::threads::roll::Roll;
 use crate::vcpu::dispatch::{Buses, Exits, dispatch};
 use crate::vcpu::kick::ExitFlag;
-use crate::vcpu::place::OnVcpu;
+use crate::vcpu::place::{self, OnVcpu};
 use crate::x86::crash::{Cause, Crash};
 use crate::x86::outcome::Outcome;
 use crate::x86::restart::Judge;
@@ -112,8 +112,7 @@ impl Vcpu {
             let verdict = match outcome {
                 Outcome::Continue => continue,
                 Outcome::Unclaimed(access) => {
-                    buses
-                        .report_unclaimed(&access, || self.fd.get_regs().ok().map(|regs| regs.rip));
+                    buses.report_unclaimed(&access, place::rip);
                     continue;
                 }
                 Outcome::DebugExit(code) => Verdict::DebugExit(code),

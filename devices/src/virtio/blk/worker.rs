@@ -210,10 +210,10 @@ impl Worker {
         };
         match parsed {
             Ok(request) => Some(self.begin(request)),
-            Err(NoStatus::NoRoom) => {
-                let live = self.live.as_ref()?;
-                let error = NoStatusByte::examine(&live.queue, head, indirect);
-                self.break_down(rules::BLK_LAYOUT, &error);
+            Err(error @ NoStatus::NoRoom) => {
+                let chain = NoStatusByte::examine(&self.live.as_ref()?.queue, head, indirect);
+                let why = format_args!("{error}, so no status can be given: {chain}");
+                self.break_down(rules::BLK_LAYOUT, &why);
                 None
             }
             Err(error) => {

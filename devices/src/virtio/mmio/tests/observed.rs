@@ -3,12 +3,18 @@
 use super::*;
 use crate::testing::{Recorded, Recorder};
 
-#[test]
-fn an_observer_sees_each_access_by_name() {
+/// A driver of a probe, and the recorder of its events.
+fn observed() -> (VirtioDriver, Arc<Recorder>) {
     let recorder = Arc::new(Recorder::default());
     let reporter = Reporter::new("probe", Tap::to(recorder.clone()));
     let device = Probe { reporter, log: Log::default(), live: Mutex::default() };
-    let mut d = VirtioDriver::with(device, MmioOptions::default());
+    let driver = VirtioDriver::with(device, MmioOptions::default());
+    (driver, recorder)
+}
+
+#[test]
+fn an_observer_sees_each_access_by_name() {
+    let (mut d, recorder) = observed();
     d.get(reg::DEVICE_ID);
     d.set(reg::STATUS, 3);
     d.set(reg::DEVICE_FEATURES_SEL, 1);
@@ -98,10 +104,7 @@ fn an_observer_sees_what_a_driver_sets_up_rings_and_breaks() {
 
 #[test]
 fn an_observer_sees_a_queue_that_is_refused() {
-    let recorder = Arc::new(Recorder::default());
-    let reporter = Reporter::new("probe", Tap::to(recorder.clone()));
-    let device = Probe { reporter, log: Log::default(), live: Mutex::default() };
-    let mut d = VirtioDriver::with(device, MmioOptions::default());
+    let (mut d, recorder) = observed();
     assert!(d.negotiate(feature::VERSION_1));
     events(&recorder);
     assert!(!d.set_up_queue(3));
