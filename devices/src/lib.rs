@@ -45,6 +45,7 @@
 //! | [`serial`] | the serial console |
 //! | [`observe`] | the mistakes of a driver, and all its actions |
 //! | [`catalogue`] | all rules that drivers break, explained |
+//! | [`doctor`] | the mistakes of drivers as findings, and why a guest waits |
 //! | [`stuck`] | a device that does not become idle in time |
 //!
 //! # Threads and locks
@@ -75,9 +76,11 @@
     )
 )]
 
+mod address;
 pub mod block;
 pub mod bus;
 pub mod catalogue;
+pub mod doctor;
 pub mod irq;
 pub mod memory;
 pub mod observe;

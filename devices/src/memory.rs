@@ -20,6 +20,8 @@ use vm_memory::{
     Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
 };
 
+use crate::address;
+
 /// The most buffers in one call of the kernel (UIO_MAXIOV).
 const IOV_MAX: usize = 1024;
 /// The most buffers of usual requests: for these no list of iovecs is allocated.
@@ -29,7 +31,7 @@ const RANGES_INLINE: usize = 3;
 
 /// A range of guest-physical addresses that is not completely in guest RAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{len:#x} bytes at {addr:#x} are not in guest RAM")]
+#[error("{len:#x} bytes at {addr:#x} are not in guest RAM{}", address::hint(*addr))]
 pub struct OutOfRam {
     /// The first guest-physical address.
     pub addr: u64,

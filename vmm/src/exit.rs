@@ -12,6 +12,8 @@ pub const USAGE: u8 = 2;
 pub const FAILED: u8 = 4;
 /// The guest crashed.
 pub const CRASHED: u8 = 6;
+/// The driver broke a rule, and the user denied that (--doctor=deny).
+pub const DENIED: u8 = 8;
 /// The time limit of --timeout passed.
 pub const TIMED_OUT: u8 = 124;
 /// A signal ended cafevm.
@@ -61,7 +63,7 @@ mod tests {
         {
             assert_eq!(Verdict::DebugExit(code).status(), status, "{code:#x}");
         }
-        for status in [DONE, USAGE, FAILED, CRASHED, TIMED_OUT, INTERRUPTED] {
+        for status in [DONE, USAGE, FAILED, CRASHED, DENIED, TIMED_OUT, INTERRUPTED] {
             assert_eq!(status % 2, 0);
         }
     }

@@ -37,13 +37,17 @@
 //! | How is a running machine controlled? | `control/` |
 //! | How are log lines written? | `log/` |
 //! | How is a trace of devices and drivers written? | `trace/` |
+//! | How does `--doctor` report a driver's mistakes? | `doctor/` |
+//! | What does a guest wait for? | `waiting/` |
 //! | What does `cafevm demo` show, and what does it check? | `demo/` |
 //! | What is at which guest-physical address? | `layout.rs` |
 //! | Which errors are there, and what are their texts? | `error.rs` |
 //! | How are sizes such as 64M parsed? | `size.rs` |
+//! | In which function is the guest? | `symbols.rs` |
 //!
-//! Imports run one way: `cli -> demo -> run -> {console, control} -> runtime -> machine -> vcpu -> threads -> exit -> x86 ->
-//! config -> error -> boot -> size -> {log, layout}`. `cli` and `demo` also use `trace`, which uses `vcpu`.
+//! Imports run one way: `cli -> demo -> run -> {console, control} -> waiting -> runtime -> machine -> vcpu -> threads -> exit -> x86 ->
+//! config -> error -> boot -> size -> {log, layout}`. `cli` and `demo` also use `trace`, and `cli` uses
+//! `doctor`, which use `vcpu`.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "tests make small numbers"))]
 
@@ -53,6 +57,7 @@ pub mod config;
 pub mod console;
 mod control;
 pub mod demo;
+pub mod doctor;
 pub mod error;
 pub mod exit;
 pub mod layout;
@@ -61,7 +66,9 @@ mod machine;
 pub mod run;
 mod runtime;
 pub mod size;
+mod symbols;
 mod threads;
 pub mod trace;
 pub mod vcpu;
+mod waiting;
 pub mod x86;

@@ -32,7 +32,7 @@ pub struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     /// An event at this moment.
-    pub(super) fn now(device: &'a Arc<str>, event: Event<'a>) -> Self {
+    pub(crate) fn now(device: &'a Arc<str>, event: Event<'a>) -> Self {
         Self { at: Instant::now(), device, event }
     }
 }
@@ -98,6 +98,13 @@ pub enum Event<'a> {
         /// The queue, as the driver wrote it. It may not exist.
         queue: u32,
     },
+    /// The device looked at a queue, after a doorbell for example, and found nothing new.
+    NothingAvailable {
+        /// The queue.
+        queue: u32,
+        /// virtio: the available index. svirtb: queue_head.
+        index: u32,
+    },
     /// The device took a descriptor chain from the available ring.
     ChainTaken {
         /// The queue.
@@ -150,6 +157,8 @@ pub enum Event<'a> {
         bytes: u64,
         /// The reason.
         why: Words<'a>,
+        /// Whether the driver's entries are valid at this distance only.
+        certain: bool,
     },
     /// The device submitted a request to its host.
     Submitted(RequestInfo),
@@ -165,6 +174,15 @@ pub enum Event<'a> {
         /// The reasons, as bits of InterruptStatus.
         reasons: u32,
     },
+    /// The device returned chains without an interrupt, because the driver does not want one.
+    Suppressed {
+        /// The queue.
+        queue: u16,
+        /// How the driver expresses that.
+        why: Suppression,
+        /// The used index.
+        used: u16,
+    },
     /// The driver acknowledged interrupts.
     Acknowledged {
         /// The reasons, as the driver wrote them.
@@ -176,6 +194,19 @@ pub enum Event<'a> {
         rule: Rule,
         /// What was seen, and how the device handles it.
         what: Words<'a>,
+    },
+}
+
+/// How a driver of a split virtqueue suppresses interrupts (virtio 1.2, 2.7.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Suppression {
+    /// By the flag NO_INTERRUPT of the available ring.
+    Flag,
+    /// By EVENT_IDX: the used index has not passed used_event.
+    Event {
+        /// The value of used_event.
+        used_event: u16,
     },
 }
 

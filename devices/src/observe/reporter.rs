@@ -46,7 +46,11 @@ impl Reporter {
     /// Reports that a rule was broken, with `what`: the values seen, and how the device handles it.
     pub(crate) fn broken(&self, rule: Rule, what: fmt::Arguments<'_>) {
         let seen = Seen::now(self.device(), Event::Broken { rule, what: Words(&what) });
-        self.log.event(&seen);
+        if self.tap.note_broken(rule) {
+            self.log.count_only(rule);
+        } else {
+            self.log.event(&seen);
+        }
         if self.tap.is_on() {
             self.tap.hand_over(&seen);
         }

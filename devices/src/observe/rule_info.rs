@@ -9,6 +9,8 @@ pub enum Severity {
     Error,
     /// The device goes on; another device may refuse it.
     Warning,
+    /// Not forbidden, or harmless for this device; but often a mistake.
+    Note,
 }
 
 /// A rule, with an explanation for a driver's author.
@@ -38,6 +40,10 @@ impl RuleInfo {
 
     pub(crate) const fn warning(id: &'static str, rule: Rule, text: [&'static str; 4]) -> Self {
         Self::new(id, rule, Severity::Warning, text)
+    }
+
+    pub(crate) const fn note(id: &'static str, rule: Rule, text: [&'static str; 4]) -> Self {
+        Self::new(id, rule, Severity::Note, text)
     }
 
     const fn new(

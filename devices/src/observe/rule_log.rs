@@ -28,7 +28,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Tally {
     counts: BTreeMap<Rule, u64>,
+    /// The breaches that were logged, here or by an observer.
     shown: u64,
+    lines: u64,
     last: Option<String>,
 }
 
@@ -49,12 +51,13 @@ impl RuleLog {
         let count = tally.counts.entry(rule).or_insert(0);
         *count = count.saturating_add(1);
         let count = *count;
-        if count > SHOWN_PER_RULE || tally.shown >= SHOWN_PER_DEVICE {
+        if count > SHOWN_PER_RULE || tally.lines >= SHOWN_PER_DEVICE {
             return;
         }
         tally.shown += 1;
+        tally.lines += 1;
         let line = format!("{}: {what} [{rule}]", self.0.device);
-        let more = if tally.shown == SHOWN_PER_DEVICE {
+        let more = if tally.lines == SHOWN_PER_DEVICE {
             " (no more lines for this device; all breaches are counted)"
         } else if count == SHOWN_PER_RULE {
             " (further ones of this kind are only counted)"
@@ -63,6 +66,14 @@ impl RuleLog {
         };
         tracing::warn!("{line}{more}");
         tally.last = Some(line);
+    }
+
+    /// Counts a breach of `rule` that an observer reports.
+    pub(super) fn count_only(&self, rule: Rule) {
+        let mut tally = self.0.tally();
+        let count = tally.counts.entry(rule).or_insert(0);
+        *count = count.saturating_add(1);
+        tally.shown = tally.shown.saturating_add(1);
     }
 
     /// The number of breaches of `rule`.

@@ -1,10 +1,11 @@
 //! The tap: devices send events to it; observers can be attached and detached at any time.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::event::{Event, Seen};
+use super::event::{Event, Rule, Seen};
 
 /// Receives the events of devices, on the thread that causes them, in the order in which they happen on that thread.
 pub trait Observer: Send + Sync {
@@ -28,6 +29,10 @@ struct Shared {
     /// Whether there is an observer.
     on: AtomicBool,
     observers: RwLock<Observers>,
+    /// Whether an observer reports broken rules, so that the log does not.
+    reports_rules: AtomicBool,
+    /// The rules that were broken.
+    broken: Mutex<BTreeSet<Rule>>,
 }
 
 #[derive(Default)]
@@ -64,6 +69,23 @@ impl Tap {
         let mut observers = self.0.observers.write().unwrap_or_else(PoisonError::into_inner);
         observers.all = observers.all.iter().filter(|(known, _)| *known != id).cloned().collect();
         self.0.on.store(!observers.all.is_empty(), Ordering::Release);
+    }
+
+    /// Attaches an observer that reports broken rules to the user: from now on devices do not log them.
+    pub fn attach_reporter_of_rules(&self, observer: Arc<dyn Observer>) -> ObserverId {
+        self.0.reports_rules.store(true, Ordering::Release);
+        self.attach(observer)
+    }
+
+    /// The rules that drivers have broken so far, and failures of the host.
+    pub fn broken_rules(&self) -> BTreeSet<Rule> {
+        self.0.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes a broken rule. Returns whether an observer reports it.
+    pub(super) fn note_broken(&self, rule: Rule) -> bool {
+        self.0.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(rule);
+        self.0.reports_rules.load(Ordering::Acquire)
     }
 
     /// Whether an observer is attached.

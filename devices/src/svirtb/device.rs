@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::protocol::Protocol;
-use super::registers::Register;
+use super::registers::{Register, Status};
 use super::ring::EntrySize;
 use super::server::Server;
+use super::waiting::{self, Snapshot};
 use super::words::{Breach, Effect, Meaning};
 use crate::block::Disk;
 use crate::bus::{BusDevice, first_bytes};
 use crate::memory::GuestRam;
-use crate::observe::{Direction, Event, Place, Reporter, Tap, Words};
+use crate::observe::{Direction, Event, Place, Reporter, Tap, Waiting, Words};
 
 /// The name of the device in the log and for observers.
 pub const NAME: &str = "svirtb";
@@ -78,6 +79,17 @@ impl Device {
         self.serve(&mut inner);
     }
 
+    /// What the device and its driver wait for. None if no driver uses the device. Does not wait for a transfer.
+    pub fn waiting(&self) -> Option<Waiting> {
+        let status = Status::decode(self.value(Register::Status)).map_or("", Status::name);
+        let (head, tail) = (self.value(Register::QueueHead), self.value(Register::QueueTail));
+        // During a transfer the lock is held.
+        let next = self.inner.try_lock().ok().and_then(|inner| {
+            inner.protocol.ring().map(|ring| ring.next_entry(&inner.server.ram, tail))
+        });
+        waiting::examine(&Snapshot { status, head, tail, next })
+    }
+
     fn serve(&self, inner: &mut Inner) {
         let Inner { protocol, server } = inner;
         protocol.serve(|ring, tail, head| server.serve(ring, tail, head));
@@ -130,7 +142,12 @@ impl Device {
                 let place = Place::Ring { base };
                 Event::QueueReady { queue: 0, size, place }
             }),
-            Effect::HandedOver { .. } => self.reporter.emit(|| Event::Notified { queue: 0 }),
+            Effect::HandedOver { tail, head, .. } => {
+                self.reporter.emit(|| Event::Notified { queue: 0 });
+                if tail == head {
+                    self.reporter.emit(|| Event::NothingAvailable { queue: 0, index: head });
+                }
+            }
             Effect::BegunAnew { .. } | Effect::Configuring | Effect::Configured { .. } => {}
         }
     }

@@ -1,6 +1,7 @@
 //! A ring entry: its request, and all possible mistakes in it.
 
 use super::rules;
+use crate::address::{hint, in_bytes};
 use crate::block::{BlockError, SECTOR_SIZE};
 use crate::memory::{GuestRam, OutOfRam};
 use crate::observe::{Event, Rule};
@@ -104,7 +105,7 @@ impl Entry {
             Command::Read => {}
             Command::Write if read_only => return Err(EntryError::ReadOnly),
             Command::Write if on_disk == 0 => {
-                return Err(EntryError::PastEnd { disk_size });
+                return Err(EntryError::PastEnd { disk_size, sector });
             }
             Command::Write => {}
         }
@@ -122,7 +123,7 @@ pub(super) enum EntryError {
     #[error("cmd is {cmd:#x}; 0 is read and 1 is write")]
     UnknownCommand { cmd: u32 },
     /// A byte of the buffer is outside RAM, or its address overflows.
-    #[error("the buffer {:#x} + {:#x} is not in guest RAM", .0.addr, .0.len)]
+    #[error("the buffer {:#x} + {:#x} is not in guest RAM{}", .0.addr, .0.len, hint(.0.addr))]
     Buffer(OutOfRam),
     /// The byte offset of the sector exceeds 64 bits.
     #[error("sector {sector:#x} times 512 bytes does not fit in 64 bits")]
@@ -131,8 +132,8 @@ pub(super) enum EntryError {
     #[error("the disk is read-only (readonly=on)")]
     ReadOnly,
     /// A write that begins past the end of the disk.
-    #[error("the write begins past the end of the disk, which has {disk_size} bytes")]
-    PastEnd { disk_size: u64 },
+    #[error("the write begins past the end of the disk, which has {disk_size} bytes{}", in_bytes(*sector, *disk_size))]
+    PastEnd { disk_size: u64, sector: u64 },
     /// The host failed.
     #[error("{0}")]
     Host(BlockError),

@@ -31,6 +31,7 @@ mod registers;
 mod ring;
 mod rules;
 mod server;
+mod waiting;
 mod words;
 
 pub(crate) use catalogue::RULES;

@@ -104,6 +104,14 @@ impl Protocol {
         }
     }
 
+    /// The ring, in READY.
+    pub(super) const fn ring(&self) -> Option<&Ring> {
+        match &self.state {
+            State::Ready(ring) => Some(ring),
+            _ => None,
+        }
+    }
+
     /// Calls `serve` with the entries from tail to head, if there are any, and publishes the result.
     pub(super) fn serve(&mut self, serve: impl FnOnce(&mut Ring, u32, u32) -> BatchEnd) {
         let Self { state, queue_head, queue_tail, .. } = self;

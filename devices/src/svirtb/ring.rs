@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 
 use super::entry::{ENTRY_BYTES, Entry};
 use crate::memory::{GuestRam, OutOfRam};
+use crate::observe::{Event, Words};
 
 /// The distance of entries, as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -190,6 +191,13 @@ impl Ring {
         self.entry_address(index, self.stride.unwrap_or(Stride::Padded)).unwrap_or(self.base)
     }
 
+    /// The address of the entry at `index`, and whether it looks like one that a driver filled in.
+    pub(super) fn next_entry(&self, ram: &GuestRam, index: u32) -> (u64, bool) {
+        let entry = self.read(ram, index, self.stride.unwrap_or(Stride::Padded));
+        let filled = |entry: Entry| entry.addr != 0 && entry.size != 0 && makes_sense(&entry, ram);
+        (self.address(index), entry.is_ok_and(filled))
+    }
+
     fn fits(&self, ram: &GuestRam, stride: Stride) -> bool {
         u64::from(self.size.get())
             .checked_mul(stride.bytes())
@@ -203,6 +211,14 @@ impl Ring {
 /// read}, read 4 bytes too late, is a command of size 0 at address 512 << 32.
 fn makes_sense(entry: &Entry, ram: &GuestRam) -> bool {
     entry.command().is_some() && ram.check(entry.addr, entry.size.max(1)).is_ok()
+}
+
+impl Settled {
+    /// The event that reports the decision.
+    pub(super) fn event(&self) -> Event<'_> {
+        let certain = matches!(self.why, Why::OnlyOneFits);
+        Event::EntrySpacing { bytes: self.stride.bytes(), why: Words(self), certain }
+    }
 }
 
 impl fmt::Display for Settled {

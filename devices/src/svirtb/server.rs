@@ -212,8 +212,7 @@ impl Server {
     }
 
     fn report_spacing(&mut self, settled: &Settled) {
-        let bytes = settled.stride.bytes();
-        self.reporter.emit(|| Event::EntrySpacing { bytes, why: Words(settled) });
+        self.reporter.emit(|| settled.event());
         if self.spacings_logged < SPACINGS_LOGGED {
             self.spacings_logged += 1;
             let is_last = self.spacings_logged == SPACINGS_LOGGED;

@@ -5,6 +5,7 @@ use std::fmt;
 use super::registers::{AccessError, Register, Status};
 use super::ring::RingError;
 use super::rules;
+use crate::address::hint;
 use crate::observe::Rule;
 
 /// The effect of an accepted write. `Display` gives the meaning of the write.
@@ -152,7 +153,8 @@ impl fmt::Display for Breach {
             Self::Ring(RingError::OutOfRam { base, size, stride }) => write!(
                 f,
                 "READY is refused, the ring of {size} entries of {stride} bytes at {base:#x} \
-                 is not in guest RAM; the status is now RESET"
+                 is not in guest RAM{}; the status is now RESET",
+                hint(base)
             ),
         }
     }

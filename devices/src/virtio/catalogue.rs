@@ -165,6 +165,16 @@ pub(crate) const RULES: &[RuleInfo] = &[
             "write32(QUEUE_SEL, 0); if (read32(QUEUE_NUM_MAX)) write32(QUEUE_NUM, 8);",
         ],
     ),
+    RuleInfo::error(
+        "virtio.empty-slot",
+        rules::EMPTY_SLOT,
+        [
+            "Read DeviceID, and continue with the next slot if it is 0.",
+            "A wrong base address, or a driver that checks MagicValue only.",
+            "if (read32(base) == 0x74726976) init(base);",
+            "if (read32(base) == 0x74726976 && read32(base + 8) == 2) init(base);",
+        ],
+    ),
     RuleInfo::warning(
         "virtio.queue-early",
         rules::QUEUE_EARLY,

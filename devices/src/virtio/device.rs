@@ -5,8 +5,8 @@ use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::notifier::Notifier;
-use super::queue::SplitQueue;
-use crate::observe::Reporter;
+use super::queue::{Interrupt, Progress, SplitQueue};
+use crate::observe::{Event, Reporter};
 use crate::stuck::Stuck;
 
 /// The accepted features of a live device, and how to signal its driver. Each live queue has a copy.
@@ -16,6 +16,20 @@ pub struct Live {
     pub features: u64,
     /// Signals the driver.
     pub notifier: Arc<dyn Notifier>,
+}
+
+impl Live {
+    /// Interrupts the driver once, if it wants that for the chains that `queue` returned since the last call.
+    pub(crate) fn interrupt(&self, queue: &mut SplitQueue, index: u16, reporter: &Reporter) {
+        match queue.wants_interrupt() {
+            None => {}
+            Some(Interrupt::Wanted) => self.notifier.used_buffers(),
+            Some(Interrupt::Suppressed(why)) => {
+                let used = queue.progress().returned;
+                reporter.emit(|| Event::Suppressed { queue: index, why, used });
+            }
+        }
+    }
 }
 
 /// What a device gets when it is activated.
@@ -102,4 +116,9 @@ pub trait VirtioDevice: Send + Sync {
     /// For each queue, by index, the descriptor that becomes readable when the host has finished requests:
     /// [`VirtioDevice::service`] then answers them. None for a queue whose requests finish inside `service`.
     fn wakes(&self) -> Vec<Option<Arc<EventFd>>>;
+    /// How far a queue has come; none if it does not run, or another thread services it at this moment. The second
+    /// value is whether a doorbell arrived during the call: the caller then services the queue.
+    fn progress(&self, _queue: u16) -> Option<(Progress, bool)> {
+        None
+    }
 }

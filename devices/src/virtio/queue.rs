@@ -5,7 +5,7 @@ use super::spec::ring::{
     USED_ELEM,
 };
 use crate::memory::{GuestRam, OutOfRam};
-use crate::observe::Event;
+use crate::observe::{Event, Suppression};
 
 /// The addresses of a queue as the driver wrote them into the registers. Not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -104,6 +104,24 @@ pub struct RingRules {
     /// Whether the device accepts a chain through an indirect table that is longer than the queue, up to the most
     /// entries a queue can have. 2.7.5.3.1 forbids it to drivers.
     pub long_chains: bool,
+}
+
+/// The driver's wish for an interrupt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupt {
+    /// The driver wants an interrupt.
+    Wanted,
+    /// It wants none.
+    Suppressed(Suppression),
+}
+
+/// How far a device has come with a queue. Both indices count modulo 2^16, as the rings do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The index of the next chain to take from the available ring.
+    pub taken: u16,
+    /// The used index.
+    pub returned: u16,
 }
 
 /// A live virtqueue, checked at its creation. It accesses only its three parts of guest RAM.
@@ -277,27 +295,35 @@ impl SplitQueue {
         self.load(self.avail + 2) != self.next_avail
     }
 
-    /// Whether the driver wants an interrupt for the chains returned since the last call (2.7.7).
-    pub fn wants_interrupt(&mut self) -> bool {
+    /// Whether the driver wants an interrupt for the chains returned since the last call (2.7.7); none if there are no
+    /// such chains.
+    pub fn wants_interrupt(&mut self) -> Option<Interrupt> {
         let (old, new) = (self.signalled, self.next_used);
         if old == new {
-            return false;
+            return None;
         }
         self.signalled = new;
         // The used index must be visible before the driver's wish is read: the driver writes its wish, then checks the
         // index again.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         if self.rules.notify_on_empty && self.is_empty() {
-            return true;
+            return Some(Interrupt::Wanted);
         }
-        if self.rules.event_idx {
+        let (wanted, why) = if self.rules.event_idx {
             let used_event = self.avail + RING_HEADER + AVAIL_ELEM * u64::from(self.size);
             let event = self.load(used_event);
             // Whether `event` is one of old, ..., new - 1, all modulo 2^16.
-            new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+            let passed = new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old);
+            (passed, Suppression::Event { used_event: event })
         } else {
-            self.load(self.avail) & AVAIL_NO_INTERRUPT == 0
-        }
+            (self.load(self.avail) & AVAIL_NO_INTERRUPT == 0, Suppression::Flag)
+        };
+        Some(if wanted { Interrupt::Wanted } else { Interrupt::Suppressed(why) })
+    }
+
+    /// How far the device has come.
+    pub const fn progress(&self) -> Progress {
+        Progress { taken: self.next_avail, returned: self.next_used }
     }
 
     /// Whether no chain is available or in use.

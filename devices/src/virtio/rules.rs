@@ -19,6 +19,7 @@ pub(super) const FEATURES_SUBSET: Rule = "virtio 1.2, 2.2.1: accept only feature
 pub(super) const FEATURES_SETTLED: Rule = "virtio 1.2, 3.1.1: no new features after FEATURES_OK";
 pub(super) const VERSION_1: Rule = "virtio 1.2, 6.1: a driver must accept VERSION_1";
 pub(super) const NO_QUEUE: Rule = "virtio 1.2, 4.2.3.2: queues are set up before DRIVER_OK";
+pub(super) const EMPTY_SLOT: Rule = "virtio 1.2, 4.2.3.1: DeviceID 0 means no device";
 pub(super) const QUEUE_SEL: Rule = "virtio 1.2, 4.2.3.2: QueueNumMax 0 means no such queue";
 pub(super) const QUEUE_EARLY: Rule = "virtio 1.2, 3.1.1: queues are set up after FEATURES_OK";
 pub(super) const QUEUE_LIVE: Rule = "virtio 1.2, 4.2.2.2: a queue in use is not set up again";

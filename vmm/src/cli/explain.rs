@@ -58,6 +58,7 @@ const fn severity(info: &RuleInfo) -> &'static str {
     match info.severity {
         Severity::Error => "Error: the access or the request has no effect, or the device stops.",
         Severity::Warning => "Warning: it works here; another device may refuse it.",
+        Severity::Note => "Note: not forbidden, or harmless here; but often a mistake.",
     }
 }
 

@@ -33,6 +33,7 @@ use crate::boot::KernelSource;
 use crate::cli::nearest::do_you_mean;
 use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
 use crate::console::{Input, Output};
+use crate::doctor::DoctorConfig;
 use crate::size;
 use crate::trace::{Format, Kinds, TraceConfig};
 
@@ -106,10 +107,11 @@ Exit status:
   2     wrong usage
   4     the host or the configuration failed
   6     the guest crashed (the reason and its registers are on standard error)
+  8     --doctor=deny: the driver broke a rule
   124   the time limit of --timeout passed
   130   a signal ended cafevm
 
-On a terminal: Ctrl-A X ends cafevm, Ctrl-A H lists the keys, Ctrl-A Ctrl-A sends Ctrl-A.";
+On a terminal: Ctrl-A X ends cafevm, Ctrl-A D explains what the guest waits for, Ctrl-A H lists the keys, Ctrl-A Ctrl-A sends Ctrl-A.";
 
 /// The flags of `cafevm run`.
 #[derive(Debug, Args)]
@@ -155,7 +157,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub strict: bool,
 
-    /// Create a socket for control messages in JSON: status, pause, resume, resize, quit
+    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, quit
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
@@ -188,7 +190,20 @@ pub struct RunArgs {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub trace_format: Format,
 
-    /// An ELF file with the guest's symbols, for the trace [default: the kernel]
+    /// Report the driver's mistakes as they happen, each once, with the place in the guest's code. With =deny, an error
+    /// or a warning makes the exit status 8. Each read of a register is an exit then, so the guest is slower
+    #[arg(long, value_name = "deny", num_args = 0..=1, require_equals = true, default_missing_value = "report", value_parser = doctor)]
+    pub doctor: Option<bool>,
+
+    /// Write the findings to this file as JSON, an object a line; implies --doctor
+    #[arg(long, value_name = "FILE")]
+    pub doctor_json: Option<PathBuf>,
+
+    /// With --doctor: explain what the guest waits for after this time without progress
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = timeout, allow_hyphen_values = true)]
+    pub stall: Duration,
+
+    /// An ELF file with the guest's symbols, for --trace, --doctor and explanations [default: the kernel]
     #[arg(long, value_name = "FILE")]
     pub symbols: Option<PathBuf>,
 
@@ -209,6 +224,13 @@ impl RunArgs {
         Some(TraceConfig { kinds, file, format: self.trace_format, symbols })
     }
 
+    /// The doctor that the flags ask for.
+    pub fn doctor(&self) -> Option<DoctorConfig> {
+        let wanted = self.doctor.is_some() || self.doctor_json.is_some();
+        let (json, symbols) = (self.doctor_json.clone(), self.symbols.clone());
+        wanted.then_some(DoctorConfig { json, symbols })
+    }
+
     /// The machine that the flags describe, and the two ends of its console.
     pub fn into_config(self) -> (VmConfig, Output, Input) {
         let kernel = self
@@ -227,6 +249,8 @@ impl RunArgs {
             cpus: self.cpus,
             timeout: self.timeout,
             kvm: self.kvm,
+            symbols: self.symbols,
+            stall: self.stall,
             ..VmConfig::new(kernel)
         };
         let serial_is = |word| self.serial.as_os_str().eq_ignore_ascii_case(word);
@@ -256,6 +280,15 @@ fn kinds(text: &str) -> Result<Kinds, String> {
     let (first, others) = text.split_once(',').map_or((text, None), |(a, b)| (a, Some(b)));
     let first = parse(first)?;
     others.map_or(Ok(first), |others| Ok(first.and(kinds(others)?)))
+}
+
+/// Whether findings are denied.
+fn doctor(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "report" => Ok(false),
+        "deny" => Ok(true),
+        _ => Err("give --doctor or --doctor=deny"),
+    }
 }
 
 fn cpus(text: &str) -> Result<u32, String> {

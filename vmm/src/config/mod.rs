@@ -3,11 +3,12 @@
 pub(crate) mod ids;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cafevm_devices::block::{Access, Cache, Opening, Storage};
+use cafevm_devices::doctor::Doctor;
 use cafevm_devices::observe::Tap;
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::BlkOptions;
@@ -42,6 +43,12 @@ pub struct VmConfig {
     pub timeout: Option<Duration>,
     /// The observers of the devices.
     pub tap: Tap,
+    /// Reports accesses to memory without a device, and stalls; attach it to `tap`, too.
+    pub doctor: Option<Arc<Doctor>>,
+    /// With a doctor: the time without progress after which a stall is reported.
+    pub stall: Duration,
+    /// An ELF file with the guest's symbols; the kernel if none.
+    pub symbols: Option<PathBuf>,
     /// The device file of KVM.
     pub kvm: PathBuf,
 }
@@ -61,6 +68,9 @@ impl VmConfig {
             control: None,
             timeout: None,
             tap: Tap::default(),
+            doctor: None,
+            stall: Duration::from_millis(500),
+            symbols: None,
             kvm: PathBuf::from(KVM),
         }
     }
@@ -110,6 +120,20 @@ impl VmConfig {
     /// The slots in use, lowest first.
     pub fn virtio_slots(&self) -> impl Iterator<Item = Slot> {
         self.virtio_disks().map(|(slot, _)| slot).chain(self.rng_slot())
+    }
+
+    /// The kernel's file, if it is one.
+    pub(crate) fn kernel_file(&self) -> Option<&Path> {
+        match &self.kernel {
+            KernelSource::File(path) => Some(path),
+            KernelSource::Bytes { .. } => None,
+        }
+    }
+
+    /// The files that may have the guest's symbols, the most likely one first.
+    pub(crate) fn symbol_files(&self) -> Vec<PathBuf> {
+        let kernel = self.kernel_file().map(Path::to_owned);
+        self.symbols.iter().cloned().chain(kernel).collect()
     }
 
     /// The complete command line: the user's text, and the addresses of the virtio devices.

@@ -22,6 +22,7 @@ use crate::runtime::event_loop::{Subscriber, failed, unwatch, watch};
 use crate::runtime::timer::Timer;
 use crate::threads::ending::Ending;
 use crate::threads::wake::WakeFd;
+use crate::waiting::{self, Explain};
 
 /// The most bytes from a terminal that are buffered for a guest that does not read. Further bytes are still read from
 /// the terminal, because they may contain the key that ends cafevm.
@@ -151,20 +152,21 @@ impl Feeder {
 }
 
 /// Reads standard input for the guest, on the main thread's loop.
-pub(crate) struct InputSubscriber {
+pub(crate) struct InputSubscriber<'a> {
     feeder: Feeder,
     serial: Arc<Mutex<Serial>>,
     /// Woken when the serial port has room again, or when the terminal's foreground may have changed.
     look: Arc<WakeFd>,
     background: Timer,
     ending: Arc<Ending>,
+    explain: Explain<'a>,
     /// Whether the loop watches standard input.
     watched: bool,
     /// Whether epoll can watch standard input. It cannot watch a regular file or /dev/null, which are always ready.
     waitable: bool,
 }
 
-impl InputSubscriber {
+impl<'a> InputSubscriber<'a> {
     /// Passes input to `serial`, whose `drained` wakes `look`.
     ///
     /// # Errors
@@ -175,14 +177,17 @@ impl InputSubscriber {
         serial: Arc<Mutex<Serial>>,
         look: Arc<WakeFd>,
         ending: Arc<Ending>,
+        explain: Explain<'a>,
     ) -> Result<Self, HostError> {
         let background = Timer::new()?;
-        Ok(Self { feeder, serial, look, background, ending, watched: false, waitable: true })
+        let (watched, waitable) = (false, true);
+        Ok(Self { feeder, serial, look, background, ending, explain, watched, waitable })
     }
 
     fn read(&mut self) {
         match self.feeder.read() {
             Some(Wish::Quit) => self.ending.end(Verdict::Quit),
+            Some(Wish::Explain) => waiting::log(&(self.explain)()),
             Some(Wish::Help) => crate::log::line(HELP),
             Some(Wish::WayOut) => crate::log::line(WAY_OUT),
             None => {}
@@ -229,7 +234,7 @@ impl InputSubscriber {
     }
 }
 
-impl Subscriber for InputSubscriber {
+impl Subscriber for InputSubscriber<'_> {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         watch(ops, &*self.look)?;
         watch(ops, &self.background)?;

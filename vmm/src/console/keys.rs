@@ -6,8 +6,7 @@ use std::collections::VecDeque;
 const PREFIX: u8 = 0x01;
 
 /// The help for the keys.
-pub const HELP: &str =
-    "keys: Ctrl-A X ends cafevm, Ctrl-A H shows this line, Ctrl-A Ctrl-A sends Ctrl-A to the guest";
+pub const HELP: &str = "keys: Ctrl-A X ends cafevm, Ctrl-A D explains what the guest waits for, Ctrl-A H shows this line, Ctrl-A Ctrl-A sends Ctrl-A to the guest";
 
 /// How to end cafevm, for a new user.
 pub const WAY_OUT: &str = "Ctrl-A X ends cafevm";
@@ -21,6 +20,8 @@ const PATIENCE: u8 = 3;
 pub enum Wish {
     /// End cafevm.
     Quit,
+    /// Explain what the guest waits for.
+    Explain,
     /// Show the keys.
     Help,
     /// Several Ctrl-C in a row, which went to the guest: the user may want to end cafevm.
@@ -52,6 +53,7 @@ impl Keys {
                 (false, other) => input.push_back(other),
                 (true, PREFIX) => input.push_back(PREFIX),
                 (true, b'x' | b'X') => return Some(Wish::Quit),
+                (true, b'd' | b'D') => wish = Some(Wish::Explain),
                 // An unknown command shows the help.
                 (true, _) => wish = Some(Wish::Help),
             }

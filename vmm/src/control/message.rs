@@ -6,7 +6,7 @@ use crate::size;
 
 /// An example of each message.
 const EXAMPLES: &str = concat!(
-    r#"{"status":{}}, {"pause":{}}, {"resume":{}}, {"quit":{}}, "#,
+    r#"{"status":{}}, {"explain":{}}, {"pause":{}}, {"resume":{}}, {"quit":{}}, "#,
     r#"{"resize":{"id":"virtio0","size":"64M"}}"#
 );
 
@@ -23,6 +23,8 @@ pub(super) enum Message {
     Pause,
     Resume,
     Status,
+    /// Explain what the guest waits for.
+    Explain,
     Quit,
 }
 
@@ -48,6 +50,7 @@ impl Message {
         };
         let message = match name.as_str() {
             "status" => Self::Status,
+            "explain" => Self::Explain,
             "pause" => Self::Pause,
             "resume" => Self::Resume,
             "quit" => Self::Quit,

@@ -14,6 +14,7 @@ use crate::runtime::messages::{Answer, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::threads::ending::Ending;
 use crate::threads::mailbox::Outbox;
+use crate::waiting::{Explain, Explanation};
 
 /// Carries out messages of clients, without blocking.
 pub(crate) struct Operator<'a> {
@@ -21,18 +22,20 @@ pub(crate) struct Operator<'a> {
     pub(crate) jobs: Outbox<Job>,
     pub(crate) pausing: Rc<RefCell<Pausing<'a>>>,
     pub(crate) ending: Arc<Ending>,
+    explain: Explain<'a>,
     next: u64,
 }
 
 impl<'a> Operator<'a> {
     /// For a machine with these devices.
-    pub(crate) const fn new(
+    pub(crate) fn new(
         devices: Devices,
         jobs: Outbox<Job>,
         pausing: Rc<RefCell<Pausing<'a>>>,
         ending: Arc<Ending>,
+        explain: Explain<'a>,
     ) -> Self {
-        Self { devices, jobs, pausing, ending, next: 0 }
+        Self { devices, jobs, pausing, ending, explain, next: 0 }
     }
 
     /// Carries out one line. Returns the answer, or the ticket of an answer that follows later.
@@ -45,6 +48,10 @@ impl<'a> Operator<'a> {
         let ticket = Ticket(self.next);
         match message {
             Message::Status => return Ok(Ok(self.status())),
+            Message::Explain => {
+                let Explanation { lines, is_outstanding, .. } = (self.explain)();
+                return Ok(Ok(json!({ "outstanding": is_outstanding, "lines": lines })));
+            }
             Message::Quit => {
                 self.ending.end(Verdict::Quit);
                 return Ok(Ok(json!({})));

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::exit::Verdict;
-use crate::machine::devices::{Devices, VirtioDisk};
+use crate::machine::devices::{Devices, VirtioDisk, VirtioSlot};
 use crate::machine::register_pages::RegisterPages;
 use crate::runtime::event_loop::EventLoop;
 use crate::runtime::jobs::{Jobs, Unsettled};
@@ -26,6 +26,7 @@ use crate::runtime::pausing::Pausing;
 use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
 use crate::threads::mailbox::{Outbox, mailbox};
+use crate::waiting::Explanation;
 
 struct NoLine;
 
@@ -57,7 +58,12 @@ impl Scene {
         let ram = GuestRam::anonymous(&[(0, 4096)]).unwrap();
         let device = Mmio::new(blk.clone(), ram, Arc::new(NoLine), mmio::MmioOptions::default());
         let disks = vec![VirtioDisk { device: Arc::new(device), blk }];
-        let virtio = disks.iter().map(|disk| disk.device.clone()).collect();
+        let slot = |disk: &VirtioDisk| VirtioSlot {
+            name: disk.blk.name().to_owned(),
+            irq: 5,
+            mmio: disk.device.clone(),
+        };
+        let virtio = disks.iter().map(slot).collect();
         let devices = Devices { disks, virtio, svirtb: None, images: vec![disk] };
 
         let gate = Arc::new(Gate::new().unwrap());
@@ -76,7 +82,13 @@ impl Scene {
             results,
         };
         let ending = Arc::new(Ending::new().unwrap());
-        let operator = Operator::new(devices, to_jobs, pausing.clone(), ending.clone());
+        let operator = Operator::new(
+            devices,
+            to_jobs,
+            pausing.clone(),
+            ending.clone(),
+            Rc::new(Explanation::default),
+        );
         let listener = Listener::at(&dir.path().join("control")).unwrap();
         let socket = ControlSocket::new(listener, operator, to_client).unwrap();
         let mut events: EventLoop<dyn Subscriber> = EventLoop::new().unwrap();

@@ -66,6 +66,7 @@ impl Vm {
 
         let mut buses = Buses::observed(&config.tap);
         buses.unclaimed.looks_for_svirtb = config.kernel.is_built_in();
+        buses.unclaimed.doctor.clone_from(&config.doctor);
         let (leftover, driver_ok) = (Arc::new(WakeFd::new()?), Arc::new(WakeFd::new()?));
         let gate = Arc::new(Gate::new()?);
         let around = Surroundings {

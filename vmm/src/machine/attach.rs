@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use cafevm_devices::block::{Access, Cache, Disk, Image};
 use cafevm_devices::memory::GuestRam;
+use cafevm_devices::observe::Reporter;
 use cafevm_devices::serial::{self, Serial};
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::{self, Blk};
@@ -17,7 +18,7 @@ use super::images;
 use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig, ids};
 use crate::error::{ConfigError, Error, HostError};
 use crate::layout::{COM1, COM1_IRQ};
-use crate::machine::devices::{Devices, SvirtbDisk, VirtioDisk};
+use crate::machine::devices::{Devices, SvirtbDisk, VirtioDisk, VirtioSlot};
 use crate::machine::irq;
 use crate::machine::register_pages::RegisterPages;
 use crate::size::Human;
@@ -158,16 +159,18 @@ impl Attaching<'_> {
         let device = Arc::new(Mmio::new(device, around.ram.clone(), line, options));
         let inserted = self.buses.mmio.insert(slot.base, SLOT_SIZE, name, device.clone());
         inserted.map_err(ConfigError::Bus)?;
-        self.attached.devices.virtio.push(device.clone());
+        let (name, mmio) = (name.to_owned(), device.clone());
+        self.attached.devices.virtio.push(VirtioSlot { name, irq: slot.irq, mmio });
         Ok(device)
     }
 
     fn empty_slots(&mut self) -> Result<(), Error> {
         let bank = &self.config.virtio;
+        let reporter = Reporter::new("empty slots", self.config.tap.clone());
         for number in self.used..bank.slots {
             let (base, name) = (bank.slot(number).base, format!("slot{number}"));
             let window = self.attached.pages.window(base);
-            let empty = Arc::new(EmptySlot::new(bank.version, window));
+            let empty = Arc::new(EmptySlot::new(number, bank.version, window, reporter.clone()));
             self.buses.mmio.insert(base, SLOT_SIZE, &name, empty).map_err(ConfigError::Bus)?;
         }
         Ok(())

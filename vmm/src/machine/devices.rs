@@ -28,6 +28,17 @@ impl VirtioDisk {
     }
 }
 
+/// A virtio device in its slot.
+#[derive(Clone)]
+pub(crate) struct VirtioSlot {
+    /// Its name in the log.
+    pub(crate) name: String,
+    /// Its interrupt.
+    pub(crate) irq: u32,
+    /// Its registers.
+    pub(crate) mmio: Arc<Mmio>,
+}
+
 /// The disk on svirtb.
 #[derive(Clone)]
 pub(crate) struct SvirtbDisk {
@@ -43,7 +54,7 @@ pub(crate) struct Devices {
     /// The disks on virtio.
     pub(crate) disks: Vec<VirtioDisk>,
     /// All virtio devices, the disks among them, lowest slot first.
-    pub(crate) virtio: Vec<Arc<Mmio>>,
+    pub(crate) virtio: Vec<VirtioSlot>,
     pub(crate) svirtb: Option<SvirtbDisk>,
     /// The disks of both buses.
     pub(crate) images: Vec<Disk>,
@@ -61,10 +72,10 @@ impl Devices {
     /// [`Devices::unfinished`] lists what is left.
     pub(crate) fn settle(&self) {
         for device in &self.virtio {
-            device.hold();
+            device.mmio.hold();
         }
         for device in &self.virtio {
-            if device.quiesce().is_err() {
+            if device.mmio.quiesce().is_err() {
                 // The other disks had the same time.
                 return;
             }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cafevm_devices::doctor::Doctor;
 use cafevm_devices::irq::Wake;
 use event_manager::{EventOps, Events};
 
@@ -25,6 +26,8 @@ use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
 use crate::threads::mailbox::{Inbox, Outbox, mailbox};
 use crate::threads::wake::WakeFd;
+use crate::waiting::watch::StallWatch;
+use crate::waiting::{self, Explain};
 
 /// The parts that the main thread works with, beside the running machine.
 pub(crate) struct MainThread<'a> {
@@ -35,6 +38,8 @@ pub(crate) struct MainThread<'a> {
     pub(crate) signals: Option<&'a Signals>,
     pub(crate) control: Option<Listener>,
     pub(crate) timeout: Option<Duration>,
+    /// Reports stalls after this time.
+    pub(crate) doctor: Option<(Arc<Doctor>, Duration)>,
     /// Jobs for the I/O thread, and their results.
     pub(crate) jobs: Outbox<Job>,
     pub(crate) results: Inbox<Done>,
@@ -47,8 +52,10 @@ impl MainThread<'_> {
     ///
     /// The resource that the host does not provide.
     pub(crate) fn until_the_end(self) -> Result<(), HostError> {
-        let Self { running, input, end_of_input, signals, control, timeout, jobs, results } = self;
-        let Running { ending, gate, devices, serial, drained, .. } = running;
+        let Self { running, input, end_of_input, signals, control, timeout, doctor, jobs, results } =
+            self;
+        let Running { ending, gate, devices, serial, drained, examiner, .. } = running;
+        let explain: Explain<'_> = Rc::new(|| examiner.examine(|| running.kick()));
         let (to_client, answers) = mailbox()?;
         let kick = Box::new(|| running.kick());
         let pausing = Pausing::new(gate.clone(), kick, jobs.clone(), to_client.clone());
@@ -62,15 +69,22 @@ impl MainThread<'_> {
             let timer = Timer::new()?;
             events.add(Box::new(TimeLimit { timer, timeout, ending: ending.clone() }))?;
         }
+        if let Some(doctor) = doctor {
+            let kick = Box::new(|| running.kick());
+            events.add(Box::new(StallWatch::new(doctor, examiner.clone(), kick)?))?;
+        }
         if let Some(signals) = signals {
-            let (ending, look) = (ending.clone(), drained.clone());
-            events.add(Box::new(SignalSubscriber { signals, terminal, ending, look }))?;
+            let (ending, look, explain) = (ending.clone(), drained.clone(), explain.clone());
+            let subscriber = SignalSubscriber { signals, terminal, ending, look, explain };
+            events.add(Box::new(subscriber))?;
         }
         let (ending, look) = (ending.clone(), drained.clone());
-        let input = InputSubscriber::new(feeder, serial.clone(), look, ending.clone())?;
+        let input =
+            InputSubscriber::new(feeder, serial.clone(), look, ending.clone(), explain.clone())?;
         events.add(Box::new(input))?;
         if let Some(listener) = control {
-            let operator = Operator::new(devices.clone(), jobs, pausing.clone(), ending.clone());
+            let operator =
+                Operator::new(devices.clone(), jobs, pausing.clone(), ending.clone(), explain);
             events.add(Box::new(ControlSocket::new(listener, operator, answers)?))?;
         }
         let (gate, ending) = (gate.clone(), ending.clone());
@@ -112,6 +126,7 @@ struct SignalSubscriber<'a> {
     ending: Arc<Ending>,
     /// Makes the console check whether it is in the terminal's foreground.
     look: Arc<WakeFd>,
+    explain: Explain<'a>,
 }
 
 impl Subscriber for SignalSubscriber<'_> {
@@ -122,6 +137,7 @@ impl Subscriber for SignalSubscriber<'_> {
     fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         for signal in self.signals.received() {
             match signal {
+                Signal::Explain => waiting::log(&(self.explain)()),
                 Signal::End(signal) => self.ending.end(Verdict::Interrupted(signal)),
                 Signal::Pause => {
                     if let Some(terminal) = &self.terminal {

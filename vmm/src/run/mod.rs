@@ -30,6 +30,7 @@ use crate::run::main_thread::MainThread;
 use crate::run::signals::Signals;
 use crate::run::start::Running;
 use crate::vcpu::dispatch::Exits;
+pub use crate::waiting::Explanation;
 
 /// The end of the input for the built-in shell: a serial port cannot signal it, so the shell gets EOT (Ctrl-D). EOT
 /// ends a line that has begun; on an empty line it ends the shell. Other guests get only their input.
@@ -52,6 +53,8 @@ pub struct RunReport {
     pub verdict: Verdict,
     /// The number of exits of all vCPUs.
     pub exits: Exits,
+    /// Why the guest waited at the end, if the time limit or Ctrl-A X ended it.
+    pub waited: Option<Explanation>,
 }
 
 impl RunReport {
@@ -92,7 +95,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     if matches!(console.input, Input::Stdin) {
         terminal::show_way_out();
     }
-    let (running, jobs, results) = Running::start(vm, console.output)?;
+    let (running, jobs, results) = Running::start(vm, console.output, config.symbol_files())?;
     let watched = MainThread {
         running: &running,
         input: console.input,
@@ -100,16 +103,23 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
         signals: console.signals.as_ref(),
         control,
         timeout: config.timeout,
+        doctor: config.doctor.clone().map(|doctor| (doctor, config.stall)),
         jobs,
         results,
     }
     .until_the_end();
-    let ending = running.ending.clone();
+    let (ending, examiner) = (running.ending.clone(), running.examiner.clone());
+    // A guest that ends by itself waits for nothing.
+    let cut = matches!(ending.verdict(), Some(Verdict::TimedOut | Verdict::Quit));
+    if cut {
+        examiner.expect_end();
+    }
     let exits = running.stop()?;
     watched?;
     info!("{exits}");
+    let waited = cut.then(|| examiner.examine_ended());
     match ending.verdict() {
-        Some(verdict) => Ok(RunReport { verdict, exits }),
+        Some(verdict) => Ok(RunReport { verdict, exits, waited }),
         None => Err(HostError::Bug("the machine ended without a verdict".to_owned()).into()),
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1};
 use signal_hook::low_level;
 
 use crate::error::HostError;
@@ -14,17 +14,20 @@ use crate::error::HostError;
 pub enum Signal {
     /// End cafevm; the name of the signal.
     End(&'static str),
+    /// Explain what the guest waits for.
+    Explain,
     /// Stop the process until SIGCONT.
     Pause,
     /// The process continues after a stop.
     Resumed,
 }
 
-const SIGNALS: [(i32, Signal); 6] = [
+const SIGNALS: [(i32, Signal); 7] = [
     (SIGINT, Signal::End("SIGINT")),
     (SIGTERM, Signal::End("SIGTERM")),
     (SIGHUP, Signal::End("SIGHUP")),
     (SIGQUIT, Signal::End("SIGQUIT")),
+    (SIGUSR1, Signal::Explain),
     (SIGTSTP, Signal::Pause),
     (SIGCONT, Signal::Resumed),
 ];

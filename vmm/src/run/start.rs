@@ -1,5 +1,6 @@
 //! The start of a machine's threads.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -24,7 +25,9 @@ use crate::threads::gate::Gate;
 use crate::threads::mailbox::{Inbox, Outbox, mailbox};
 use crate::threads::roll::Roll;
 use crate::threads::wake::WakeFd;
+use crate::vcpu::snapshot::Snapshots;
 use crate::vcpu::thread::{Machine, VcpuThread};
+use crate::waiting::Examiner;
 
 /// A running machine.
 pub(crate) struct Running {
@@ -42,6 +45,8 @@ pub(crate) struct Running {
     pub(crate) output: Option<Draining>,
     /// Woken when the serial port has room for input.
     pub(crate) drained: Arc<WakeFd>,
+    /// Explains why the guest waits.
+    pub(crate) examiner: Examiner,
     /// Keeps the interrupts connected.
     _vm: Arc<VmFd>,
 }
@@ -54,19 +59,26 @@ struct Connected {
 }
 
 impl Running {
-    /// Opens the console and starts all threads. Also returns the sender of jobs for the I/O thread and the receiver of
+    /// Opens the console and starts all threads; `symbols` are files that may have the guest's symbols. Also returns the sender of jobs for the I/O thread and the receiver of
     /// their results.
     ///
     /// # Errors
     ///
     /// If the console cannot be opened, or the host cannot create a thread.
-    pub(crate) fn start(vm: Vm, output: Output) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
+    pub(crate) fn start(
+        vm: Vm,
+        output: Output,
+        symbols: Vec<PathBuf>,
+    ) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
         let Vm { fd, vcpus, mut buses, attached, leftover, driver_ok, gate, linux, ending } = vm;
         let Connected { serial, output, drained } = connect(&fd, output)?;
         attach::attach_serial(&mut buses, serial.clone())?;
         debug!("memory bus: {:x?}; ports: {:x?}", buses.mmio, buses.pio);
 
         let Attached { devices, pages } = attached;
+        let (vm, snapshots) = (fd.clone(), Snapshots::default());
+        let examiner =
+            Examiner { vm, devices: devices.clone(), snapshots, cpus: vcpus.len(), symbols };
         let roll = Arc::<Roll>::default();
         let ((to_jobs, inbox), (results, from_jobs)) = (mailbox()?, mailbox()?);
         let jobs = Jobs {
@@ -84,6 +96,7 @@ impl Running {
             ending: of_vcpus,
             gate: gate.clone(),
             roll: roll.clone(),
+            snapshots: examiner.snapshots.clone(),
         };
         let (threads, io) = (Vec::new(), io.spawn()?);
         let mut running = Self {
@@ -97,6 +110,7 @@ impl Running {
             serial,
             output,
             drained,
+            examiner,
             _vm: fd,
         };
         for vcpu in vcpus {

@@ -74,7 +74,7 @@ impl Subscriber for Leftover {
     fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         self.wake.clear();
         for device in &self.devices.virtio {
-            device.service_unfinished();
+            device.mmio.service_unfinished();
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Finished {
             let (device, wakes) = (device.clone(), (0..).zip(device.wakes()));
             wakes.filter_map(move |(queue, wake)| Some((device.clone(), queue, wake?)))
         };
-        let queues = devices.virtio.iter().flat_map(of_device).collect();
+        let queues = devices.virtio.iter().map(|device| &device.mmio).flat_map(of_device).collect();
         Self { queues, unsettled }
     }
 }

@@ -92,10 +92,10 @@ impl Jobs {
         // Hold all devices first, so that none takes requests while another one is waited for. svirtb has nothing in
         // flight outside of a vCPU's access.
         for device in &self.devices.virtio {
-            device.hold();
+            device.mmio.hold();
         }
         for device in &self.devices.virtio {
-            device.quiesce().map_err(|stuck| stuck.to_string())?;
+            device.mmio.quiesce().map_err(|stuck| stuck.to_string())?;
         }
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Jobs {
     fn release(&self) -> Result<(), Full> {
         self.gate.forget_full();
         for device in &self.devices.virtio {
-            device.release();
+            device.mmio.release();
         }
         if let Some(svirtb) = &self.devices.svirtb {
             svirtb.device.go_on();

@@ -1,6 +1,6 @@
 //! Events as JSON: one object in each line.
 
-use cafevm_devices::observe::{DescriptorInfo, Direction, Event, Place, RequestInfo};
+use cafevm_devices::observe::{DescriptorInfo, Direction, Event, Place, RequestInfo, Suppression};
 use serde_json::{Map, Value, json};
 
 use super::sink::JSON;
@@ -89,8 +89,18 @@ pub(super) fn fields(event: &Event<'_>) -> (&'static str, Value) {
             "entry",
             json!({"index": index, "at_address": at, "addr": addr, "size": size, "sector": sector, "cmd": cmd}),
         ),
-        Event::EntrySpacing { bytes, why } => {
-            ("entry_spacing", json!({"bytes": bytes, "why": why.to_string()}))
+        Event::NothingAvailable { queue, index } => {
+            ("nothing_available", json!({"queue": queue, "index": index}))
+        }
+        Event::Suppressed { queue, why, used } => {
+            let used_event = match why {
+                Suppression::Event { used_event } => Some(used_event),
+                _ => None,
+            };
+            ("suppressed", json!({"queue": queue, "used": used, "used_event": used_event}))
+        }
+        Event::EntrySpacing { bytes, why, certain } => {
+            ("entry_spacing", json!({"bytes": bytes, "why": why.to_string(), "certain": certain}))
         }
         Event::Submitted(request) => ("submitted", fields_of(&request)),
         Event::Finished { request, outcome } => {

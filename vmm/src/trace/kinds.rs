@@ -38,7 +38,7 @@ impl Kinds {
             Event::Access { claimed: true, .. } => 0,
             Event::Access { .. } | Event::Register { .. } | Event::Status { .. } => BUS,
             Event::Submitted(_) | Event::Finished { .. } => BLOCK,
-            Event::Raised { .. } | Event::Acknowledged { .. } => IRQ,
+            Event::Raised { .. } | Event::Acknowledged { .. } | Event::Suppressed { .. } => IRQ,
             Event::Broken { .. } => ALL,
             // Queues, doorbells, ring entries and descriptors.
             _ => RING,

@@ -11,14 +11,12 @@
 //! | How does an event read as text? | `text.rs` |
 //! | How does it read as JSON? | `json.rs` |
 //! | How does it become a track of Perfetto? | `perfetto.rs` |
-//! | In which function is the guest? | `symbols.rs` |
 //! | Where is the trace written? | `sink.rs` |
 
 mod json;
 pub mod kinds;
 mod perfetto;
-mod sink;
-mod symbols;
+pub(crate) mod sink;
 pub(crate) mod text;
 
 use std::collections::HashMap;
@@ -29,10 +27,10 @@ use std::time::{Duration, Instant};
 
 use cafevm_devices::observe::{Event, Observer, RequestInfo, Seen};
 
+use crate::symbols::{Symbols, SymbolsError};
 use crate::vcpu::place;
 pub use kinds::Kinds;
 use sink::Sink;
-use symbols::Symbols;
 
 /// The format of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -68,24 +66,26 @@ pub enum TraceError {
     )]
     NeedsFile(&'static str),
     /// The file has other content.
-    #[error("--trace-file {}: exists and is not a trace of cafevm; give another file, or remove it", .0.display())]
-    NotATrace(PathBuf),
+    #[error("{flag} {}: exists and was not written by cafevm; give another file, or remove it", path.display())]
+    NotOurs {
+        /// The flag.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
     /// The file cannot be created.
-    #[error("--trace-file {}: cannot be created: {source}; give a file in a directory that exists and may be written", path.display())]
+    #[error("{flag} {}: cannot be created: {source}; give a file in a directory that exists and may be written", path.display())]
     File {
+        /// The flag.
+        flag: &'static str,
         /// The file.
         path: PathBuf,
         /// The host's error.
         source: std::io::Error,
     },
     /// The symbols cannot be read.
-    #[error("--symbols {}: {why}; give an ELF file with symbols, such as vmlinux", path.display())]
-    Symbols {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        why: String,
-    },
+    #[error(transparent)]
+    Symbols(#[from] SymbolsError),
 }
 
 impl TraceError {
@@ -156,20 +156,14 @@ impl Tracer {
     ///
     /// If the file or the symbols cannot be used.
     pub fn open(config: &TraceConfig, kernel: Option<&Path>) -> Result<Self, TraceError> {
-        let symbols = match &config.symbols {
-            Some(path) => {
-                Symbols::of(path).map_err(|why| TraceError::Symbols { path: path.clone(), why })?
-            }
-            // A kernel without symbols is no mistake.
-            None => kernel.and_then(|path| Symbols::of(path).ok()).unwrap_or_default(),
-        };
+        let symbols = Symbols::of_guest(config.symbols.as_deref(), kernel)?;
         let mut writer: Box<dyn Writer> = match config.format {
             Format::Text => Box::new(text::Lines::new(config.file.is_none())),
             Format::Json => Box::new(json::Objects),
             Format::Perfetto => Box::new(perfetto::Tracks::default()),
         };
         let mut sink = match (&config.file, config.format) {
-            (Some(path), _) => Sink::file(path)?,
+            (Some(path), _) => Sink::file("--trace-file", path)?,
             (None, Format::Text) => Sink::Log,
             (None, Format::Json) => return Err(TraceError::NeedsFile("json")),
             (None, Format::Perfetto) => return Err(TraceError::NeedsFile("perfetto")),

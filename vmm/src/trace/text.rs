@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use cafevm_devices::observe::{DescriptorInfo, Direction, Event, Place, RequestInfo, Seen};
+use cafevm_devices::observe::{
+    DescriptorInfo, Direction, Event, Place, RequestInfo, Seen, Suppression,
+};
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::spec::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE};
 
@@ -112,6 +114,17 @@ pub(crate) fn of(seen: &Seen<'_>) -> Option<(Style, String)> {
         }
         Event::EntrySpacing { why, .. } => (MEMORY, "[]", why.to_string()),
         Event::Submitted(request) => (REQUEST, "=>", format!("{} starts", name(seen, &request))),
+        Event::NothingAvailable { queue, index } => {
+            (MEMORY, "[]", format!("queue {queue} has nothing new; the index is {index}"))
+        }
+        Event::Suppressed { used, why, .. } => {
+            let why = match why {
+                Suppression::Flag => "the flag NO_INTERRUPT is set".to_owned(),
+                Suppression::Event { used_event } => format!("used_event is {used_event}"),
+                _ => String::new(),
+            };
+            (INTERRUPT, "!!", format!("no interrupt for used index {used}: {why}"))
+        }
         Event::Finished { request, outcome } => {
             (REQUEST, "=>", format!("{}: {outcome}", name(seen, &request)))
         }

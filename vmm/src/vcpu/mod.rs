@@ -6,9 +6,11 @@
 //! | How is an exit of the guest handled? | `dispatch.rs` |
 //! | What does the log show of an access without a device? | `unclaimed.rs` |
 //! | Which vCPU does this thread run, and where is its guest? | `place.rs` |
+//! | Where is a vCPU, and can an interrupt reach it? | `snapshot.rs` |
 
 pub mod dispatch;
 mod kick;
 pub(crate) mod place;
+pub(crate) mod snapshot;
 pub(crate) mod thread;
 pub mod unclaimed;

@@ -17,6 +17,7 @@ use crate::threads::roll::Roll;
 use crate::vcpu::dispatch::{Buses, Exits, dispatch};
 use crate::vcpu::kick::ExitFlag;
 use crate::vcpu::place::{self, OnVcpu};
+use crate::vcpu::snapshot::Snapshots;
 use crate::x86::crash::{Cause, Crash};
 use crate::x86::outcome::Outcome;
 use crate::x86::restart::Judge;
@@ -38,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) ending: Arc<Ending>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) roll: Arc<Roll>,
+    /// Filled on request.
+    pub(crate) snapshots: Snapshots,
 }
 
 impl Vcpu {
@@ -85,11 +88,12 @@ impl Vcpu {
         let _revoked = Revoke(flag);
         // Dropped before `self`, which owns the vCPU.
         let _on_vcpu = OnVcpu::new(self.id, &self.fd);
-        let Machine { buses, ending, .. } = machine;
+        let Machine { buses, ending, snapshots, .. } = machine;
         let mut exits = Exits::default();
         loop {
             admitted.pass();
             if ending.requested() {
+                snapshots.make(self.id, &self.fd, &self.ram);
                 break;
             }
             let outcome = match self.fd.run() {
@@ -100,6 +104,7 @@ impl Vcpu {
                 // A kick; or a wake-up without a reason of a vCPU that waits to be started.
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                     flag.clear();
+                    snapshots.make(self.id, &self.fd, &self.ram);
                     exits.interrupted += 1;
                     Outcome::Continue
                 }

@@ -6,9 +6,11 @@
 //! left out (`x86/access.rs`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cafevm_devices::bus::Bus;
+use cafevm_devices::catalogue;
+use cafevm_devices::doctor::Doctor;
 use tracing::warn;
 
 use crate::layout;
@@ -26,6 +28,8 @@ pub(crate) struct Unclaimed {
     count: AtomicU64,
     /// The built-in shell probes svirtb's address; that is no mistake.
     pub(crate) looks_for_svirtb: bool,
+    /// Reports accesses to memory instead of the log.
+    pub(crate) doctor: Option<Arc<Doctor>>,
 }
 
 impl Unclaimed {
@@ -34,7 +38,12 @@ impl Unclaimed {
     pub(crate) fn report(&self, access: &Access, bus: &Bus, rip: impl FnOnce() -> Option<u64>) {
         if self.is_new(access) {
             let line = line(access, bus, rip());
-            warn!("{line}");
+            match &self.doctor {
+                Some(doctor) if access.space == Space::Memory => {
+                    doctor.report(&Arc::from("memory"), catalogue::NO_DEVICE, &line);
+                }
+                _ => warn!("{line}"),
+            }
         }
     }
 

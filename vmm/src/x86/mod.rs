@@ -8,6 +8,7 @@
 //! | How does a guest power off, reset, or report a panic? | `power.rs` |
 //! | Is a reset a restart, or the end of a panic? | `restart.rs` |
 //! | What does a crash report show? | `crash.rs` |
+//! | What is the state of the interrupt controllers? | `interrupts.rs` |
 //! | What can an exit of a vCPU lead to? | `outcome.rs`, `access.rs` |
 
 pub mod access;
@@ -15,6 +16,7 @@ pub(crate) mod acpi;
 pub(crate) mod cpu_state;
 pub(crate) mod cpuid;
 pub mod crash;
+pub(crate) mod interrupts;
 pub(crate) mod msrs;
 pub mod outcome;
 pub(crate) mod power;

@@ -280,7 +280,7 @@ fn the_way_out_is_said() {
 /// The guest's output is "> wri" when a log line is written.
 fn log_lines_begin_on_a_fresh_line() {
     let (_dir, elf) = guest(&guests::pvh(guests::ECHO));
-    let help = "cafevm: keys: Ctrl-A X ends cafevm, Ctrl-A H shows this line, Ctrl-A Ctrl-A sends Ctrl-A to the guest\r\n";
+    let help = "cafevm: keys: Ctrl-A X ends cafevm, Ctrl-A D explains what the guest waits for, Ctrl-A H shows this line, Ctrl-A Ctrl-A sends Ctrl-A to the guest\r\n";
     for (term, fresh) in [("dumb", "\r\n"), ("xterm", "\r\x1b[K")] {
         let mut pty = Pty::new();
         let mut command = cafevm();

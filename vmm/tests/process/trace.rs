@@ -117,11 +117,11 @@ fn a_trace_replaces_only_a_trace() {
         assert!(fs::read_to_string(&file).unwrap().starts_with("# cafevm trace"));
     }
     fs::write(&file, "my notes").unwrap();
-    assert_eq!(failed(&["--trace-file", "t"], "exists and is not a trace of cafevm"), 4);
+    assert_eq!(failed(&["--trace-file", "t"], "exists and was not written by cafevm"), 4);
     assert_eq!(fs::read_to_string(&file).unwrap(), "my notes");
     // Neither an image nor a pipe.
-    assert_eq!(failed(&["--trace-file", "d.img"], "is not a trace"), 4);
-    assert_eq!(failed(&["--trace-file", "/dev/stdin"], "is not a trace"), 4);
+    assert_eq!(failed(&["--trace-file", "d.img"], "was not written by cafevm"), 4);
+    assert_eq!(failed(&["--trace-file", "/dev/stdin"], "was not written by cafevm"), 4);
     assert_eq!(failed(&["--trace-file", "no/t"], "cannot be created"), 4);
     assert_eq!(failed(&["--trace", "all", "--trace-format", "json"], "needs --trace-file"), 2);
     assert_eq!(failed(&["--trace", "all", "--symbols", "t"], "--symbols t: "), 4);

@@ -32,7 +32,7 @@ use crate::observe::Tap;
 use crate::stuck::Stuck;
 use crate::turn::Turn;
 use crate::virtio::device::{Activation, Live, ServiceResult, VirtioDevice};
-use crate::virtio::queue::SplitQueue;
+use crate::virtio::queue::{Progress, SplitQueue};
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
 
@@ -347,6 +347,11 @@ impl VirtioDevice for Blk {
 
     fn wakes(&self) -> Vec<Option<Arc<EventFd>>> {
         self.queues.iter().map(|queue| queue.wake.clone()).collect()
+    }
+
+    fn progress(&self, index: u16) -> Option<(Progress, bool)> {
+        let (progress, noted) = self.queue(index)?.worker.take(|worker| worker.progress())?;
+        Some((progress?, noted))
     }
 }
 

@@ -13,13 +13,14 @@ use super::live::{Answer, LiveQueue};
 use super::pending::{PendingRequest, PendingRequests};
 use super::request::{BlkRequest, NoStatus, Range, RequestKind};
 use super::shared::{Shared, hold};
+use crate::address;
 use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE};
 use crate::observe::{self, Event, Outcome, Rule, Words};
 use crate::stuck::Stuck;
 use crate::virtio::chain::{Chain, ChainError};
 use crate::virtio::device::{Live, ServiceResult};
 use crate::virtio::diagnosis::NoStatusByte;
-use crate::virtio::queue::SplitQueue;
+use crate::virtio::queue::{Progress, SplitQueue};
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
 
@@ -76,6 +77,7 @@ impl Worker {
     /// Answers finished requests, then takes available ones: at most as many as the queue has entries. Interrupts at
     /// most once, if the driver wants that. Once `retired` is set, no more requests are taken.
     pub(super) fn service(&mut self, retired: &AtomicBool) -> ServiceResult {
+        let before = self.progress();
         self.answer_finished();
         let Some(mut requests) = self.live.as_ref().map(|live| live.queue.size()) else {
             return ServiceResult::NotRunning;
@@ -104,6 +106,9 @@ impl Worker {
                 }
                 None if self.is_broken() => break ServiceResult::Drained,
                 None if !self.live.as_mut().is_some_and(|live| live.queue.rearm()) => {
+                    if self.progress() == before {
+                        self.report_nothing();
+                    }
                     break ServiceResult::Drained;
                 }
                 None => {}
@@ -154,11 +159,23 @@ impl Worker {
 
     /// Interrupts once, if the driver wants that for the answered requests.
     fn interrupt(&mut self) {
-        if let Some(live) = &mut self.live
-            && live.queue.wants_interrupt()
-        {
-            live.live.notifier.used_buffers();
+        if let Some(live) = &mut self.live {
+            live.live.interrupt(&mut live.queue, self.index, &self.shared.reporter);
         }
+    }
+
+    /// Reports that no chain is available.
+    fn report_nothing(&self) {
+        if let Some(live) = &self.live {
+            let index = live.queue.progress().taken.into();
+            let queue = self.index.into();
+            self.shared.reporter.emit(|| Event::NothingAvailable { queue, index });
+        }
+    }
+
+    /// How far the queue has come; none if it does not run.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        self.live.as_ref().map(|live| live.queue.progress())
     }
 
     /// Retries the requests that found the host's disk full.
@@ -300,7 +317,8 @@ impl Worker {
             let (operation, len) = (request.operation, part.len());
             let outside = format_args!(
                 "a {operation} of {len} bytes at sector {sector} reaches past the end of the disk, which has \
-                 {capacity} sectors"
+                 {capacity} sectors{}",
+                address::in_bytes(*sector, capacity * SECTOR_SIZE)
             );
             self.shared.reporter.broken(rules::BLK_RANGE, outside);
             let outcome = Outcome::Failed(Words(&outside));

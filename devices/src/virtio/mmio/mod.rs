@@ -42,7 +42,7 @@ pub use super::transport::{Policy, Version};
 use crate::bus::{BusDevice, first_bytes};
 use crate::irq::IrqLine;
 use crate::memory::GuestRam;
-use crate::observe::{self, Event, Words};
+use crate::observe::{self, Event, Waiting, Words};
 use crate::stuck::Stuck;
 pub use empty_slot::EmptySlot;
 use meaning::{ConfigAccess, Meaning};
@@ -144,6 +144,11 @@ impl Mmio {
     /// [`Mmio::service_finished`].
     pub fn wakes(&self) -> Vec<Option<Arc<EventFd>>> {
         self.core.device().wakes()
+    }
+
+    /// What the device and its driver wait for. None if no driver uses the device.
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.core.waiting(self.signals.pending())
     }
 
     fn write_register(&self, register: Register, value: u32) {

@@ -26,7 +26,7 @@ impl WindowSignals {
     }
 
     /// InterruptStatus (4.2.2).
-    fn pending(&self) -> u32 {
+    pub(super) fn pending(&self) -> u32 {
         u32::from_le(self.word(INTERRUPT_STATUS).load(Ordering::Acquire))
     }
 

@@ -14,7 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::{Chain, ChainError};
 use super::device::{Activation, Live, ServiceResult, VirtioDevice};
-use super::queue::SplitQueue;
+use super::queue::{Progress, SplitQueue};
 use super::rules;
 use super::spec::feature;
 use crate::observe::{Event, Outcome, Reporter, RequestInfo, Rule, Tap, Words};
@@ -102,9 +102,7 @@ impl Rng {
                 }
             }
         };
-        if live.queue.wants_interrupt() {
-            live.live.notifier.used_buffers();
-        }
+        live.live.interrupt(&mut live.queue, 0, &self.reporter);
         result
     }
 
@@ -278,6 +276,12 @@ impl VirtioDevice for Rng {
 
     fn wakes(&self) -> Vec<Option<Arc<EventFd>>> {
         vec![None]
+    }
+
+    fn progress(&self, _: u16) -> Option<(Progress, bool)> {
+        let of = |live: &mut Option<LiveQueue>| live.as_ref().map(|live| live.queue.progress());
+        let (progress, noted) = self.queue.take(of)?;
+        Some((progress?, noted))
     }
 }
 

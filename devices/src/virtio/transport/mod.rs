@@ -7,6 +7,7 @@
 //! | How does a queue start, stop and get served? | `queues.rs` |
 //! | What happens when a driver breaks a rule? | `breach.rs` |
 //! | What has the driver set up since the last reset? | `setup.rs` |
+//! | What does the device wait for? | `waiting.rs` |
 //! | Which options does every transport have? | `options.rs` |
 //!
 //! A lenient device logs a driver's mistake with the rule that it breaks, and continues as far as possible; meaningless
@@ -22,6 +23,7 @@ mod options;
 mod queues;
 mod setup;
 mod status;
+mod waiting;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

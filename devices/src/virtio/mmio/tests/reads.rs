@@ -22,7 +22,12 @@ fn the_configuration_space_takes_any_aligned_width() {
 
 #[test]
 fn an_empty_slot_is_a_slot_with_no_device() {
-    let slot = EmptySlot::new(Version::Modern, Window::default());
+    let slot = EmptySlot::new(
+        7,
+        Version::Modern,
+        Window::default(),
+        Reporter::new("slots", Tap::default()),
+    );
     for offset in (0..SLOT_SIZE).step_by(4) {
         let mut data = [0xee; 4];
         slot.write(offset, &[0xff; 4]);

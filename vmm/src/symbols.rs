@@ -1,13 +1,21 @@
 //! Names for addresses of the guest's code.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use addr2line::Loader;
 
+/// The user's file has no symbols.
+#[derive(Debug, thiserror::Error)]
+#[error("--symbols {}: {why}; give an ELF file with symbols, such as vmlinux", path.display())]
+pub struct SymbolsError {
+    path: PathBuf,
+    why: String,
+}
+
 /// The symbols of one ELF file, and the names that were looked up.
 #[derive(Default)]
-pub(super) struct Symbols {
+pub(crate) struct Symbols {
     loader: Option<Loader>,
     known: HashMap<u64, Option<String>>,
 }
@@ -21,13 +29,29 @@ impl Symbols {
     /// # Errors
     ///
     /// Why it has none.
-    pub(super) fn of(path: &Path) -> Result<Self, String> {
+    pub(crate) fn of(path: &Path) -> Result<Self, String> {
         let loader = Loader::new(path).map_err(|error| error.to_string())?;
         Ok(Self { loader: Some(loader), known: HashMap::new() })
     }
 
+    /// The symbols of the file that the user gave, or else those of the kernel, if it has any.
+    ///
+    /// # Errors
+    ///
+    /// If the user's file has none.
+    pub(crate) fn of_guest(
+        given: Option<&Path>,
+        kernel: Option<&Path>,
+    ) -> Result<Self, SymbolsError> {
+        match given {
+            Some(path) => Self::of(path).map_err(|why| SymbolsError { path: path.to_owned(), why }),
+            // A kernel without symbols is no mistake.
+            None => Ok(kernel.and_then(|path| Self::of(path).ok()).unwrap_or_default()),
+        }
+    }
+
     /// The function at the virtual address, with file and line if there is debug information.
-    pub(super) fn name(&mut self, rip: u64) -> Option<String> {
+    pub(crate) fn name(&mut self, rip: u64) -> Option<String> {
         let loader = self.loader.as_ref()?;
         // The crate looks for what begins below the next address.
         rip.checked_add(1)?;
