@@ -25,6 +25,16 @@ pub(super) const RULES: &[RuleInfo] = &[
             "if (read32(MAGIC) != 0x74726976 || read32(VERSION) != 2 || read32(DEVICE_ID) != 2) return;",
         ],
     ),
+    RuleInfo::note(
+        "virtio.steps",
+        rules::STEPS,
+        [
+            "Set ACKNOWLEDGE, then DRIVER, then read the features, then set FEATURES_OK, then set up the queues, then DRIVER_OK.",
+            "A driver that writes several bits at once.",
+            "write32(STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK);",
+            "write32(STATUS, ACKNOWLEDGE); write32(STATUS, ACKNOWLEDGE | DRIVER); /* features */",
+        ],
+    ),
     RuleInfo::warning(
         "virtio.features-ok-read",
         rules::FEATURES_OK_READ,

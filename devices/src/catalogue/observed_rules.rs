@@ -5,6 +5,7 @@ use crate::observe::Rule;
 pub(crate) const RESET_FIRST: Rule = "virtio 1.2, 3.1.1: the driver resets the device first";
 pub(crate) const IDENTITY: Rule =
     "virtio 1.2, 4.2.3.1: the driver reads MagicValue, Version and DeviceID first";
+pub(crate) const STEPS: Rule = "virtio 1.2, 3.1.1: the bits of Status are set one after the other";
 pub(crate) const FEATURES_OK_READ: Rule = "virtio 1.2, 3.1.1: the driver reads FEATURES_OK back";
 pub(crate) const SELECTOR: Rule = "virtio 1.2, 4.2.2.2: a selector is written before the features";
 pub(crate) const QUEUE_NUM_MAX: Rule =

@@ -124,7 +124,7 @@ fn a_chain_queued_twice_and_shared_buffers_are_found() {
 fn a_buffer_over_a_ring_and_a_short_header_are_found() {
     let (mut driver, _, findings) = live();
     driver.header(DATA, T_IN, 0);
-    driver.submit(&[(DATA, 16, false), (USED - 0x1000, 0x1200, true), (DATA + 0x100, 1, true)]);
+    driver.submit(&[(DATA, 16, false), (USED - 0x100, 0x200, true), (DATA + 0x100, 1, true)]);
     assert_eq!(ids(&findings), ["virtio.buffer-over-ring"]);
     driver.submit(&[
         (DATA, 12, false),

@@ -3,7 +3,7 @@
 use super::Report;
 use crate::catalogue::observed_rules as rules;
 use crate::observe::{Direction, Event};
-use crate::virtio::spec::status::{DRIVER_OK, FEATURES_OK};
+use crate::virtio::spec::status::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK};
 
 /// What a driver has read and written since the last reset.
 #[derive(Debug, Default)]
@@ -104,6 +104,16 @@ impl Handshake {
             report(
                 rules::FEATURES_OK_READ,
                 format_args!("DRIVER_OK was set, but Status was not read after FEATURES_OK"),
+            );
+        }
+        let missing = (ACKNOWLEDGE | DRIVER) & !since.status;
+        if value & (FEATURES_OK | DRIVER_OK) != 0 && missing != 0 && value & missing == missing {
+            report(
+                rules::STEPS,
+                format_args!(
+                    "Status was written with {value:#x} at once; it was {:#x}",
+                    since.status
+                ),
             );
         }
         if value & FEATURES_OK != 0 && since.status & FEATURES_OK == 0 {

@@ -8,7 +8,7 @@ use crate::catalogue::observed_rules as rules;
 use crate::observe::{DescriptorInfo, Direction, Event, Place, Suppression};
 use crate::virtio::spec::blk::HEADER_SIZE;
 use crate::virtio::spec::ring::{
-    AVAIL_ELEM, DESC_INDIRECT, DESC_SIZE, DESC_WRITE, RING_EVENT, RING_HEADER, USED_ELEM,
+    AVAIL_ELEM, DESC_INDIRECT, DESC_SIZE, DESC_WRITE, RING_HEADER, USED_ELEM,
 };
 
 /// The most buffers of one batch that are compared.
@@ -110,14 +110,14 @@ impl Rings {
     }
 }
 
-/// The memory of each part of a queue. The events' words count, too, though only EVENT_IDX uses them.
+/// The memory of each part of a queue, without used_event and avail_event: many drivers without EVENT_IDX leave them out.
 fn parts(size: u32, [desc, avail, used]: [u64; 3]) -> [Range<u64>; 3] {
     let size = u64::from(size);
     let range = |at: u64, len: u64| at..at.saturating_add(len);
     [
         range(desc, u64::from(DESC_SIZE) * size),
-        range(avail, RING_HEADER + AVAIL_ELEM * size + RING_EVENT),
-        range(used, RING_HEADER + USED_ELEM * size + RING_EVENT),
+        range(avail, RING_HEADER + AVAIL_ELEM * size),
+        range(used, RING_HEADER + USED_ELEM * size),
     ]
 }
 
@@ -235,6 +235,7 @@ impl Batch {
         let before = self.buffers.range(..buffer.end).next_back();
         if let Some((start, (end, head))) = before
             && *end > buffer.start
+            && *head != self.head
         {
             let (first, last) = (buffer.start.max(*start), buffer.end.min(*end) - 1);
             report(

@@ -18,10 +18,13 @@ enum { NEXT = 1, WRITE = 2, TYPE_IN = 0, TYPE_OUT = 1 };
 /* The entries of the queue: a power of two, at most QueueNumMax. */
 enum { ENTRIES = 8 };
 
-/* The three parts of the queue, in memory that the device can reach. Here virtual addresses are physical ones. */
+/*
+ * The three parts of the queue, in memory that the device can reach. Here virtual addresses are physical ones. The last
+ * field of each ring belongs to a feature that this driver does not accept (EVENT_IDX), but it is part of the ring.
+ */
 static struct { uint64_t addr; uint32_t len; uint16_t flags, next; } desc[ENTRIES] __attribute__((aligned(16)));
-static volatile struct { uint16_t flags, idx, ring[ENTRIES]; } avail __attribute__((aligned(2)));
-static volatile struct { uint16_t flags, idx; struct { uint32_t id, len; } ring[ENTRIES]; } used __attribute__((aligned(4)));
+static volatile struct { uint16_t flags, idx, ring[ENTRIES], used_event; } avail __attribute__((aligned(2)));
+static volatile struct { uint16_t flags, idx; struct { uint32_t id, len; } ring[ENTRIES]; uint16_t avail_event; } used __attribute__((aligned(4)));
 
 /* A request: the device reads the header, transfers the data, and writes the status byte. */
 static struct { uint32_t type, reserved; uint64_t sector; } header;
