@@ -22,6 +22,8 @@ pub(crate) struct Symbols {
 
 /// The most addresses that are kept.
 const KNOWN_MAX: usize = 4096;
+/// The most functions that are named for one address.
+const FRAMES_MAX: usize = 4;
 
 impl Symbols {
     /// The symbols of the ELF file at `path`.
@@ -50,7 +52,8 @@ impl Symbols {
         }
     }
 
-    /// The function at the virtual address, with file and line if there is debug information.
+    /// The function at the virtual address. If there is debug information: with file and line, and with the functions into
+    /// which the compiler put it.
     pub(crate) fn name(&mut self, rip: u64) -> Option<String> {
         let loader = self.loader.as_ref()?;
         // The crate looks for what begins below the next address.
@@ -62,21 +65,31 @@ impl Symbols {
             // A guest may jump anywhere.
             self.known.clear();
         }
-        let function =
-            loader.find_symbol(rip).map(|name| addr2line::demangle_auto(name.into(), None));
-        let location = loader.find_location(rip).ok().flatten();
-        let line = location.and_then(|location| {
-            let file = Path::new(location.file?).file_name()?.to_str()?.to_owned();
-            Some(format!("{file}:{}", location.line?))
+        let name = frames(loader, rip).or_else(|| {
+            let function = loader.find_symbol(rip)?;
+            Some(addr2line::demangle_auto(function.into(), None).into_owned())
         });
-        let name = match (function, line) {
-            (Some(function), Some(line)) => Some(format!("{function} ({line})")),
-            (Some(function), None) => Some(function.into_owned()),
-            (None, line) => line,
-        };
         self.known.insert(rip, name.clone());
         name
     }
+}
+
+/// The functions at `rip` with file and line, the innermost one first. None without debug information.
+fn frames(loader: &Loader, rip: u64) -> Option<String> {
+    let mut frames = loader.find_frames(rip).ok()?;
+    let mut names = Vec::new();
+    while names.len() < FRAMES_MAX
+        && let Ok(Some(frame)) = frames.next()
+    {
+        let Some(function) = frame.function else { continue };
+        let function = function.demangle().ok()?.into_owned();
+        let line = frame.location.and_then(|location| {
+            let file = Path::new(location.file?).file_name()?.to_str()?;
+            Some(format!(" ({file}:{})", location.line?))
+        });
+        names.push(function + &line.unwrap_or_default());
+    }
+    (!names.is_empty()).then(|| names.join(" in "))
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ impl Rings {
                 }
             }
             Event::Register { register: "InterruptStatus", direction: Direction::Read, .. } => {
-                self.interrupt.was_read = true
+                self.interrupt.was_read = true;
             }
             Event::Acknowledged { reasons } => self.interrupt.acknowledged(reasons, report),
             Event::Status { now: 0, .. } => *self = Self::default(),

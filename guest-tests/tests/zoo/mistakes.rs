@@ -1,15 +1,15 @@
 //! The zoo: mistakes of beginners, each as a change of one place in the drivers of `cafevm new`.
 
 /// A mistake.
-pub struct Mistake {
+pub(crate) struct Mistake {
     /// The name of its test.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The correct text, which is once in its file.
-    pub right: &'static str,
+    pub(crate) right: &'static str,
     /// The wrong text.
-    pub wrong: &'static str,
+    pub(crate) wrong: &'static str,
     /// What the doctor must find, the first finding first.
-    pub finds: &'static [&'static str],
+    pub(crate) finds: &'static [&'static str],
 }
 
 const fn mistake(
@@ -22,7 +22,7 @@ const fn mistake(
 }
 
 /// Mistakes in virtio.c.
-pub const VIRTIO: &[Mistake] = &[
+pub(crate) const VIRTIO: &[Mistake] = &[
     mistake("no reset", "    write32(base + STATUS, 0);\n", "", &["virtio.reset-first"]),
     mistake(
         "no identification",
@@ -97,7 +97,7 @@ pub const VIRTIO: &[Mistake] = &[
 ",
         "    write32(base + QUEUE_SEL, 7);
 ",
-        &["virtio.queue-max-read"],
+        &["virtio.no-queue", "virtio.queue-max-read"],
     ),
     mistake(
         "a misaligned table",
@@ -295,7 +295,7 @@ pub const VIRTIO: &[Mistake] = &[
 ];
 
 /// Mistakes in svirtb.c.
-pub const SVIRTB: &[Mistake] = &[
+pub(crate) const SVIRTB: &[Mistake] = &[
     mistake(
         "READY without DRIVER_OK",
         "    write32(BASE + STATUS, DRIVER_OK);\n    if (read32(BASE + STATUS) != DRIVER_OK) return -1;\n",
