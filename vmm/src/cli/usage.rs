@@ -74,8 +74,9 @@ fn what(error: &Error) -> String {
     }
 }
 
-/// The name alone of a flag that clap shows as `--memory <SIZE>`, `--verbose...` or `[KERNEL]`.
+/// The name alone of a flag that clap shows as `--memory <SIZE>`, `--doctor[=<deny>]`, `--verbose...` or `[KERNEL]`.
 fn name(shown: &str) -> &str {
     let word = shown.split(' ').next().unwrap_or_default();
+    let word = word.split("[=").next().unwrap_or_default();
     word.trim_end_matches("...").trim_matches(['<', '>', '[', ']'])
 }

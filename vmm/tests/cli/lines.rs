@@ -27,6 +27,7 @@ fn clap_errors_are_sentences() {
         (&["-1"], "unknown flag '-1'; leave it out"),
         (&["--kernel"], "--kernel needs a value; give one"),
         (&["--cpus", "-1"], "--cpus '-1': give a whole number, 1 or more"),
+        (&["--doctor=no"], "--doctor 'no': give --doctor or --doctor=deny"),
         (&["--strict=3"], "--strict takes no value; leave '3' out"),
         (&["a.elf", "b.elf"], "unexpected argument 'b.elf'; leave it out"),
         (&["a.elf", "--kernel", "b"], "--kernel and KERNEL mean the same; give one of them"),
