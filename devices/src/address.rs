@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::block::SECTOR_SIZE;
-
 /// The start of the upper half of x86-64's virtual addresses.
 const UPPER_HALF: u64 = 0xffff_8000_0000_0000;
 /// Where kernels map themselves: the top 2 GiB.
@@ -20,19 +18,6 @@ pub(crate) fn hint(addr: u64) -> impl fmt::Display {
             write!(f, " (a virtual address? Give the physical one, which may be {physical:#x})")
         } else if addr != 0 && addr.trailing_zeros() >= 32 {
             write!(f, " (are the two halves of the address exchanged?)")
-        } else {
-            Ok(())
-        }
-    })
-}
-
-/// The likely mistake in a sector past the end of a disk of `disk_size` bytes, as the rest of a sentence; empty if the
-/// sector shows none.
-pub(crate) fn in_bytes(sector: u64, disk_size: u64) -> impl fmt::Display {
-    fmt::from_fn(move |f| {
-        if sector.is_multiple_of(SECTOR_SIZE) && sector < disk_size {
-            let sectors = sector / SECTOR_SIZE;
-            write!(f, " (is the sector given in bytes? Byte {sector} is in sector {sectors})")
         } else {
             Ok(())
         }
@@ -65,12 +50,5 @@ mod tests {
         ] {
             assert_eq!(hint(addr).to_string(), expected, "{addr:#x}");
         }
-    }
-
-    #[test]
-    fn a_sector_may_be_a_byte() {
-        let hint = |sector| in_bytes(sector, 1 << 20).to_string();
-        assert_eq!(hint(4096), " (is the sector given in bytes? Byte 4096 is in sector 8)");
-        assert_eq!((hint(4097), hint(1 << 20)), (String::new(), String::new()));
     }
 }

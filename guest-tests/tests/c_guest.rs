@@ -109,6 +109,13 @@ fn says_what_it_misses() -> Outcome {
     let (status, said, log) = run(&elf, "code=1 swap=1,30", Some(image.path()))?;
     ensure!((status, said.as_str()) == (199, "30 sectors\na read failed\n"), "{status}: {said}");
     let told = log.starts_with("cafevm: warning: virtio0: ") && log.contains("sector 30");
-    ensure!(told && log.lines().count() == 1, "the host's one line on it: {log}");
+    let named = log
+        .lines()
+        .last()
+        .is_some_and(|line| line.contains("mistakes were found: virtio.blk-range;"));
+    ensure!(
+        told && named && log.lines().count() == 2,
+        "the line on it, and that of the end: {log}"
+    );
     image.is_untouched()
 }

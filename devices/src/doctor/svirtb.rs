@@ -1,8 +1,7 @@
 //! Mistakes in a svirtb ring that break no rule of the protocol.
 
 use super::Report;
-use crate::address::in_bytes;
-use crate::block::SECTOR_SIZE;
+use crate::block::{SECTOR_SIZE, in_bytes};
 use crate::catalogue::observed_rules as rules;
 use crate::observe::{Event, Outcome};
 

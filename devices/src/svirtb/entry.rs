@@ -1,8 +1,8 @@
 //! A ring entry: its request, and all possible mistakes in it.
 
 use super::rules;
-use crate::address::{hint, in_bytes};
-use crate::block::{BlockError, SECTOR_SIZE};
+use crate::address::hint;
+use crate::block::{BlockError, SECTOR_SIZE, in_bytes};
 use crate::memory::{GuestRam, OutOfRam};
 use crate::observe::{Event, Rule};
 

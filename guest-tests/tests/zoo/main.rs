@@ -3,16 +3,19 @@
 //! Each driver is that of `cafevm new` with one change (`mistakes.rs`), built with gcc and run as a user runs it. The
 //! unchanged drivers must have no finding.
 
+mod genuine;
 mod mistakes;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use cafevm_guest_tests::{Failed, Outcome, Scratch, ensure, tests};
+use genuine::genuine_drivers_have_only_true_findings;
 use mistakes::{Mistake, SVIRTB, VIRTIO};
 
 tests! { needs ["gcc", "make"];
     correct_drivers_have_no_finding,
+    genuine_drivers_have_only_true_findings,
     each_mistake_in_virtio_is_found,
     each_mistake_in_svirtb_is_found,
     a_denied_finding_is_an_exit_status,

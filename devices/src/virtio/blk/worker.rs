@@ -13,7 +13,6 @@ use super::live::{Answer, LiveQueue};
 use super::pending::{PendingRequest, PendingRequests};
 use super::request::{BlkRequest, NoStatus, Range, RequestKind};
 use super::shared::{Shared, hold};
-use crate::address;
 use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE};
 use crate::observe::{self, Event, Outcome, Rule, Words};
 use crate::stuck::Stuck;
@@ -318,7 +317,7 @@ impl Worker {
             let outside = format_args!(
                 "a {operation} of {len} bytes at sector {sector} reaches past the end of the disk, which has \
                  {capacity} sectors{}",
-                address::in_bytes(*sector, capacity * SECTOR_SIZE)
+                block::in_bytes(*sector, capacity * SECTOR_SIZE)
             );
             self.shared.reporter.broken(rules::BLK_RANGE, outside);
             let outcome = Outcome::Failed(Words(&outside));

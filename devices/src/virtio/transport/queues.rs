@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Core, QueueSetup, Setup, Version};
+use crate::irq::Wake;
 use crate::observe::{Event, Place, Rule};
 use crate::stuck::Stuck;
 use crate::virtio::device::ServiceResult;
@@ -158,10 +159,24 @@ impl<R: Default> Core<R> {
         };
         let result = self.device.service(index);
         if result == ServiceResult::MoreWork {
-            self.unfinished.fetch_or(1 << (index % 64), Ordering::AcqRel);
-            leftover.wake();
+            self.leave(index, &**leftover);
         }
         result
+    }
+
+    /// Leaves a queue to another thread, where there is one; else services it.
+    pub(in crate::virtio) fn service_later(&self, index: u16) {
+        match &self.options.leftover {
+            Some(leftover) => self.leave(index, &**leftover),
+            None => {
+                self.service(index);
+            }
+        }
+    }
+
+    fn leave(&self, index: u16, leftover: &dyn Wake) {
+        self.unfinished.fetch_or(1 << (index % 64), Ordering::AcqRel);
+        leftover.wake();
     }
 
     /// Services a queue if no other thread continues with the rest: everything that one doorbell can have made

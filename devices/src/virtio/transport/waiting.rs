@@ -25,7 +25,8 @@ impl<R: Default> Core<R> {
             let Ok(index) = u16::try_from(queue.index) else { continue };
             let progress = self.device.progress(index);
             if let Some((_, true)) = progress {
-                self.service(index);
+                // The caller may be a thread that must not wait for the host.
+                self.service_later(index);
             }
             queue.progress = progress.map(|(progress, _)| progress);
         }
