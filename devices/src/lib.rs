@@ -45,7 +45,7 @@
 //! | [`serial`] | the serial console |
 //! | [`observe`] | the mistakes of a driver, and all its actions |
 //! | [`catalogue`] | all rules that drivers break, explained |
-//! | [`doctor`] | the mistakes of drivers as findings, and why a guest waits |
+//! | [`doctor`] | the mistakes of drivers, as findings |
 //! | [`stuck`] | a device that does not become idle in time |
 //!
 //! # Threads and locks

@@ -34,6 +34,15 @@ struct Tally {
     last: Option<String>,
 }
 
+impl Tally {
+    /// Counts a breach of `rule`. Returns how often it was broken.
+    fn count(&mut self, rule: Rule) -> u64 {
+        let count = self.counts.entry(rule).or_insert(0);
+        *count = count.saturating_add(1);
+        *count
+    }
+}
+
 impl RuleLog {
     /// An empty log of the device with this name.
     pub(super) fn new(device: Arc<str>) -> Self {
@@ -48,9 +57,7 @@ impl RuleLog {
     /// Counts a breach of `rule`, and logs `what`, unless a limit is reached.
     fn note(&self, rule: Rule, what: Words<'_>) {
         let mut tally = self.0.tally();
-        let count = tally.counts.entry(rule).or_insert(0);
-        *count = count.saturating_add(1);
-        let count = *count;
+        let count = tally.count(rule);
         if count > SHOWN_PER_RULE || tally.lines >= SHOWN_PER_DEVICE {
             return;
         }
@@ -71,8 +78,7 @@ impl RuleLog {
     /// Counts a breach of `rule` that an observer reports.
     pub(super) fn count_only(&self, rule: Rule) {
         let mut tally = self.0.tally();
-        let count = tally.counts.entry(rule).or_insert(0);
-        *count = count.saturating_add(1);
+        tally.count(rule);
         tally.shown = tally.shown.saturating_add(1);
     }
 

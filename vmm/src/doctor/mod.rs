@@ -125,8 +125,10 @@ const fn word(severity: Severity) -> &'static str {
     }
 }
 
-/// The number of rules that were broken, by severity: errors, warnings, notes.
+/// All severities, the worst first.
+const SEVERITIES: [Severity; 3] = [Severity::Error, Severity::Warning, Severity::Note];
+
+/// The number of rules that were broken, by severity, as in [`SEVERITIES`].
 fn numbers(counts: &[Count]) -> [usize; 3] {
-    [Severity::Error, Severity::Warning, Severity::Note]
-        .map(|severity| counts.iter().filter(|count| count.rule.severity == severity).count())
+    SEVERITIES.map(|severity| counts.iter().filter(|count| count.rule.severity == severity).count())
 }

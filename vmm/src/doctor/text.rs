@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use cafevm_devices::doctor::{Count, Finding};
 use cafevm_devices::observe::{RuleInfo, Severity};
 
-use super::{Place, numbers, word};
+use super::{Place, SEVERITIES, numbers, word};
 use crate::log::colour::{NAME, on_stderr, paint};
 
 const fn style(severity: Severity) -> Style {
@@ -46,7 +46,7 @@ pub(super) fn summary(counts: &[Count]) -> String {
     if counts.is_empty() {
         return format!("{name} doctor: no finding");
     }
-    let words = ["error", "warning", "note"].iter().zip(numbers(counts));
+    let words = SEVERITIES.map(word).into_iter().zip(numbers(counts));
     let words = words.filter(|(_, number)| *number > 0).map(|(word, number)| {
         let s = if number == 1 { "" } else { "s" };
         format!("{number} {word}{s}")

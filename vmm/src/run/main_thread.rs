@@ -70,8 +70,8 @@ impl MainThread<'_> {
             events.add(Box::new(TimeLimit { timer, timeout, ending: ending.clone() }))?;
         }
         if let Some(doctor) = doctor {
-            let kick = Box::new(|| running.kick());
-            events.add(Box::new(StallWatch::new(doctor, examiner.clone(), kick)?))?;
+            let stalls = StallWatch::new(doctor, examiner.clone(), explain.clone())?;
+            events.add(Box::new(stalls))?;
         }
         if let Some(signals) = signals {
             let (ending, look, explain) = (ending.clone(), drained.clone(), explain.clone());

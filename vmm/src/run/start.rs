@@ -59,8 +59,8 @@ struct Connected {
 }
 
 impl Running {
-    /// Opens the console and starts all threads; `symbols` are files that may have the guest's symbols. Also returns the sender of jobs for the I/O thread and the receiver of
-    /// their results.
+    /// Opens the console and starts all threads; `symbols` are files that may have the guest's symbols. Also returns the
+    /// sender of jobs for the I/O thread and the receiver of their results.
     ///
     /// # Errors
     ///

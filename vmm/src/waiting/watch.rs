@@ -7,7 +7,7 @@ use cafevm_devices::catalogue;
 use cafevm_devices::doctor::Doctor;
 use event_manager::{EventOps, Events};
 
-use super::Examiner;
+use super::{Examiner, Explain};
 use crate::error::HostError;
 use crate::runtime::event_loop::{Subscriber, watch};
 use crate::runtime::timer::Timer;
@@ -18,7 +18,7 @@ pub(crate) struct StallWatch<'a> {
     every: Duration,
     doctor: Arc<Doctor>,
     examiner: Examiner,
-    kick: Box<dyn Fn() + 'a>,
+    explain: Explain<'a>,
     /// The number of events at the last look.
     seen: u64,
     /// Whether this stall is reported.
@@ -34,14 +34,14 @@ impl<'a> StallWatch<'a> {
     pub(crate) fn new(
         (doctor, every): (Arc<Doctor>, Duration),
         examiner: Examiner,
-        kick: Box<dyn Fn() + 'a>,
+        explain: Explain<'a>,
     ) -> Result<Self, HostError> {
         Ok(Self {
             timer: Timer::new()?,
             every,
             doctor,
             examiner,
-            kick,
+            explain,
             seen: 0,
             is_reported: false,
         })
@@ -53,7 +53,7 @@ impl<'a> StallWatch<'a> {
             self.is_reported = false;
         } else if !self.is_reported && seen > 0 && self.examiner.is_outstanding() {
             self.is_reported = true;
-            let explanation = self.examiner.examine(&self.kick);
+            let explanation = (self.explain)();
             let seconds = self.every.as_secs_f64();
             let what = format!("nothing happened for {seconds} s:\n{explanation}");
             self.doctor.report(&Arc::from("the guest"), catalogue::WAITS, &what);
