@@ -194,6 +194,14 @@ pub enum HostError {
         /// The host's error.
         source: std::io::Error,
     },
+    /// The socket for gdb cannot be created.
+    #[error("--gdb {address}: cannot listen there: {source}; give a port or path that is free")]
+    Gdb {
+        /// The address.
+        address: String,
+        /// The host's error.
+        source: std::io::Error,
+    },
     /// Another call of the host failed.
     #[error("cannot {what}: {source}")]
     Os {

@@ -35,6 +35,7 @@
 //! | How does a run start and stop? | `run/` |
 //! | How is the guest's console connected to a file or a terminal? | `console/` |
 //! | How is a running machine controlled? | `control/` |
+//! | How does gdb debug the guest? | `gdb/` |
 //! | How are log lines written? | `log/` |
 //! | How is a trace of devices and drivers written? | `trace/` |
 //! | How does `--doctor` report a driver's mistakes? | `doctor/` |
@@ -45,7 +46,7 @@
 //! | How are sizes such as 64M parsed? | `size.rs` |
 //! | In which function is the guest? | `symbols.rs` |
 //!
-//! Imports run one way: `cli -> demo -> run -> {console, control} -> waiting -> runtime -> machine -> vcpu -> threads -> exit -> x86 ->
+//! Imports run one way: `cli -> demo -> run -> {console, control, gdb} -> waiting -> runtime -> machine -> vcpu -> threads -> exit -> x86 ->
 //! config -> error -> boot -> size -> {log, layout}`. `cli` and `demo` also use `trace`, and `cli` uses
 //! `doctor`, which use `vcpu`.
 
@@ -60,6 +61,7 @@ pub mod demo;
 pub mod doctor;
 pub mod error;
 pub mod exit;
+mod gdb;
 pub mod layout;
 mod log;
 mod machine;

@@ -59,9 +59,12 @@ pub struct Count {
 /// Collects findings. The first one of each rule and device is passed on; all are counted.
 pub struct Doctor {
     state: Mutex<State>,
-    found: Box<dyn Fn(&Finding<'_>) + Send + Sync>,
+    /// They receive each first finding.
+    listeners: Mutex<Vec<Listener>>,
     activity: AtomicU64,
 }
+
+type Listener = Box<dyn Fn(&Finding<'_>) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -85,7 +88,13 @@ impl Doctor {
     /// Calls `found` with the first finding of each rule and device, on the thread that caused it. It must not wait: the
     /// guest waits for it.
     pub fn new(found: impl Fn(&Finding<'_>) + Send + Sync + 'static) -> Self {
-        Self { state: Mutex::default(), found: Box::new(found), activity: AtomicU64::new(0) }
+        let listeners = Mutex::new(vec![Box::new(found) as Listener]);
+        Self { state: Mutex::default(), listeners, activity: AtomicU64::new(0) }
+    }
+
+    /// Also calls `found`, after the others.
+    pub fn listen(&self, found: impl Fn(&Finding<'_>) + Send + Sync + 'static) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(found));
     }
 
     /// Adds a finding of the VMM about `device`. A rule that is not in the catalogue is ignored.
@@ -109,7 +118,10 @@ impl Doctor {
         let count = count.or_insert_with(|| Count { device: device.clone(), rule, times: 0 });
         count.times = count.times.saturating_add(1);
         if count.times == 1 {
-            (self.found)(&Finding { device, rule, what: Words(what) });
+            let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            for found in &*listeners {
+                found(&Finding { device, rule, what: Words(what) });
+            }
         }
     }
 

@@ -31,6 +31,7 @@ use clap_complete::Shell;
 
 use crate::boot::KernelSource;
 use crate::cli::nearest::do_you_mean;
+use crate::config::gdb::GdbAddress;
 use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
 use crate::console::{Input, Output};
 use crate::doctor::DoctorConfig;
@@ -207,6 +208,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub symbols: Option<PathBuf>,
 
+    /// Wait for gdb at this TCP port or Unix socket before the guest starts. With --doctor, a finding stops the guest
+    #[arg(long, value_name = "[HOST:]PORT|unix:PATH", value_parser = GdbAddress::parse)]
+    pub gdb: Option<GdbAddress>,
+
     /// The device file of KVM
     #[arg(long, value_name = "DEVICE", default_value = KVM)]
     pub kvm: PathBuf,
@@ -251,6 +256,7 @@ impl RunArgs {
             kvm: self.kvm,
             symbols: self.symbols,
             stall: self.stall,
+            gdb: self.gdb,
             ..VmConfig::new(kernel)
         };
         let serial_is = |word| self.serial.as_os_str().eq_ignore_ascii_case(word);

@@ -1,5 +1,6 @@
 //! The configuration of a machine.
 
+pub mod gdb;
 pub(crate) mod ids;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use cafevm_devices::virtio::blk::BlkOptions;
 use cafevm_devices::virtio::mmio::{Policy, SLOT_SIZE, Version};
 
 use crate::boot::KernelSource;
+use crate::config::gdb::GdbAddress;
 use crate::error::ConfigError;
 use crate::layout::{self, MIB};
 
@@ -49,6 +51,8 @@ pub struct VmConfig {
     pub stall: Duration,
     /// An ELF file with the guest's symbols; the kernel if none.
     pub symbols: Option<PathBuf>,
+    /// Where a debugger connects; the guest waits for it.
+    pub gdb: Option<GdbAddress>,
     /// The device file of KVM.
     pub kvm: PathBuf,
 }
@@ -71,6 +75,7 @@ impl VmConfig {
             doctor: None,
             stall: Duration::from_millis(500),
             symbols: None,
+            gdb: None,
             kvm: PathBuf::from(KVM),
         }
     }

@@ -5,6 +5,7 @@
 //! | `{"resize":{"id":"ID","size":SIZE}}` | enlarges a virtio disk and its image; SIZE in bytes, or a text such as "64M" |
 //! | `{"pause":{}}` | stops all vCPUs, and waits until no disk has a request in flight |
 //! | `{"resume":{}}` | retries requests that found the host's disk full, then resumes the vCPUs |
+//! | `{"explain":{}}` | reports what the guest waits for |
 //! | `{"status":{}}` | reports the machine's state and its disks |
 //! | `{"quit":{}}` | ends the machine, with status 0 |
 //!
@@ -27,5 +28,19 @@ mod message;
 mod operator;
 mod socket;
 
+use std::path::Path;
+
+use crate::error::HostError;
+use crate::runtime::unix_socket::Listener;
+
 pub(crate) use operator::Operator;
-pub(crate) use socket::{ControlSocket, Listener};
+pub(crate) use socket::ControlSocket;
+
+/// Listens at `path`.
+///
+/// # Errors
+///
+/// If another file is there, or the host cannot create a socket.
+pub(crate) fn listen(path: &Path) -> Result<Listener, HostError> {
+    Listener::at(path).map_err(|source| HostError::Control { path: path.to_owned(), source })
+}

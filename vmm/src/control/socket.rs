@@ -1,19 +1,11 @@
 //! The control socket: connections and their events. No client can block the machine.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use event_manager::{EventOps, EventSet, Events};
-use rustix::fs::{Mode, fchmod};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
-};
 use tracing::warn;
 
 use super::Operator;
@@ -22,48 +14,13 @@ use crate::error::HostError;
 use crate::runtime::event_loop::{Subscriber, failed, unwatch, watch};
 use crate::runtime::messages::{Answer, Ticket};
 use crate::runtime::timer::Timer;
+use crate::runtime::unix_socket::Listener;
 use crate::threads::mailbox::Inbox;
 
 /// The most connections at a time; further ones wait.
 const CLIENTS_MAX: usize = 8;
 /// The time after which connections are accepted again when the host had no descriptor left.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
-
-/// A listening socket; its file is removed with it.
-pub(crate) struct Listener {
-    path: PathBuf,
-    socket: UnixListener,
-}
-
-impl Listener {
-    /// Listens at `path`, for this user only. Replaces the file of a machine that was killed.
-    ///
-    /// # Errors
-    ///
-    /// If another file is there, or the host cannot create a socket.
-    pub(crate) fn at(path: &Path) -> Result<Self, HostError> {
-        let failed = |source: io::Error| HostError::Control { path: path.to_owned(), source };
-        remove_stale(path).map_err(failed)?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let make = || {
-            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            // The file gets the socket's mode, so that no other user can connect at any moment.
-            fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-            bind(&socket, &SocketAddrUnix::new(path)?)?;
-            listen(&socket, 8)?;
-            Ok::<_, rustix::io::Errno>(socket)
-        };
-        let socket = make().map_err(|errno| failed(errno.into()))?;
-        Ok(Self { path: path.to_owned(), socket: socket.into() })
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // The file may be gone already.
-        let _removed = fs::remove_file(&self.path);
-    }
-}
 
 /// The subscriber of the control socket.
 pub(crate) struct ControlSocket<'a> {
@@ -246,21 +203,6 @@ impl Subscriber for ControlSocket<'_> {
 /// Whether an error of `accept` concerns one connection, not the socket.
 fn is_of_one_client(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
-}
-
-/// Removes the file of a socket that has no listener.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(there) if there.file_type().is_socket() => match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another machine listens there")),
-        },
-        Ok(_) => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file is there that is no socket"))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

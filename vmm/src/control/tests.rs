@@ -1,7 +1,9 @@
 use std::cell::RefCell;
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,6 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::control::listen;
 use crate::exit::Verdict;
 use crate::machine::devices::{Devices, VirtioDisk, VirtioSlot};
 use crate::machine::register_pages::RegisterPages;
@@ -89,7 +92,7 @@ impl Scene {
             ending.clone(),
             Rc::new(Explanation::default),
         );
-        let listener = Listener::at(&dir.path().join("control")).unwrap();
+        let listener = listen(&dir.path().join("control")).unwrap();
         let socket = ControlSocket::new(listener, operator, to_client).unwrap();
         let mut events: EventLoop<dyn Subscriber> = EventLoop::new().unwrap();
         events.add(Box::new(socket)).unwrap();
@@ -212,7 +215,7 @@ fn a_connection_gets_a_line_for_a_line() {
     let mut scene = Scene::new();
     let path = scene.dir.path().join("control");
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(Listener::at(&path).is_err());
+    assert!(listen(&path).is_err());
 
     let mut client = BufReader::new(scene.connect());
     client.get_mut().write_all(b"{\"pause\":{}}\n\n{\"sta").unwrap();
@@ -328,9 +331,9 @@ fn what_a_killed_machine_left_is_replaced_and_nothing_else() {
     let path = dir.path().join("control");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    drop(Listener::at(&path).unwrap());
+    drop(listen(&path).unwrap());
     fs::write(&path, "precious").unwrap();
-    let error = Listener::at(&path).map(drop).unwrap_err().to_string();
+    let error = listen(&path).map(drop).unwrap_err().to_string();
     assert!(error.contains("no socket"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 }

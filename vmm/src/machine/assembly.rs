@@ -40,6 +40,7 @@ pub(crate) struct Vm {
     /// Whether the guest is known to be Linux.
     pub(crate) linux: bool,
     pub(crate) ending: Arc<Ending>,
+    pub(crate) ram: GuestRam,
 }
 
 impl Vm {
@@ -78,7 +79,7 @@ impl Vm {
         };
         let attached = attach::attach_devices(&mut buses, config, images, &around)?;
         let (vcpus, ending) = (vcpus.collect(), Arc::new(Ending::new()?));
-        Ok(Self { fd, vcpus, buses, attached, leftover, driver_ok, gate, linux, ending })
+        Ok(Self { fd, vcpus, buses, attached, leftover, driver_ok, gate, linux, ending, ram })
     }
 }
 

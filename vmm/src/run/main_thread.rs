@@ -13,15 +13,18 @@ use event_manager::{EventOps, Events};
 use crate::console::Input;
 use crate::console::input::{Feeder, InputSubscriber};
 use crate::console::terminal::Terminal;
-use crate::control::{ControlSocket, Listener, Operator};
+use crate::control::{ControlSocket, Operator};
 use crate::error::HostError;
 use crate::exit::Verdict;
+use crate::gdb::{self, GdbSocket};
+use crate::run::Debugging;
 use crate::run::signals::{self, Signal, Signals};
 use crate::run::start::Running;
 use crate::runtime::event_loop::{AtExit, EventLoop, Subscriber, watch};
 use crate::runtime::messages::{Answer, Done, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::runtime::timer::Timer;
+use crate::runtime::unix_socket::Listener;
 use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
 use crate::threads::mailbox::{Inbox, Outbox, mailbox};
@@ -37,6 +40,7 @@ pub(crate) struct MainThread<'a> {
     pub(crate) end_of_input: &'static [u8],
     pub(crate) signals: Option<&'a Signals>,
     pub(crate) control: Option<Listener>,
+    pub(crate) gdb: Option<Debugging>,
     pub(crate) timeout: Option<Duration>,
     /// Reports stalls after this time.
     pub(crate) doctor: Option<(Arc<Doctor>, Duration)>,
@@ -52,8 +56,18 @@ impl MainThread<'_> {
     ///
     /// The resource that the host does not provide.
     pub(crate) fn until_the_end(self) -> Result<(), HostError> {
-        let Self { running, input, end_of_input, signals, control, timeout, doctor, jobs, results } =
-            self;
+        let Self {
+            running,
+            input,
+            end_of_input,
+            signals,
+            control,
+            timeout,
+            doctor,
+            jobs,
+            results,
+            gdb,
+        } = self;
         let Running { ending, gate, devices, serial, drained, examiner, .. } = running;
         let explain: Explain<'_> = Rc::new(|| examiner.examine(|| running.kick()));
         let (to_client, answers) = mailbox()?;
@@ -70,7 +84,12 @@ impl MainThread<'_> {
             events.add(Box::new(TimeLimit { timer, timeout, ending: ending.clone() }))?;
         }
         if let Some(doctor) = doctor {
-            let stalls = StallWatch::new(doctor, examiner.clone(), explain.clone())?;
+            let is_held = || {
+                gate.is_closed()
+                    || running.debugger.as_ref().is_some_and(|debugger| debugger.holds())
+            };
+            let stalls =
+                StallWatch::new(doctor, examiner.clone(), explain.clone(), Box::new(is_held))?;
             events.add(Box::new(stalls))?;
         }
         if let Some(signals) = signals {
@@ -82,6 +101,17 @@ impl MainThread<'_> {
         let input =
             InputSubscriber::new(feeder, serial.clone(), look, ending.clone(), explain.clone())?;
         events.add(Box::new(input))?;
+        if let Some(Debugging { listener, address, program, debugger }) = gdb {
+            let machine = gdb::Machine {
+                debugger,
+                ram: running.ram.clone(),
+                ending: running.ending.clone(),
+                gate: gate.clone(),
+                explain: explain.clone(),
+                kick: Box::new(|| running.kick()),
+            };
+            events.add(Box::new(GdbSocket::new((listener, address), program, machine)?))?;
+        }
         if let Some(listener) = control {
             let operator =
                 Operator::new(devices.clone(), jobs, pausing.clone(), ending.clone(), explain);

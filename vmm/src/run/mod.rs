@@ -14,22 +14,28 @@ mod stop;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::sync::Arc;
 
+use cafevm_devices::doctor::Finding;
 use tracing::info;
 
 use crate::boot::{Boot, KernelSource, read_initrd};
 use crate::config::VmConfig;
+use crate::config::gdb::GdbAddress;
 use crate::console::{Input, Output, terminal};
-use crate::control::Listener;
+use crate::control;
 use crate::error::{ConfigError, Error, HostError};
 use crate::exit::Verdict;
+use crate::gdb;
 use crate::machine::assembly::Vm;
 use crate::machine::host::Host;
 use crate::machine::images;
 use crate::run::main_thread::MainThread;
 use crate::run::signals::Signals;
 use crate::run::start::Running;
+use crate::vcpu::debugger::Debugger;
 use crate::vcpu::dispatch::Exits;
+use crate::vcpu::place;
 pub use crate::waiting::Explanation;
 
 /// The end of the input for the built-in shell: a serial port cannot signal it, so the shell gets EOT (Ctrl-D). EOT
@@ -91,17 +97,21 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     host.check(config.cpus, config.memory)?;
     let vm = Vm::build(config, boot, images, &host)?;
 
-    let control = config.control.as_deref().map(Listener::at).transpose()?;
+    let control = config.control.as_deref().map(control::listen).transpose()?;
+    let gdb = config.gdb.as_ref().map(|address| Debugging::new(address, config)).transpose()?;
     if matches!(console.input, Input::Stdin) {
         terminal::show_way_out();
     }
-    let (running, jobs, results) = Running::start(vm, console.output, config.symbol_files())?;
+    let debugger = gdb.as_ref().map(|gdb| gdb.debugger.clone());
+    let (running, jobs, results) =
+        Running::start(vm, console.output, config.symbol_files(), debugger)?;
     let watched = MainThread {
         running: &running,
         input: console.input,
         end_of_input: if config.kernel.is_built_in() { END_OF_INPUT } else { &[] },
         signals: console.signals.as_ref(),
         control,
+        gdb,
         timeout: config.timeout,
         doctor: config.doctor.clone().map(|doctor| (doctor, config.stall)),
         jobs,
@@ -121,6 +131,30 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     match ending.verdict() {
         Some(verdict) => Ok(RunReport { verdict, exits, waited }),
         None => Err(HostError::Bug("the machine ended without a verdict".to_owned()).into()),
+    }
+}
+
+/// A debugger that may connect.
+struct Debugging {
+    listener: gdb::Listener,
+    address: GdbAddress,
+    program: gdb::Program,
+    debugger: Arc<Debugger>,
+}
+
+impl Debugging {
+    fn new(address: &GdbAddress, config: &VmConfig) -> Result<Self, HostError> {
+        let listener = gdb::Listener::at(address)?;
+        let program = gdb::Program::of(&config.symbol_files(), &config.kernel);
+        let debugger = Arc::new(Debugger::new(config.cpus)?);
+        if let Some(doctor) = &config.doctor {
+            let debugger = debugger.clone();
+            doctor.listen(move |Finding { device, rule, what, .. }| {
+                let line = format!("cafevm: {}: {device}: {what}", rule.id);
+                debugger.found(place::cpu(), line);
+            });
+        }
+        Ok(Self { listener, address: address.clone(), program, debugger })
     }
 }
 

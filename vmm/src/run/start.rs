@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use cafevm_devices::irq::Wake;
+use cafevm_devices::memory::GuestRam;
 use cafevm_devices::serial::Serial;
 use kvm_ioctls::VmFd;
 use tracing::debug;
@@ -25,6 +26,7 @@ use crate::threads::gate::Gate;
 use crate::threads::mailbox::{Inbox, Outbox, mailbox};
 use crate::threads::roll::Roll;
 use crate::threads::wake::WakeFd;
+use crate::vcpu::debugger::Debugger;
 use crate::vcpu::snapshot::Snapshots;
 use crate::vcpu::thread::{Machine, VcpuThread};
 use crate::waiting::Examiner;
@@ -47,6 +49,9 @@ pub(crate) struct Running {
     pub(crate) drained: Arc<WakeFd>,
     /// Explains why the guest waits.
     pub(crate) examiner: Examiner,
+    /// With --gdb.
+    pub(crate) debugger: Option<Arc<Debugger>>,
+    pub(crate) ram: GuestRam,
     /// Keeps the interrupts connected.
     _vm: Arc<VmFd>,
 }
@@ -69,8 +74,10 @@ impl Running {
         vm: Vm,
         output: Output,
         symbols: Vec<PathBuf>,
+        debugger: Option<Arc<Debugger>>,
     ) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
-        let Vm { fd, vcpus, mut buses, attached, leftover, driver_ok, gate, linux, ending } = vm;
+        let Vm { fd, vcpus, mut buses, attached, leftover, driver_ok, gate, linux, ending, ram } =
+            vm;
         let Connected { serial, output, drained } = connect(&fd, output)?;
         attach::attach_serial(&mut buses, serial.clone())?;
         debug!("memory bus: {:x?}; ports: {:x?}", buses.mmio, buses.pio);
@@ -97,6 +104,7 @@ impl Running {
             gate: gate.clone(),
             roll: roll.clone(),
             snapshots: examiner.snapshots.clone(),
+            debugger,
         };
         let (threads, io) = (Vec::new(), io.spawn()?);
         let mut running = Self {
@@ -111,6 +119,8 @@ impl Running {
             output,
             drained,
             examiner,
+            debugger: machine.debugger.clone(),
+            ram,
             _vm: fd,
         };
         for vcpu in vcpus {

@@ -27,6 +27,9 @@ impl Running {
         self.ending.stop();
         self.devices.stop();
         self.gate.end();
+        if let Some(debugger) = &self.debugger {
+            debugger.end();
+        }
         self.kick();
         let mut left = self.roll.wait(SOON);
         if !left.is_empty() {

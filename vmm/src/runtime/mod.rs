@@ -14,6 +14,7 @@
 //! | question | file |
 //! |---|---|
 //! | What is a loop? | `event_loop.rs`, `timer.rs` |
+//! | How does a socket with a file listen? | `unix_socket.rs` |
 //! | What do threads and clients send each other? | `messages.rs` |
 //! | What does the I/O thread do? | `io_thread.rs`, `jobs.rs` |
 //! | How is a machine paused and resumed? | `pausing.rs` |
@@ -24,3 +25,4 @@ pub(crate) mod jobs;
 pub(crate) mod messages;
 pub(crate) mod pausing;
 pub(crate) mod timer;
+pub(crate) mod unix_socket;

@@ -98,6 +98,11 @@ impl Gate {
         self.state().full = None;
     }
 
+    /// Whether the machine is paused, or about to be.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Whether every vCPU waits at the closed gate.
     pub(crate) fn is_all_parked(&self) -> bool {
         let state = self.state();
@@ -110,14 +115,18 @@ impl Gate {
             return;
         }
         let mut state = self.state();
-        state.parked += 1;
-        if state.parked == state.vcpus {
-            self.all_parked.wake();
-        }
+        self.park(&mut state);
         while self.closed.load(Ordering::Acquire) && !state.ended {
             state = self.opened.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.parked -= 1;
+    }
+
+    fn park(&self, state: &mut State) {
+        state.parked += 1;
+        if state.parked == state.vcpus {
+            self.all_parked.wake();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -144,6 +153,24 @@ impl Admitted {
     /// Waits while the gate is closed and the machine has not ended.
     pub(crate) fn pass(&self) {
         self.0.pass();
+    }
+
+    /// The vCPU waits elsewhere, outside its guest, until the value is dropped: it counts as waiting here. It passes the
+    /// gate before it enters its guest again.
+    pub(crate) fn step_aside(&self) -> Aside<'_> {
+        let gate = &*self.0;
+        gate.park(&mut gate.state());
+        Aside(gate)
+    }
+}
+
+/// A vCPU that waits elsewhere.
+#[derive(Debug)]
+pub(crate) struct Aside<'a>(&'a Gate);
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.0.state().parked -= 1;
     }
 }
 
@@ -199,6 +226,17 @@ mod tests {
         wait_for_all(&gate);
         gate.end();
         waiting.join().unwrap();
+    }
+
+    #[test]
+    fn a_vcpu_that_waits_elsewhere_counts_as_parked() {
+        let gate = gate();
+        let vcpu = gate.admit();
+        gate.close();
+        let aside = vcpu.step_aside();
+        wait_for_all(&gate);
+        drop(aside);
+        assert!(!gate.is_all_parked());
     }
 
     #[test]

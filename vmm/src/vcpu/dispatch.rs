@@ -8,6 +8,7 @@ use kvm_ioctls::VcpuExit;
 use crate::vcpu::unclaimed::Unclaimed;
 use crate::x86::access::{Access, Space};
 use crate::x86::crash::Cause;
+use crate::x86::debug::DebugExit;
 use crate::x86::outcome::Outcome;
 use crate::x86::power;
 
@@ -59,6 +60,7 @@ pub fn dispatch(exit: VcpuExit<'_>, buses: &Buses) -> Outcome {
         VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr => {
             Outcome::Continue
         }
+        VcpuExit::Debug(exit) => Outcome::Debug(DebugExit { dr6: exit.dr6, pc: exit.pc }),
         VcpuExit::Shutdown => Outcome::Crash(Cause::TripleFault),
         VcpuExit::InternalError => Outcome::Crash(Cause::internal()),
         VcpuExit::FailEntry(reason, _) => Outcome::Crash(Cause::EntryFailed { reason }),

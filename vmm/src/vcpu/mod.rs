@@ -6,8 +6,10 @@
 //! | How is an exit of the guest handled? | `dispatch.rs` |
 //! | What does the log show of an access without a device? | `unclaimed.rs` |
 //! | Which vCPU does this thread run, and where is its guest? | `place.rs` |
+//! | How does a debugger stop vCPUs and read their registers? | `debugger.rs` |
 //! | Where is a vCPU, and can an interrupt reach it? | `snapshot.rs` |
 
+pub(crate) mod debugger;
 pub mod dispatch;
 mod kick;
 pub(crate) mod place;

@@ -14,6 +14,7 @@ use crate::exit::Verdict;
 use crate::threads::ending::Ending;
 use crate::threads::gate::{Admitted, Gate};
 use crate::threads::roll::Roll;
+use crate::vcpu::debugger::Debugger;
 use crate::vcpu::dispatch::{Buses, Exits, dispatch};
 use crate::vcpu::kick::ExitFlag;
 use crate::vcpu::place::{self, OnVcpu};
@@ -41,6 +42,8 @@ pub(crate) struct Machine {
     pub(crate) roll: Arc<Roll>,
     /// Filled on request.
     pub(crate) snapshots: Snapshots,
+    /// With --gdb.
+    pub(crate) debugger: Option<Arc<Debugger>>,
 }
 
 impl Vcpu {
@@ -88,22 +91,35 @@ impl Vcpu {
         let _revoked = Revoke(flag);
         // Dropped before `self`, which owns the vCPU.
         let _on_vcpu = OnVcpu::new(self.id, &self.fd);
-        let Machine { buses, ending, snapshots, .. } = machine;
+        let Machine { buses, ending, snapshots, debugger, .. } = machine;
         let mut exits = Exits::default();
+        // Whether KVM has completed the access of the last exit, so that the registers are those after it.
+        let mut is_complete = false;
         loop {
             admitted.pass();
             if ending.requested() {
                 snapshots.make(self.id, &self.fd, &self.ram);
                 break;
             }
+            let debugger = debugger.as_deref().filter(|debugger| debugger.halts(self.id));
+            if let Some(debugger) = debugger {
+                if is_complete {
+                    debugger.wait(self.id, &self.fd, admitted);
+                    continue;
+                }
+                // KVM completes the access and does not enter the guest.
+                flag.set();
+            }
             let outcome = match self.fd.run() {
                 Ok(exit) => {
+                    is_complete = false;
                     exits.count(&exit);
                     dispatch(exit, buses)
                 }
                 // A kick; or a wake-up without a reason of a vCPU that waits to be started.
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                     flag.clear();
+                    is_complete = true;
                     snapshots.make(self.id, &self.fd, &self.ram);
                     exits.interrupted += 1;
                     Outcome::Continue
@@ -116,6 +132,13 @@ impl Vcpu {
             let outcome = self.judge.judge(outcome, &self.fd);
             let verdict = match outcome {
                 Outcome::Continue => continue,
+                Outcome::Debug(exit) => {
+                    // Without --gdb there are no breakpoints, so KVM reports none.
+                    if let Some(debugger) = &machine.debugger {
+                        debugger.exited(self.id, exit);
+                    }
+                    continue;
+                }
                 Outcome::Unclaimed(access) => {
                     buses.report_unclaimed(&access, place::rip);
                     continue;

@@ -19,6 +19,8 @@ pub(crate) struct StallWatch<'a> {
     doctor: Arc<Doctor>,
     examiner: Examiner,
     explain: Explain<'a>,
+    /// Whether the machine is paused, or a debugger holds the guest.
+    is_held: Box<dyn Fn() -> bool + 'a>,
     /// The number of events at the last look.
     seen: u64,
     /// Whether this stall is reported.
@@ -35,6 +37,7 @@ impl<'a> StallWatch<'a> {
         (doctor, every): (Arc<Doctor>, Duration),
         examiner: Examiner,
         explain: Explain<'a>,
+        is_held: Box<dyn Fn() -> bool + 'a>,
     ) -> Result<Self, HostError> {
         Ok(Self {
             timer: Timer::new()?,
@@ -42,12 +45,18 @@ impl<'a> StallWatch<'a> {
             doctor,
             examiner,
             explain,
+            is_held,
             seen: 0,
             is_reported: false,
         })
     }
 
     fn look(&mut self) {
+        if (self.is_held)() {
+            // What comes next counts as progress.
+            self.seen = u64::MAX;
+            return;
+        }
         let seen = self.doctor.activity();
         if std::mem::replace(&mut self.seen, seen) != seen {
             self.is_reported = false;

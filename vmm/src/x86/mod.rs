@@ -8,6 +8,8 @@
 //! | How does a guest power off, reset, or report a panic? | `power.rs` |
 //! | Is a reset a restart, or the end of a panic? | `restart.rs` |
 //! | What does a crash report show? | `crash.rs` |
+//! | How are breakpoints and single steps set? | `debug.rs` |
+//! | Where in RAM is a linear address? | `paging.rs` |
 //! | What is the state of the interrupt controllers? | `interrupts.rs` |
 //! | What can an exit of a vCPU lead to? | `outcome.rs`, `access.rs` |
 
@@ -16,8 +18,10 @@ pub(crate) mod acpi;
 pub(crate) mod cpu_state;
 pub(crate) mod cpuid;
 pub mod crash;
+pub mod debug;
 pub(crate) mod interrupts;
 pub(crate) mod msrs;
 pub mod outcome;
+pub(crate) mod paging;
 pub(crate) mod power;
 pub(crate) mod restart;
