@@ -101,7 +101,7 @@ impl Reports {
 impl Out {
     fn report(&mut self, finding: &Finding<'_>) {
         let (cpu, rip) = (place::cpu(), place::rip());
-        let name = rip.and_then(|rip| self.symbols.name(rip));
+        let name = rip.and_then(|rip| self.symbols.name(place::instruction(rip)));
         let place = Place { cpu, rip, name };
         log::lines(text::finding(finding, &place));
         if let Some(json) = &mut self.json {

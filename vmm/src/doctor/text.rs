@@ -32,7 +32,7 @@ pub(super) fn finding(finding: &Finding<'_>, place: &Place) -> String {
     text
 }
 
-/// The place in the guest. KVM may have advanced rip at a write.
+/// The place in the guest. At a write, KVM has advanced rip to the next instruction; the name is that of the write.
 fn place_of(place: &Place) -> Option<String> {
     let cpu = place.cpu?;
     let rip = place.rip.map_or_else(String::new, |rip| format!(", rip {rip:#x}"));

@@ -40,9 +40,14 @@ impl Outgoing {
 
     /// Adds a packet that makes gdb print `text`.
     fn print(&self, text: &str) {
-        let body: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let sum = body.bytes().fold(b'O', u8::wrapping_add);
-        self.0.borrow_mut().extend(format!("$O{body}#{sum:02x}").bytes());
+        let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+        self.reply(&format!("O{hex}"));
+    }
+
+    /// Adds a packet.
+    pub(super) fn reply(&self, body: &str) {
+        let sum = body.bytes().fold(0, u8::wrapping_add);
+        self.0.borrow_mut().extend(format!("${body}#{sum:02x}").bytes());
     }
 }
 

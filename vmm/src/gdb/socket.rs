@@ -207,14 +207,12 @@ impl<'a> GdbSocket<'a> {
                 return Ok(());
             }
         };
-        if self.client.is_some() {
-            debug!("--gdb: refused a connection: there is one already");
-            return Ok(());
-        }
         if self.gate.is_closed() {
             warn!("--gdb: refused a connection: the machine is paused; resume it first");
             return Ok(());
         }
+        // The next client waits until this one has gone.
+        unwatch(ops, &self.listener)?;
         self.client = Some(Client { stream, out: Outgoing::default(), session: None });
         self.guest.debugger.attach();
         self.guest.debugger.stop();
@@ -237,7 +235,7 @@ impl<'a> GdbSocket<'a> {
                     watch(ops, &client.stream)?;
                     Ok(())
                 }
-                Err(end) => return self.close(&end, None),
+                Err(end) => return self.close(&end, ops),
             },
             Some(session) if session.is_running() => match debugger.stopped() {
                 Some(stop) => session.stopped(&mut self.guest, stop, &debugger.take_lines()),
@@ -268,7 +266,7 @@ impl<'a> GdbSocket<'a> {
         let Some(client) = &mut self.client else { return Ok(()) };
         let flushed = client.flush();
         match result.and(flushed) {
-            Err(end) => self.close(&end, Some(ops)),
+            Err(end) => self.close(&end, ops),
             Ok(()) => {
                 let next = if client.out.is_empty() { EventSet::IN } else { EventSet::OUT };
                 ops.modify(Events::new(&client.stream, next)).map_err(failed)
@@ -277,10 +275,18 @@ impl<'a> GdbSocket<'a> {
     }
 
     /// Ends the connection; the guest goes on, unless the user wants its end.
-    fn close(&mut self, end: &End, watched: Option<&mut EventOps<'_>>) -> Result<(), HostError> {
-        if let (Some(client), Some(ops)) = (self.client.take(), watched) {
-            unwatch(ops, &client.stream)?;
+    fn close(&mut self, end: &End, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+        if let Some(mut client) = self.client.take() {
+            if client.session.is_some() {
+                unwatch(ops, &client.stream)?;
+            }
+            if *end == End::Killed {
+                client.out.reply("OK");
+            }
+            // It may have gone.
+            let _flushed = client.flush();
         }
+        watch(ops, &self.listener)?;
         self.guest.debugger.detach();
         (self.kick)();
         match end {

@@ -150,8 +150,7 @@ impl Debugging {
         if let Some(doctor) = &config.doctor {
             let debugger = debugger.clone();
             doctor.listen(move |Finding { device, rule, what, .. }| {
-                let line = format!("cafevm: {}: {device}: {what}", rule.id);
-                debugger.found(place::cpu(), line);
+                debugger.found(place::cpu(), format!("cafevm: {}: {device}: {what}", rule.id));
             });
         }
         Ok(Self { listener, address: address.clone(), program, debugger })

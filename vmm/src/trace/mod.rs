@@ -213,7 +213,7 @@ impl State {
             at: seen.at.saturating_duration_since(self.start),
             cpu: place::cpu(),
             rip,
-            place: rip.and_then(|rip| self.symbols.name(rip)),
+            place: rip.and_then(|rip| self.symbols.name(place::instruction(rip))),
             request,
         };
         let text = self.writer.event(&traced);

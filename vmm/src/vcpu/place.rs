@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::os::fd::{AsRawFd, RawFd};
 
 use kvm_bindings::{KVMIO, kvm_regs};
-use kvm_ioctls::VcpuFd;
+use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::ioctl::ioctl_with_mut_ref;
 use vmm_sys_util::ioctl_ior_nr;
 
@@ -16,6 +16,7 @@ ioctl_ior_nr!(KVM_GET_REGS, KVMIO, 0x81, kvm_regs);
 
 thread_local! {
     static CURRENT: Cell<Option<(u32, RawFd)>> = const { Cell::new(None) };
+    static IN_MEMORY_WRITE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Marks the current thread as that of a vCPU, until the value is dropped. The vCPU must exist until then.
@@ -35,13 +36,24 @@ impl Drop for OnVcpu {
     }
 }
 
+/// Notes what the current exit is.
+pub(super) fn note_exit(exit: &VcpuExit<'_>) {
+    IN_MEMORY_WRITE.set(matches!(exit, VcpuExit::MmioWrite(..)));
+}
+
 /// The number of the vCPU that the current thread runs.
 pub(crate) fn cpu() -> Option<u32> {
     CURRENT.get().map(|(cpu, _)| cpu)
 }
 
-/// The instruction pointer of the guest, in an exit of the vCPU that the current thread runs. At a write KVM may have
-/// advanced it. None if KVM does not provide it.
+/// An address in the instruction of the current exit that is at `rip`, for a look into the symbols. At a write to
+/// memory KVM has advanced `rip`: the next instruction may belong to another line or function.
+pub(crate) fn instruction(rip: u64) -> u64 {
+    rip.saturating_sub(IN_MEMORY_WRITE.get().into())
+}
+
+/// The instruction pointer of the guest, in an exit of the vCPU that the current thread runs. None if KVM does not
+/// provide it.
 pub(crate) fn rip() -> Option<u64> {
     let (_, fd) = CURRENT.get()?;
     let mut regs = kvm_regs::default();
@@ -53,6 +65,14 @@ pub(crate) fn rip() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_is_before_the_instruction_pointer() {
+        note_exit(&VcpuExit::MmioWrite(0, &[]));
+        assert_eq!((instruction(0x1000), instruction(0)), (0xfff, 0));
+        note_exit(&VcpuExit::MmioRead(0, &mut []));
+        assert_eq!(instruction(0x1000), 0x1000);
+    }
 
     #[test]
     fn a_thread_without_a_vcpu_has_no_place() {

@@ -114,6 +114,7 @@ impl Vcpu {
                 Ok(exit) => {
                     is_complete = false;
                     exits.count(&exit);
+                    place::note_exit(&exit);
                     dispatch(exit, buses)
                 }
                 // A kick; or a wake-up without a reason of a vCPU that waits to be started.
