@@ -14,8 +14,9 @@
 //! | Where does gdb connect, and when does the guest stop? | `socket.rs` |
 //! | How do bytes become commands, and stops replies? | `session.rs` |
 //! | What does gdb see of the machine? | `target.rs`, `registers.rs` |
-//! | Where does gdb find the symbols? | `program.rs` |
+//! | Where does gdb find the symbols? | `program.rs`, `host_io.rs` |
 
+mod host_io;
 mod program;
 mod registers;
 mod session;

@@ -1,27 +1,14 @@
-//! The guest's ELF file, which gdb reads through the connection: its user needs no file, and gdb finds the symbols of
-//! the built-in guest, too. gdb can open no other file.
+//! The guest's ELF file, which has its symbols.
 
 use std::borrow::Cow;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{self, Path};
 
-use gdbstub::common::Pid;
-use gdbstub::target::TargetResult;
-use gdbstub::target::ext::exec_file::ExecFile;
-use gdbstub::target::ext::host_io::{
-    FsKind, HostIo, HostIoClose, HostIoCloseOps, HostIoErrno, HostIoError, HostIoFstat,
-    HostIoFstatOps, HostIoOpen, HostIoOpenFlags, HostIoOpenMode, HostIoOpenOps, HostIoPread,
-    HostIoPreadOps, HostIoResult, HostIoSetfs, HostIoSetfsOps, HostIoStat,
-};
-
-use super::target::Guest;
 use crate::boot::KernelSource;
 
 /// The name of a kernel without a file.
 const UNNAMED: &str = "/cafevm-guest";
-/// The one descriptor.
-const OPENED: u32 = 3;
 
 /// The guest's ELF file.
 pub(crate) struct Program {
@@ -51,14 +38,29 @@ impl Program {
         })
     }
 
-    fn read(&self, offset: u64, to: &mut [u8]) -> std::io::Result<usize> {
+    /// Its absolute path, or a name that stands for it.
+    pub(super) fn name(&self) -> &[u8] {
+        self.name.as_bytes()
+    }
+
+    /// Reads what is at `offset`, in bytes. Returns the number of bytes; 0 at the end.
+    ///
+    /// # Errors
+    ///
+    /// That of the host.
+    pub(super) fn read(&self, offset: u64, to: &mut [u8]) -> std::io::Result<usize> {
         match &self.content {
             Content::File(file) => file.read_at(to, offset),
             Content::Bytes(bytes) => Ok(part(bytes, offset, to)),
         }
     }
 
-    fn size(&self) -> std::io::Result<u64> {
+    /// Its size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// That of the host.
+    pub(super) fn size(&self) -> std::io::Result<u64> {
         match &self.content {
             Content::File(file) => Ok(file.metadata()?.len()),
             Content::Bytes(bytes) => Ok(bytes.len() as u64),
@@ -67,7 +69,7 @@ impl Program {
 }
 
 /// Copies what is at `offset`. Returns the number of bytes.
-fn part(from: &[u8], offset: u64, to: &mut [u8]) -> usize {
+pub(super) fn part(from: &[u8], offset: u64, to: &mut [u8]) -> usize {
     let offset = usize::try_from(offset).unwrap_or(usize::MAX);
     let from = from.get(offset..).unwrap_or_default();
     let len = from.len().min(to.len());
@@ -78,110 +80,9 @@ fn part(from: &[u8], offset: u64, to: &mut [u8]) -> usize {
 }
 
 /// At most `count` bytes of a buffer.
-fn at_most(buf: &mut [u8], count: usize) -> &mut [u8] {
+pub(super) fn at_most(buf: &mut [u8], count: usize) -> &mut [u8] {
     let len = buf.len().min(count);
     buf.get_mut(..len).unwrap_or_default()
-}
-
-fn known(fd: u32) -> Result<(), HostIoError<super::target::Never>> {
-    if fd == OPENED { Ok(()) } else { Err(HostIoError::Errno(HostIoErrno::EBADF)) }
-}
-
-impl ExecFile for Guest<'_> {
-    fn get_exec_file(
-        &self,
-        _: Option<Pid>,
-        offset: u64,
-        length: usize,
-        buf: &mut [u8],
-    ) -> TargetResult<usize, Self> {
-        Ok(part(self.program.name.as_bytes(), offset, at_most(buf, length)))
-    }
-}
-
-impl HostIo for Guest<'_> {
-    fn support_open(&mut self) -> Option<HostIoOpenOps<'_, Self>> {
-        Some(self)
-    }
-
-    fn support_close(&mut self) -> Option<HostIoCloseOps<'_, Self>> {
-        Some(self)
-    }
-
-    fn support_pread(&mut self) -> Option<HostIoPreadOps<'_, Self>> {
-        Some(self)
-    }
-
-    fn support_fstat(&mut self) -> Option<HostIoFstatOps<'_, Self>> {
-        Some(self)
-    }
-
-    fn support_setfs(&mut self) -> Option<HostIoSetfsOps<'_, Self>> {
-        Some(self)
-    }
-}
-
-impl HostIoOpen for Guest<'_> {
-    fn open(
-        &mut self,
-        filename: &[u8],
-        flags: HostIoOpenFlags,
-        _: HostIoOpenMode,
-    ) -> HostIoResult<u32, Self> {
-        let writes = flags.intersects(HostIoOpenFlags::O_WRONLY | HostIoOpenFlags::O_RDWR);
-        match filename == self.program.name.as_bytes() {
-            true if writes => Err(HostIoError::Errno(HostIoErrno::EACCES)),
-            true => Ok(OPENED),
-            false => Err(HostIoError::Errno(HostIoErrno::ENOENT)),
-        }
-    }
-}
-
-impl HostIoClose for Guest<'_> {
-    fn close(&mut self, fd: u32) -> HostIoResult<(), Self> {
-        known(fd)
-    }
-}
-
-impl HostIoPread for Guest<'_> {
-    fn pread(
-        &mut self,
-        fd: u32,
-        count: usize,
-        offset: u64,
-        buf: &mut [u8],
-    ) -> HostIoResult<usize, Self> {
-        known(fd)?;
-        Ok(self.program.read(offset, at_most(buf, count))?)
-    }
-}
-
-impl HostIoFstat for Guest<'_> {
-    fn fstat(&mut self, fd: u32) -> HostIoResult<HostIoStat, Self> {
-        known(fd)?;
-        let st_size = self.program.size()?;
-        Ok(HostIoStat {
-            st_dev: 0,
-            st_ino: 0,
-            st_mode: HostIoOpenMode::S_IFREG | HostIoOpenMode::S_IRUSR,
-            st_nlink: 1,
-            st_uid: 0,
-            st_gid: 0,
-            st_rdev: 0,
-            st_size,
-            st_blksize: 4096,
-            st_blocks: st_size.div_ceil(512),
-            st_atime: 0,
-            st_mtime: 0,
-            st_ctime: 0,
-        })
-    }
-}
-
-impl HostIoSetfs for Guest<'_> {
-    fn setfs(&mut self, _: FsKind) -> HostIoResult<(), Self> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
