@@ -1,5 +1,5 @@
-//! Events as tracks of Perfetto, in Chrome's JSON trace event format: a track for each thread with the accesses of its
-//! guest, and one for each queue with its requests.
+//! Events as tracks of Perfetto, in Chrome's JSON trace event format: a track for each vCPU with the accesses of its
+//! guest, one for each device with what it finds and does, and a group for each queue with its requests, which overlap.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,25 +11,24 @@ use super::json::fields;
 use super::sink::PERFETTO;
 use super::{Traced, Writer, thread_name};
 
-/// The process of all threads, and the one of all queues.
-const THREADS: u32 = 1;
-const QUEUES: u32 = 2;
+/// The process of all threads, and the one of all devices. Each queue is a process with a higher number.
+const THREADS: usize = 1;
+const DEVICES: usize = 2;
 
 /// Writes trace events.
 #[derive(Default)]
 pub(super) struct Tracks {
-    /// The tracks by process and name.
-    known: HashMap<(u32, String), usize>,
+    /// The threads by process and name.
+    threads: HashMap<(usize, String), usize>,
+    /// The processes of the queues by name.
+    queues: HashMap<String, usize>,
 }
 
 impl Writer for Tracks {
     fn begin(&mut self) -> String {
         let mut text = format!("{}:1}},\"traceEvents\":[\n", PERFETTO);
-        for (process, name) in [(THREADS, "threads"), (QUEUES, "queues")] {
-            let args = json!({"name": name});
-            let event = json!({"ph": "M", "name": "process_name", "pid": process, "args": args});
-            _ = writeln!(text, "{event},");
-        }
+        name_process(THREADS, "threads", &mut text);
+        name_process(DEVICES, "devices", &mut text);
         text
     }
 
@@ -42,26 +41,32 @@ impl Writer for Tracks {
             Event::Submitted(request) => ("b", request),
             Event::Finished { request, .. } => ("e", request),
             _ => {
-                let thread = self.track(THREADS, thread_name(event.cpu), &mut text);
-                let name = match event.seen.event {
-                    Event::Register { register, .. } => format!("{device} {register}"),
-                    _ => format!("{device} {name}"),
+                let (process, track, name) = match event.seen.event {
+                    Event::Register { register, .. } => {
+                        (THREADS, thread_name(event.cpu), format!("{device} {register}"))
+                    }
+                    Event::Access { .. } => {
+                        (THREADS, thread_name(event.cpu), format!("{device} {name}"))
+                    }
+                    _ => (DEVICES, device, name.to_owned()),
                 };
+                let thread = self.thread(process, track, &mut text);
                 let mut args = args;
                 if let (Some(place), Value::Object(args)) = (&event.place, &mut args) {
                     args.insert("at".into(), json!(place));
                 }
-                let event = json!({"ph": "i", "s": "t", "name": name, "pid": THREADS, "tid": thread, "ts": at, "args": args});
+                let event = json!({"ph": "i", "s": "t", "name": name, "pid": process, "tid": thread, "ts": at, "args": args});
                 _ = writeln!(text, "{event},");
                 return text;
             }
         };
         let RequestInfo { queue, operation, .. } = request;
-        let track = self.track(QUEUES, format!("{device} queue {queue}"), &mut text);
+        let process = self.queue(format!("{device} queue {queue}"), &mut text);
         // A request that is refused ends without a start.
         let (ph, id) = event.request.map_or(("n", 0), |request| (ph, request.id));
-        let event = json!({"ph": ph, "cat": "request", "id": id, "name": operation, "pid": QUEUES, "tid": track, "ts": at,
-            "args": args});
+        let id = json!({"local": format!("{id:#x}")});
+        let event = json!({"ph": ph, "cat": "request", "id2": id, "name": operation, "pid": process, "tid": process,
+            "ts": at, "args": args});
         _ = writeln!(text, "{event},");
         text
     }
@@ -73,14 +78,29 @@ impl Writer for Tracks {
 }
 
 impl Tracks {
-    /// The number of a track; its name is written when it is new.
-    fn track(&mut self, process: u32, name: String, text: &mut String) -> usize {
-        let next = self.known.len() + 1;
+    /// The number of a queue's process; its name is written when it is new.
+    fn queue(&mut self, name: String, text: &mut String) -> usize {
+        let next = DEVICES + 1 + self.queues.len();
+        *self.queues.entry(name).or_insert_with_key(|name| {
+            name_process(next, name, text);
+            next
+        })
+    }
+
+    /// The number of a thread; its name is written when it is new.
+    fn thread(&mut self, process: usize, name: String, text: &mut String) -> usize {
+        let next = self.threads.len() + 1;
         let args = json!({"name": name});
-        *self.known.entry((process, name)).or_insert_with(|| {
+        *self.threads.entry((process, name)).or_insert_with(|| {
             let event = json!({"ph": "M", "name": "thread_name", "pid": process, "tid": next, "args": args});
             _ = writeln!(text, "{event},");
             next
         })
     }
+}
+
+fn name_process(process: usize, name: &str, text: &mut String) {
+    let args = json!({"name": name});
+    let event = json!({"ph": "M", "name": "process_name", "pid": process, "args": args});
+    _ = writeln!(text, "{event},");
 }

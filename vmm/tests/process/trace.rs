@@ -89,15 +89,17 @@ fn perfetto_has_each_request_as_a_slice() {
     let trace: Value = serde_json::from_str(&traced(&["--trace-format", "perfetto"])).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
     let ids = |ph: &str| -> Vec<_> {
-        events.iter().filter(|e| e["ph"] == ph).map(|e| e["id"].as_u64().unwrap()).collect()
+        let requests = events.iter().filter(|e| e["ph"] == ph);
+        requests.map(|e| e["id2"]["local"].as_str().unwrap()).collect()
     };
-    assert_eq!((ids("b"), ids("e")), (vec![1, 2, 3], vec![1, 2, 3]));
-    let tracks: Vec<_> = events
-        .iter()
-        .filter(|e| e["name"] == "thread_name")
-        .map(|e| e["args"]["name"].as_str().unwrap())
-        .collect();
-    assert!(tracks.contains(&"vCPU 0") && tracks.contains(&"virtio0 queue 0"), "{tracks:?}");
+    assert_eq!((ids("b"), ids("e")), (vec!["0x1", "0x2", "0x3"], vec!["0x1", "0x2", "0x3"]));
+    let named = |what: &str| -> Vec<_> {
+        let names = events.iter().filter(|e| e["name"] == what);
+        names.map(|e| e["args"]["name"].as_str().unwrap()).collect()
+    };
+    // A track a vCPU and a device, and a group of tracks a queue.
+    assert_eq!(named("thread_name"), ["vCPU 0", "virtio0"]);
+    assert_eq!(named("process_name"), ["threads", "devices", "virtio0 queue 0"]);
 }
 
 fn a_trace_replaces_only_a_trace() {
