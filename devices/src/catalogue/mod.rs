@@ -10,7 +10,7 @@ pub(crate) mod observed_rules;
 
 use crate::observe::{Rule, RuleInfo};
 
-pub use observed_rules::{NO_DEVICE, WAITS};
+pub use observed_rules::{NO_DEVICE, SLEEPS, WAITS};
 
 /// All rules: those of virtio, those of svirtb, then those of [`crate::doctor`].
 pub fn rules() -> impl Iterator<Item = &'static RuleInfo> {

@@ -179,6 +179,17 @@ pub(super) const RULES: &[RuleInfo] = &[
             "avail->idx++; fence(); write32(QUEUE_NOTIFY, 0); while (*(volatile uint16_t *)&used->idx == seen) ;",
         ],
     ),
+    RuleInfo::note(
+        "guest.sleeps",
+        rules::SLEEPS,
+        [
+            "Before the guest sleeps until a request is done, clear NO_INTERRUPT in the available ring, or with EVENT_IDX write \
+             the used index to used_event; then look at the used ring once more. A guest that has seen all results may sleep.",
+            "NO_INTERRUPT is still set, or used_event is old: the result came without an interrupt.",
+            "avail->flags = NO_INTERRUPT; notify(); while (!done) hlt();",
+            "avail->flags = 0; notify(); while (!done) hlt();",
+        ],
+    ),
     RuleInfo::warning(
         "svirtb.nothing-new",
         rules::SVIRTB_NOTHING_NEW,

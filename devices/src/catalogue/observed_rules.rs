@@ -26,6 +26,8 @@ pub(crate) const USED_EVENT: Rule =
 pub const NO_DEVICE: Rule = "cafevm: memory accesses reach RAM or a device";
 /// The guest waits, and nothing happens. The VMM reports it.
 pub const WAITS: Rule = "cafevm: the driver and the device do not wait for each other";
+/// The guest sleeps, and the driver has suppressed interrupts. The VMM reports it.
+pub const SLEEPS: Rule = "cafevm: a driver that sleeps lets the device interrupt it";
 pub(crate) const SVIRTB_NOTHING_NEW: Rule = "svirtb 3, a doorbell hands over at least one entry";
 pub(crate) const SVIRTB_READ_PAST_END: Rule = "svirtb 2.2.1, a read begins on the disk";
 pub(crate) const SVIRTB_SWAPPED: Rule = "svirtb 2.2.1, size is in bytes and sector in sectors";

@@ -10,6 +10,8 @@ pub struct Waiting {
     pub is_outstanding: bool,
     /// Whether the device interrupted the driver, which did not acknowledge it.
     pub is_unacknowledged: bool,
+    /// Whether everything was answered, and the driver has suppressed interrupts for the next result.
+    pub is_suppressed: bool,
 }
 
 impl Waiting {

@@ -12,7 +12,7 @@ pub(crate) struct Mistake {
     pub(crate) finds: &'static [&'static str],
 }
 
-const fn mistake(
+pub(crate) const fn mistake(
     name: &'static str,
     right: &'static str,
     wrong: &'static str,

@@ -198,6 +198,7 @@ fn report_end(report: &RunReport, config: &VmConfig) {
                 "the guest crashed (vCPU {}): {}",
                 crash.cpu, crash.cause
             ));
+            report.hints.iter().for_each(log::line);
             log::lines(&crash.registers);
         }
         Verdict::TimedOut => {

@@ -37,6 +37,7 @@ use crate::vcpu::debugger::Debugger;
 use crate::vcpu::dispatch::Exits;
 use crate::vcpu::place;
 pub use crate::waiting::Explanation;
+use crate::x86::crash::Cause;
 
 /// The end of the input for the built-in shell: a serial port cannot signal it, so the shell gets EOT (Ctrl-D). EOT
 /// ends a line that has begun; on an empty line it ends the shell. Other guests get only their input.
@@ -61,6 +62,8 @@ pub struct RunReport {
     pub exits: Exits,
     /// Why the guest waited at the end, if the time limit or Ctrl-A X ended it.
     pub waited: Option<Explanation>,
+    /// What may have led to a triple fault; nothing if that is not known.
+    pub hints: Vec<String>,
 }
 
 impl RunReport {
@@ -128,8 +131,13 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     watched?;
     info!("{exits}");
     let waited = cut.then(|| examiner.examine_ended());
+    let is_triple_fault = |verdict: &Verdict| matches!(verdict, Verdict::Crash(crash) if crash.cause == Cause::TripleFault);
+    let hints = match ending.verdict().is_some_and(|verdict| is_triple_fault(&verdict)) {
+        true => examiner.examine_triple_fault(),
+        false => Vec::new(),
+    };
     match ending.verdict() {
-        Some(verdict) => Ok(RunReport { verdict, exits, waited }),
+        Some(verdict) => Ok(RunReport { verdict, exits, waited, hints }),
         None => Err(HostError::Bug("the machine ended without a verdict".to_owned()).into()),
     }
 }

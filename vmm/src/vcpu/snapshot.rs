@@ -111,6 +111,11 @@ impl Snapshots {
         }
     }
 
+    /// Makes a snapshot of a vCPU that has crashed.
+    pub(super) fn make_last(&self, id: u32, vcpu: &VcpuFd, ram: &GuestRam) {
+        self.made().push(Snapshot::read(id, vcpu, ram));
+    }
+
     /// The snapshots, when there are `count` of them or after `limit`. A vCPU that is in a device makes none.
     pub(crate) fn take(&self, count: usize, limit: Duration) -> Vec<Snapshot> {
         let until = Instant::now() + limit;

@@ -148,6 +148,7 @@ impl Vcpu {
                 Outcome::PowerOff => Verdict::PowerOff,
                 Outcome::Reset => Verdict::Reset,
                 Outcome::Crash(cause) => {
+                    snapshots.make_last(self.id, &self.fd, &self.ram);
                     let crash = Crash::examine(self.id, cause, &mut self.fd, &self.ram);
                     Verdict::Crash(Box::new(crash))
                 }

@@ -1,10 +1,12 @@
 //! Where an interrupt waits that a driver did not acknowledge.
 
 use crate::vcpu::snapshot::Snapshot;
-use crate::x86::interrupts::Controllers;
+use crate::x86::interrupts::{Controllers, Pic};
 
 /// The first vector that is not an exception of the processor.
 const FIRST_VECTOR: u8 = 32;
+/// The instruction pointer of a processor after its reset.
+const RESET_RIP: u64 = 0xfff0;
 
 /// Follows interrupt `irq` from the controllers to the vCPUs.
 pub(super) fn explain(irq: u32, controllers: &Controllers, vcpus: &[Snapshot]) -> Vec<String> {
@@ -17,8 +19,17 @@ pub(super) fn explain(irq: u32, controllers: &Controllers, vcpus: &[Snapshot]) -
                 || "the IOAPIC has no such pin".to_owned(),
                 |pin| format!("the IOAPIC's entry of pin {irq} is {:#x}", pin.0),
             );
+            let open: Vec<_> = controllers
+                .open_pins()
+                .map(|(pin, vector)| format!("{pin} (vector {vector:#x})"))
+                .collect();
+            let others = match open.is_empty() {
+                true => String::new(),
+                false => format!("; the pins that are not masked: {}", open.join(", ")),
+            };
             vec![format!(
-                "interrupt {irq} is masked: {entry}, and the PIC does not pass it on; unmask it, or poll the used index"
+                "interrupt {irq} is masked: {entry}, and the PIC does not pass it on; unmask it, or poll the used \
+                 index{others}"
             )]
         }
         (Some(pin), _) => {
@@ -50,6 +61,27 @@ pub(super) fn explain(irq: u32, controllers: &Controllers, vcpus: &[Snapshot]) -
             lines
         }
     }
+}
+
+/// The interrupts that were delivered to a vCPU without a handler for them.
+pub(super) fn without_handler(pic: &Pic, vcpus: &[Snapshot]) -> Vec<String> {
+    let mut lines = Vec::new();
+    // After a triple fault some processors reset the vCPU: nothing is known then.
+    for vcpu in vcpus.iter().filter(|vcpu| vcpu.rip != RESET_RIP) {
+        for (irq, vector) in pic.delivered().filter(|(_, vector)| !vcpu.has_handler(*vector)) {
+            lines.push(format!(
+                "interrupt {irq} came through the PIC as vector {vector:#x}, and the IDT has no handler there: mask the PIC \
+                 (0xff to the ports 0x21 and 0xa1) if you use the IOAPIC, or remap it to {FIRST_VECTOR:#x} and set handlers"
+            ));
+        }
+        let in_service = (0..=u8::MAX).filter(|vector| vcpu.apic.is_in_service(*vector));
+        lines.extend(
+            in_service.filter(|vector| !vcpu.has_handler(*vector)).map(|vector| {
+                format!("{}; set its handler before sti", no_handler(vcpu.id, vector))
+            }),
+        );
+    }
+    lines
 }
 
 fn no_handler(id: u32, vector: u8) -> String {
@@ -87,11 +119,33 @@ fn at_vcpu(vcpu: &Snapshot, vector: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::x86::interrupts::{LocalApic, Pic, Pin};
+    use crate::x86::interrupts::{LocalApic, Pin};
 
     fn explained(entry: u64, vcpu: Snapshot) -> String {
         let controllers = Controllers::with(vec![Pin(entry); 24], Pic::default());
         explain(5, &controllers, &[vcpu]).join("; ")
+    }
+
+    #[test]
+    fn an_interrupt_without_a_handler_explains_a_triple_fault() {
+        let pic = Pic { in_service: [1 << 5, 0], ..Pic::default() };
+        let lines = without_handler(&pic, &[vcpu()]);
+        assert!(
+            lines[0].starts_with("interrupt 5 came through the PIC as vector 0x5"),
+            "{lines:?}"
+        );
+        let mut handled = Snapshot { handlers: [1 << 5, 0, 0, 0, 0, 0, 0, 0], ..vcpu() };
+        assert_eq!(without_handler(&pic, &[handled.clone()]), [""; 0]);
+        handled.apic.in_service[1] = 1 << 16;
+        let lines = without_handler(&Pic::default(), &[handled.clone()]);
+        assert_eq!(
+            lines,
+            [
+                "vCPU 0 has no handler: entry 0x30 of its IDT is not present; set its handler before sti"
+            ]
+        );
+        handled.rip = RESET_RIP;
+        assert_eq!(without_handler(&pic, &[handled]), [""; 0]);
     }
 
     fn vcpu() -> Snapshot {

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cafevm_devices::observe::Waiting;
 use kvm_ioctls::VmFd;
 
 use crate::log;
@@ -48,6 +49,8 @@ pub struct Explanation {
     pub is_outstanding: bool,
     /// Whether a driver uses a device.
     pub is_used: bool,
+    /// Whether all vCPUs that the guest has started are halted.
+    pub is_asleep: bool,
 }
 
 impl Examiner {
@@ -68,15 +71,32 @@ impl Examiner {
         self.explain(&self.snapshots.take(self.cpus, Duration::ZERO))
     }
 
+    /// Why an interrupt may have led to a triple fault; nothing if none did.
+    pub(crate) fn examine_triple_fault(&self) -> Vec<String> {
+        let vcpus = self.snapshots.take(0, Duration::ZERO);
+        Controllers::read(&self.vm)
+            .map(|controllers| interrupt::without_handler(&controllers.pic, &vcpus))
+            .unwrap_or_default()
+    }
+
     /// Whether a driver or a device left something undone. Does not disturb the vCPUs.
     pub(crate) fn is_outstanding(&self) -> bool {
+        self.waiting().any(|waiting| waiting.is_outstanding)
+    }
+
+    /// Whether a driver has suppressed interrupts. Does not disturb the vCPUs.
+    pub(crate) fn is_suppressed(&self) -> bool {
+        self.waiting().any(|waiting| waiting.is_suppressed)
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = Waiting> {
         let virtio = self.devices.virtio.iter().filter_map(|device| device.mmio.waiting());
-        let svirtb = self.devices.svirtb.iter().filter_map(|disk| disk.device.waiting());
-        virtio.chain(svirtb).any(|waiting| waiting.is_outstanding)
+        virtio.chain(self.devices.svirtb.iter().filter_map(|disk| disk.device.waiting()))
     }
 
     fn explain(&self, vcpus: &[Snapshot]) -> Explanation {
-        let mut explanation = Explanation::default();
+        let is_asleep = !vcpus.is_empty() && vcpus.iter().all(|vcpu| vcpu.is_halted);
+        let mut explanation = Explanation { is_asleep, ..Explanation::default() };
         let controllers = Controllers::read(&self.vm);
         for device in &self.devices.virtio {
             let Some(waiting) = device.mmio.waiting() else { continue };

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use cafevm_devices::catalogue;
 use cafevm_devices::doctor::Doctor;
+use cafevm_devices::observe::Rule;
 use event_manager::{EventOps, Events};
 
-use super::{Examiner, Explain};
+use super::{Examiner, Explain, Explanation};
 use crate::error::HostError;
 use crate::runtime::event_loop::{Subscriber, watch};
 use crate::runtime::timer::Timer;
@@ -60,13 +61,26 @@ impl<'a> StallWatch<'a> {
         let seen = self.doctor.activity();
         if std::mem::replace(&mut self.seen, seen) != seen {
             self.is_reported = false;
-        } else if !self.is_reported && seen > 0 && self.examiner.is_outstanding() {
-            self.is_reported = true;
-            let explanation = (self.explain)();
-            let seconds = self.every.as_secs_f64();
-            let what = format!("nothing happened for {seconds} s:\n{explanation}");
-            self.doctor.report(&Arc::from("the guest"), catalogue::WAITS, &what);
+        } else if !self.is_reported && seen > 0 {
+            let is_outstanding = self.examiner.is_outstanding();
+            if is_outstanding || self.examiner.is_suppressed() {
+                self.is_reported = true;
+                let explanation = (self.explain)();
+                if is_outstanding {
+                    self.report(catalogue::WAITS, &explanation);
+                } else if explanation.is_asleep {
+                    self.report(catalogue::SLEEPS, &explanation);
+                }
+            }
         }
+    }
+}
+
+impl StallWatch<'_> {
+    fn report(&self, rule: Rule, explanation: &Explanation) {
+        let seconds = self.every.as_secs_f64();
+        let what = format!("nothing happened for {seconds} s:\n{explanation}");
+        self.doctor.report(&Arc::from("the guest"), rule, &what);
     }
 }
 

@@ -68,6 +68,16 @@ impl Pic {
         Self::input(irq).is_some_and(|(chip, input)| self.in_service[chip] & (1 << input) != 0)
     }
 
+    /// The interrupts in service, with their vectors.
+    pub(crate) fn delivered(&self) -> impl Iterator<Item = (u32, u8)> {
+        // The cascade has no vector of its own.
+        let inputs = (0..16).filter(|irq| *irq != CASCADE && self.is_in_service(*irq));
+        inputs.filter_map(|irq| {
+            let (chip, input) = Self::input(irq)?;
+            Some((irq, self.base[chip].wrapping_add(input.to_le_bytes()[0])))
+        })
+    }
+
     const fn input(irq: u32) -> Option<(usize, u32)> {
         match irq {
             0..8 => Some((0, irq)),
@@ -107,6 +117,12 @@ impl Controllers {
             in_service: [master.isr, slave.isr],
         };
         Some(Self { pins, pic })
+    }
+
+    /// The pins of the IOAPIC that are not masked, with their vectors.
+    pub(crate) fn open_pins(&self) -> impl Iterator<Item = (usize, u8)> {
+        let open = self.pins.iter().enumerate().filter(|(_, pin)| !pin.is_masked());
+        open.map(|(number, pin)| (number, pin.vector()))
     }
 
     #[cfg(test)]

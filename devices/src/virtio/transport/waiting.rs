@@ -139,6 +139,7 @@ impl Queue {
         let entry = used
             + RING_HEADER
             + USED_ELEM * u64::from(returned.wrapping_sub(1)) % (USED_ELEM * u64::from(size));
+        waiting.is_suppressed |= suppressed.is_some();
         let how = suppressed.map_or_else(String::new, |how| {
             format!("; the next result comes without an interrupt, as {how}")
         });
