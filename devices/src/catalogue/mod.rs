@@ -3,8 +3,10 @@
 //! | question | file |
 //! |---|---|
 //! | Which rules does a device report at one access? | `virtio/catalogue.rs`, `svirtb/catalogue.rs` |
+//! | Which demands of the specification are watched, and by which rules? | `musts.rs` |
 //! | Which rules need a look at several events? | `observed.rs`, `observed_rules.rs` |
 
+pub mod musts;
 mod observed;
 pub(crate) mod observed_rules;
 

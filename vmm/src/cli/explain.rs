@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use cafevm_devices::catalogue::musts::{MUSTS, Must, Watched};
 use cafevm_devices::catalogue::rules;
 use cafevm_devices::observe::{RuleInfo, Severity};
 
@@ -76,6 +77,28 @@ pub(super) fn document() -> String {
             "\n## {id}\n\n{rule}\n\n{severity}\n\n- The driver must: {must}\n- The usual mistake: {mistake}\n\n\
              ```c\n/* wrong */    {wrong}\n/* correct */  {right}\n```\n"
         );
+    }
+    text += &demands();
+    text
+}
+
+/// The demands of the specification, as a table.
+fn demands() -> String {
+    let mut text = String::from(
+        "\n# What virtio demands of a driver\n\n\
+         Each MUST and MUST NOT of virtio 1.4 (Committee Specification, April 2026) that binds a driver of a block device \
+         over virtio-mmio with split rings, in short words, and the rule that watches it. Sentences about features that \
+         cafevm does not offer are left out. The rules above cite virtio 1.2: the sections have the same numbers.\n\n\
+         | section | the driver must | rules |\n|---|---|---|\n",
+    );
+    for Must { section, text: demand, watched } in MUSTS {
+        let watched = match watched {
+            Watched::By(ids) => {
+                ids.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")
+            }
+            Watched::Unseen(why) => format!("none: {why}"),
+        };
+        _ = writeln!(text, "| {section} | {demand} | {watched} |");
     }
     text
 }

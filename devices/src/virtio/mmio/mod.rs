@@ -3,7 +3,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | Which register is at an offset? | `registers.rs` |
+//! | Which register is at an offset? | `registers.rs`, `decode.rs` |
 //! | What do registers read? | `reads.rs`, `page.rs` |
 //! | Which registers hold what the driver wrote? | `state.rs` |
 //! | How do the queue registers work, modern and legacy? | `queues.rs` |
@@ -18,6 +18,7 @@
 //! lenient device accepts them: with the legacy registers it is activated by DRIVER_OK or by the first queue, whichever
 //! comes last.
 
+mod decode;
 mod empty_slot;
 mod meaning;
 mod options;
@@ -281,47 +282,6 @@ impl Mmio {
         }
     }
 
-    /// Decodes an access of `width` bytes at `offset`. Reports a register that this version does not have, and returns
-    /// none for it.
-    fn decode(&self, offset: u64, width: usize, verb: &str) -> Target {
-        let target = Target::decode(offset, width);
-        match target {
-            Target::Register(register) if !register.is_in(self.core.version()) => {
-                let version = options::version_value(self.core.version());
-                self.core.breach(
-                    rules::LEGACY,
-                    format_args!(
-                        "{} was {verb}, but is not in the layout of version {version}, which this device has \
-                         (Version reads {version})",
-                        register.name()
-                    ),
-                    "ignored",
-                );
-                Target::Nothing
-            }
-            Target::Nothing => {
-                self.core.breach(
-                    rules::NO_REGISTER,
-                    format_args!("{offset:#x} was {verb}; no register is there"),
-                    "",
-                );
-                target
-            }
-            Target::Misaccess => {
-                self.core.breach(
-                    rules::WIDTH,
-                    format_args!(
-                        "{width} bytes were {verb} at {offset:#x}; below {CONFIG:#x} the registers take 4, aligned, \
-                         and from there on 1, 2 or 4, aligned"
-                    ),
-                    "",
-                );
-                target
-            }
-            Target::Register(_) | Target::Config(_) => target,
-        }
-    }
-
     fn seen(&self, register: Register, direction: observe::Direction, value: u32) {
         let reporter = self.core.reporter();
         if reporter.is_observed() {
@@ -369,6 +329,9 @@ impl BusDevice for Mmio {
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
+        if self.write_pair(offset, data) {
+            return;
+        }
         match self.decode(offset, data.len(), "written") {
             Target::Register(register) => {
                 let value = number(data);

@@ -236,6 +236,12 @@ impl Register {
     }
 }
 
+/// The two registers of a write of 8 bytes at `offset`, if there are two: many monitors take such a write as two.
+pub(super) fn pair(offset: u64, width: usize) -> Option<(Register, Register)> {
+    let is_pair = width == 8 && offset.is_multiple_of(8);
+    is_pair.then(|| Register::decode(offset).zip(Register::decode(offset + 4)))?
+}
+
 /// The target of an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {

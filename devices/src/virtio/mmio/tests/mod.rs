@@ -335,6 +335,24 @@ fn a_doorbell_goes_only_to_a_live_queue() {
 }
 
 #[test]
+fn an_address_that_is_written_with_64_bits_counts_as_two_writes() {
+    let (mut d, _, complaints) = probe();
+    assert!(d.negotiate(feature::VERSION_1));
+    d.set(reg::QUEUE_SEL, 0);
+    d.set(reg::QUEUE_NUM, 8);
+    for (at, addr) in [(0x80, 0x1000_u64), (0x90, 0x2000), (0xa0, 0x3000)] {
+        d.mmio.write(at, &addr.to_le_bytes());
+    }
+    d.set(reg::QUEUE_READY, 1);
+    assert_eq!((d.get(reg::QUEUE_READY), complaints.count(rules::WIDTH)), (1, 3));
+    // Not in RAM: the upper half counts, too.
+    d.set(reg::QUEUE_READY, 0);
+    d.mmio.write(0x80, &0x1_0000_0000_0000_u64.to_le_bytes());
+    d.set(reg::QUEUE_READY, 1);
+    assert_eq!(d.get(reg::QUEUE_READY), 0);
+}
+
+#[test]
 fn wrong_widths_and_directions_have_no_effect() {
     let (mut d, log, complaints) = probe();
     for (offset, width) in [(0x70, 1), (0x70, 2), (0x70, 8), (0x71, 4), (0x4, 8), (0x102, 4)] {

@@ -13,9 +13,10 @@ fn driver(policy: Policy) -> (VirtioDriver, Log) {
 type Breach = (&'static str, Rule, fn(&mut VirtioDriver));
 
 /// Mistakes that a driver can make at any time.
-const AT_ANY_TIME: [Breach; 15] = [
+const AT_ANY_TIME: [Breach; 16] = [
     ("a register read by bytes", rules::WIDTH, |d| d.mmio.read(0x70, &mut [0])),
     ("a register written by halves", rules::WIDTH, |d| d.mmio.write(0x70, &[0, 0])),
+    ("an address written with 64 bits", rules::WIDTH, |d| d.mmio.write(0x80, &[0; 8])),
     ("a crooked register", rules::WIDTH, |d| d.mmio.read(0x72, &mut [0; 4])),
     ("a crooked configuration field", rules::WIDTH, |d| d.mmio.read(0x101, &mut [0; 4])),
     ("a read where nothing is", rules::NO_REGISTER, |d| {
