@@ -36,7 +36,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::device::VirtioDevice;
 use super::rules;
-use super::spec::mmio::{CONFIG, INTERRUPT_CONFIG, INTERRUPT_USED};
+use super::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_USED};
 use super::spec::status::{DRIVER_OK, FEATURES_OK};
 use super::transport::{Core, CoreOptions};
 pub use super::transport::{Policy, Version};
