@@ -40,7 +40,7 @@ pub use image::{Access, Cache, Image, ImageError, Opening};
 pub(crate) use in_bytes::in_bytes;
 pub use sync::{ImageStorage, SyncEngine};
 
-/// The sector of both protocols: 512 bytes (virtio 1.2, 5.2.4; svirtb 2.2.1).
+/// The sector of both protocols: 512 bytes (virtio 1.4, 5.2.4; svirtb 2.2.1).
 pub const SECTOR_SIZE: u64 = 512;
 
 /// The operation of a request. It owns the guest's buffers, which were checked, and with them guest RAM.

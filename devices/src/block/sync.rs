@@ -140,7 +140,7 @@ impl SyncEngine {
         image.file().sync_data().map_err(Failure::Sync)
     }
 
-    /// A discard is a hint: if the host cannot free space, nothing changes, and the request succeeds (virtio 1.2,
+    /// A discard is a hint: if the host cannot free space, nothing changes, and the request succeeds (virtio 1.4,
     /// 5.2.6.2).
     fn discard(&self, offset: u64, len: u64) -> Outcome {
         self.punch_hole(offset, len).map(drop)

@@ -2,26 +2,26 @@
 
 use crate::observe::Rule;
 
-pub(crate) const RESET_FIRST: Rule = "virtio 1.2, 3.1.1: the driver resets the device first";
+pub(crate) const RESET_FIRST: Rule = "virtio 1.4, 3.1.1: the driver resets the device first";
 pub(crate) const IDENTITY: Rule =
-    "virtio 1.2, 4.2.3.1: the driver reads MagicValue, Version and DeviceID first";
-pub(crate) const STEPS: Rule = "virtio 1.2, 3.1.1: the bits of Status are set one after the other";
-pub(crate) const FEATURES_OK_READ: Rule = "virtio 1.2, 3.1.1: the driver reads FEATURES_OK back";
-pub(crate) const SELECTOR: Rule = "virtio 1.2, 4.2.2.2: a selector is written before the features";
+    "virtio 1.4, 4.2.3.1: the driver reads MagicValue, Version and DeviceID first";
+pub(crate) const STEPS: Rule = "virtio 1.4, 3.1.1: the bits of Status are set one after the other";
+pub(crate) const FEATURES_OK_READ: Rule = "virtio 1.4, 3.1.1: the driver reads FEATURES_OK back";
+pub(crate) const SELECTOR: Rule = "virtio 1.4, 4.2.2.2: a selector is written before the features";
 pub(crate) const QUEUE_NUM_MAX: Rule =
-    "virtio 1.2, 4.2.3.2: QueueNumMax is read before QueueNum is written";
-pub(crate) const OVERLAP: Rule = "virtio 1.2, 2.7: the parts of a queue do not overlap";
+    "virtio 1.4, 4.2.3.2: QueueNumMax is read before QueueNum is written";
+pub(crate) const OVERLAP: Rule = "virtio 1.4, 2.7: the parts of a queue do not overlap";
 pub(crate) const NOTHING_NEW: Rule =
-    "virtio 1.2, 2.7.13.4: a doorbell follows a new available index";
-pub(crate) const HEAD_IN_USE: Rule = "virtio 1.2, 2.7.13: a chain in use is not queued again";
-pub(crate) const BUFFER_OVER_RING: Rule = "virtio 1.2, 2.7: buffers and rings are different memory";
+    "virtio 1.4, 2.7.13.4: a doorbell follows a new available index";
+pub(crate) const HEAD_IN_USE: Rule = "virtio 1.4, 2.7.13: a chain in use is not queued again";
+pub(crate) const BUFFER_OVER_RING: Rule = "virtio 1.4, 2.7: buffers and rings are different memory";
 pub(crate) const BUFFER_SHARED: Rule = "cafevm: two buffers in use share memory";
 pub(crate) const HEADER: Rule = "cafevm: the header of a request is a descriptor of 16 bytes";
-pub(crate) const IRQ_NOT_ACKNOWLEDGED: Rule = "virtio 1.2, 4.2.3.4: an interrupt is acknowledged";
+pub(crate) const IRQ_NOT_ACKNOWLEDGED: Rule = "virtio 1.4, 4.2.3.4: an interrupt is acknowledged";
 pub(crate) const IRQ_NOT_READ: Rule =
-    "virtio 1.2, 4.2.3.4: InterruptStatus is read before it is acknowledged";
+    "virtio 1.4, 4.2.3.4: InterruptStatus is read before it is acknowledged";
 pub(crate) const USED_EVENT: Rule =
-    "virtio 1.2, 2.7.7.1: with EVENT_IDX, the driver moves used_event";
+    "virtio 1.4, 2.7.7.1: with EVENT_IDX, the driver moves used_event";
 /// The guest accessed an address without a device. The VMM reports it.
 pub const NO_DEVICE: Rule = "cafevm: memory accesses reach RAM or a device";
 /// The guest waits, and nothing happens. The VMM reports it.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 /// A rule of a specification that a driver broke: the key under which breaches are counted.
 ///
-/// The text names the section of the specification, such as "svirtb 2.1.1" or "virtio 1.2, 4.2.2.2".
+/// The text names the section of the specification, such as "svirtb 2.1.1" or "virtio 1.4, 4.2.2.2".
 pub type Rule = &'static str;
 
 /// The direction of an access, as the guest sees it.
@@ -197,7 +197,7 @@ pub enum Event<'a> {
     },
 }
 
-/// How a driver of a split virtqueue suppresses interrupts (virtio 1.2, 2.7.7).
+/// How a driver of a split virtqueue suppresses interrupts (virtio 1.4, 2.7.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Suppression {
@@ -230,7 +230,7 @@ pub enum Place {
     },
 }
 
-/// A descriptor of a split virtqueue, as the device read it (virtio 1.2, 2.7.5).
+/// A descriptor of a split virtqueue, as the device read it (virtio 1.4, 2.7.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DescriptorInfo {

@@ -15,7 +15,7 @@ use crate::virtio::mmio::{Mmio, MmioOptions};
 use crate::virtio::spec::ring::DESC_INDIRECT;
 use crate::virtio::spec::{blk, feature, mmio, status};
 
-/// Offsets of the registers (virtio 1.2, 4.2.2), for tests that write them out.
+/// Offsets of the registers (virtio 1.4, 4.2.2), for tests that write them out.
 pub mod reg {
     #![expect(missing_docs, reason = "the names are the specification's")]
     pub const MAGIC_VALUE: u64 = 0x00;

@@ -1,4 +1,4 @@
-//! A split virtqueue from the driver's side (virtio 1.2, 2.7).
+//! A split virtqueue from the driver's side (virtio 1.4, 2.7).
 #![expect(clippy::expect_used, reason = "for tests: their rings lie in RAM")]
 
 use crate::memory::GuestRam;

@@ -59,7 +59,7 @@ pub enum ServiceResult {
 pub trait VirtioDevice: Send + Sync {
     /// Reports events and broken rules of the device and its transport.
     fn reporter(&self) -> &Reporter;
-    /// The device's id (virtio 1.2, 5).
+    /// The device's id (virtio 1.4, 5).
     fn device_id(&self) -> u32;
     /// The kind of device, in words: "a block device".
     fn kind(&self) -> &'static str;

@@ -1,4 +1,4 @@
-//! The split virtqueue, from the device's side (virtio 1.2, 2.7).
+//! The split virtqueue, from the device's side (virtio 1.4, 2.7).
 
 use super::spec::ring::{
     AVAIL_ALIGN, AVAIL_ELEM, AVAIL_NO_INTERRUPT, DESC_SIZE, RING_EVENT, RING_HEADER, USED_ALIGN,

@@ -1,4 +1,4 @@
-//! The constants of the specification, each with its section in "Virtual I/O Device (VIRTIO) Version 1.2".
+//! The constants of the specification, each with its section in "Virtual I/O Device (VIRTIO) Version 1.4".
 
 /// The device status field (2.1).
 pub mod status {

@@ -1,5 +1,5 @@
 /*
- * A driver for virtio-blk on virtio-mmio (virtio 1.2, sections 2.7, 4.2 and 5.2). It has one queue, makes one request
+ * A driver for virtio-blk on virtio-mmio (virtio 1.4, sections 2.7, 4.2 and 5.2). It has one queue, makes one request
  * at a time, and polls the used ring.
  */
 #include "guest.h"

@@ -88,7 +88,7 @@ fn demands() -> String {
         "\n# What virtio demands of a driver\n\n\
          Each MUST and MUST NOT of virtio 1.4 (Committee Specification, April 2026) that binds a driver of a block device \
          over virtio-mmio with split rings, in short words, and the rule that watches it. Sentences about features that \
-         cafevm does not offer are left out. The rules above cite virtio 1.2: the sections have the same numbers.\n\n\
+         cafevm does not offer are left out.\n\n\
          | section | the driver must | rules |\n|---|---|---|\n",
     );
     for Must { section, text: demand, watched } in MUSTS {
@@ -117,7 +117,7 @@ mod tests {
         assert!(notify.contains("4.2.3.3") && notify.contains("QUEUE_NOTIFY"), "{notify}");
         assert_eq!(of(&["4.2.3.3"]).unwrap(), notify);
         let line = "cafevm: warning: virtio0: QueueNotify was written with queue 0, but that queue is not ready; \
-                    ignored [virtio 1.2, 4.2.3.3: notify only a queue in use]";
+                    ignored [virtio 1.4, 4.2.3.3: notify only a queue in use]";
         assert_eq!(of(&line.split(' ').collect::<Vec<_>>()).unwrap(), notify);
         assert!(of(&["svirtb 2.2.1"]).unwrap().matches("Usual mistake").count() > 3);
         let error = of(&["virtio.notfy"]).unwrap_err().to_string();

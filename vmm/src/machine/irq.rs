@@ -31,7 +31,7 @@ pub(crate) fn pulses(vm: &VmFd, irq: u32) -> Result<Arc<dyn IrqLine>, HostError>
 }
 
 /// Interrupt line `irq` with a level: it stays asserted until the device lowers it. The guest may program its pin as
-/// level-triggered, as virtio-mmio specifies (virtio 1.2, 4.2.3.4: until InterruptStatus is 0), or as edge-triggered.
+/// level-triggered, as virtio-mmio specifies (virtio 1.4, 4.2.3.4: until InterruptStatus is 0), or as edge-triggered.
 pub(crate) fn level(vm: Arc<VmFd>, irq: u32) -> Arc<dyn IrqLine> {
     Arc::new(Level::new(move |asserted| {
         // The possible errors are a missing interrupt controller or pin; both exist.

@@ -1,4 +1,4 @@
-//! What a chain means, as the specification has it (virtio 1.2, 2.7.5, 5.2.6): the slow and obvious way. The bytes
+//! What a chain means, as the specification has it (virtio 1.4, 2.7.5, 5.2.6): the slow and obvious way. The bytes
 //! of a buffer are a list of addresses, one for each.
 
 use super::memory::Memory;

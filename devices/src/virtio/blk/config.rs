@@ -1,4 +1,4 @@
-//! The configuration space of virtio-blk (virtio 1.2, 5.2.4).
+//! The configuration space of virtio-blk (virtio 1.4, 5.2.4).
 
 /// The bytes up to and including `write_zeroes_may_unmap`: later fields belong to features that the device does not
 /// offer.

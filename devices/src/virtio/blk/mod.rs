@@ -1,4 +1,4 @@
-//! virtio-blk (virtio 1.2, 5.2): a disk behind virtqueues.
+//! virtio-blk (virtio 1.4, 5.2): a disk behind virtqueues.
 //!
 //! | question | file |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Parses a descriptor chain (virtio 1.2, 5.2.6) into an owned request. Guest memory is not read again after that.
+//! Parses a descriptor chain (virtio 1.4, 5.2.6) into an owned request. Guest memory is not read again after that.
 
 use super::config::{
     DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX, ZEROES_RANGES_MAX, ZEROES_SECTORS_MAX,

@@ -1,4 +1,4 @@
-//! The MMIO transport (virtio 1.2, 4.2): a device's registers, in the layout of version 2 or of the legacy
+//! The MMIO transport (virtio 1.4, 4.2): a device's registers, in the layout of version 2 or of the legacy
 //! version 1 (4.2.4).
 //!
 //! | question | file |

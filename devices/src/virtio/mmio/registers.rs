@@ -1,4 +1,4 @@
-//! The registers of virtio-mmio (virtio 1.2, 4.2.2 table 4.1; legacy 4.2.4 table 4.2), decoded once.
+//! The registers of virtio-mmio (virtio 1.4, 4.2.2 table 4.1; legacy 4.2.4 table 4.2), decoded once.
 
 use super::Version;
 use crate::virtio::queue::Area;

@@ -1,4 +1,4 @@
-//! virtio-rng (virtio 1.2, 5.4): random bytes from the host's kernel, for the guest's pool of entropy.
+//! virtio-rng (virtio 1.4, 5.4): random bytes from the host's kernel, for the guest's pool of entropy.
 //!
 //! It has one queue, no configuration space, and no features of its own. A request is a chain of writable buffers; the
 //! device writes at least one random byte, and reports the number in the used length.

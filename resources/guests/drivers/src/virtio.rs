@@ -1,4 +1,4 @@
-//! virtio-blk on virtio-mmio version 2, with a split virtqueue (virtio 1.2).
+//! virtio-blk on virtio-mmio version 2, with a split virtqueue (virtio 1.4).
 //!
 //! | to learn | open |
 //! |---|---|

@@ -6,7 +6,7 @@ use rt::mmio::Mmio;
 
 use crate::{Failure, Outcome, Ring, ensure, ensure_eq, fail};
 
-/// Features that the drivers of `drivers` know nothing of (virtio 1.2, 5.2.3 and 6).
+/// Features that the drivers of `drivers` know nothing of (virtio 1.4, 5.2.3 and 6).
 pub const CONFIG_WCE: u64 = 1 << 11;
 /// Several queues.
 pub const MQ: u64 = 1 << 12;

@@ -1,5 +1,5 @@
 //! A split virtqueue in the hands of a test: many chains at once, of any descriptors, also indirect, and interrupts
-//! and doorbells by index (virtio 1.2, 2.7).
+//! and doorbells by index (virtio 1.4, 2.7).
 
 use core::sync::atomic::{Ordering, fence};
 

@@ -1,4 +1,4 @@
-//! When are writes durable? (virtio 1.2, 5.2.6.2; CONFIG_WCE, 5.2.5)
+//! When are writes durable? (virtio 1.4, 5.2.6.2; CONFIG_WCE, 5.2.5)
 
 use super::*;
 use crate::bus::BusDevice;

@@ -1,4 +1,4 @@
-//! EVENT_IDX (virtio 1.2, 2.7.7, 2.7.10): which notifications are sent, and when; and the limit of one doorbell.
+//! EVENT_IDX (virtio 1.4, 2.7.7, 2.7.10): which notifications are sent, and when; and the limit of one doorbell.
 
 use super::*;
 

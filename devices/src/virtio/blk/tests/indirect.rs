@@ -1,4 +1,4 @@
-//! Indirect tables of descriptors (virtio 1.2, 2.7.5.3), through the whole device.
+//! Indirect tables of descriptors (virtio 1.4, 2.7.5.3), through the whole device.
 
 use super::*;
 use crate::testing::virtio_ring::write_chain;

@@ -351,7 +351,7 @@ fn what_a_log_says_names_the_rule_and_the_request() {
     assert_eq!(
         complaints.last().unwrap(),
         "virtio3: a read of 512 bytes at sector 9 reaches past the end of the disk, which has 8 sectors \
-         [virtio 1.2, 5.2.6.1: sectors on the disk]"
+         [virtio 1.4, 5.2.6.1: sectors on the disk]"
     );
     for _ in 0..1_000 {
         driver.request(77, 0, 512);

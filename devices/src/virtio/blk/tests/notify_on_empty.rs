@@ -1,4 +1,4 @@
-//! NOTIFY_ON_EMPTY (virtio 1.2, 6.3) of the legacy interface: an interrupt whenever the queue becomes empty, even if
+//! NOTIFY_ON_EMPTY (virtio 1.4, 6.3) of the legacy interface: an interrupt whenever the queue becomes empty, even if
 //! used_event or NO_INTERRUPT suppresses interrupts.
 
 use super::*;

@@ -1,4 +1,4 @@
-//! RING_RESET (virtio 1.2, 2.6.1): one queue is reset and set up again, without an effect on the others.
+//! RING_RESET (virtio 1.4, 2.6.1): one queue is reset and set up again, without an effect on the others.
 
 use super::*;
 

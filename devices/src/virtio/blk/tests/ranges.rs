@@ -1,4 +1,4 @@
-//! Discard and write zeroes (virtio 1.2, 5.2.6): lists of ranges, carried out completely or not at all.
+//! Discard and write zeroes (virtio 1.4, 5.2.6): lists of ranges, carried out completely or not at all.
 
 use std::os::unix::fs::MetadataExt;
 

@@ -1,4 +1,4 @@
-//! Resize of a live disk, with a notification of the driver (virtio 1.2, 4.2.2.1, 5.2.6).
+//! Resize of a live disk, with a notification of the driver (virtio 1.4, 4.2.2.1, 5.2.6).
 
 use super::*;
 use crate::block::GrowError;

@@ -1,4 +1,4 @@
-//! The legacy transport (virtio 1.2, 4.2.4): version 1 of the registers, and queues laid out by page (2.7.2).
+//! The legacy transport (virtio 1.4, 4.2.4): version 1 of the registers, and queues laid out by page (2.7.2).
 
 use super::*;
 use crate::testing::virtio_driver::{DATA, HEADER, STATUS_BYTE};

@@ -252,7 +252,7 @@ fn the_first_doorbell_that_a_strict_device_drops_says_why() {
             d.kick();
         }
         assert_eq!((told(&log), d.complaints.count(rules::NEEDS_RESET)), (vec![], round));
-        let why = "the device needs a reset since this rule was broken: virtio 1.2, 4.2.2.2: a queue in use is not set \
+        let why = "the device needs a reset since this rule was broken: virtio 1.4, 4.2.2.2: a queue in use is not set \
                    up again";
         let said = format!(
             "probe: QueueNotify was written with queue 0, but {why}; ignored [{}]",

@@ -1,4 +1,4 @@
-//! Names and numbers of the virtio 1.2 specification, as far as a block driver needs them.
+//! Names and numbers of the virtio 1.4 specification, as far as a block driver needs them.
 
 use crate::register::Register;
 

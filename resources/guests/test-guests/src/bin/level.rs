@@ -2,7 +2,7 @@
 //!
 //! An IOAPIC does not remember that a level-triggered line was high while its interrupt was in service, or while its
 //! pin was masked: it looks at the line when the EOI comes, or when the pin is unmasked. So the line has to stay high
-//! while InterruptStatus is not 0 (virtio 1.2, 4.2.3.4); a pulse is not enough.
+//! while InterruptStatus is not 0 (virtio 1.4, 4.2.3.4); a pulse is not enough.
 //!
 //! Some hosts (KVM that emulates guests, as kvm_pvm does) end an interrupt by themselves when the processor takes it:
 //! in the handler the local APIC has nothing in service. There a pulse in the handler is not lost, so that only the

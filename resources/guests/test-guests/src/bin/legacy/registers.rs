@@ -1,4 +1,4 @@
-//! The legacy register layout (virtio 1.2, 4.2.4), by offset in bytes.
+//! The legacy register layout (virtio 1.4, 4.2.4), by offset in bytes.
 
 use rt::mmio::Mmio;
 use scenario::{Outcome, ensure_eq};

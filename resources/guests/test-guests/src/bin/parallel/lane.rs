@@ -12,7 +12,7 @@ pub(crate) const BATCH: u16 = 64;
 /// entries never change, because the batch is in it a whole number of times.
 const ENTRIES: u16 = 2 * BATCH;
 const SECTOR: u64 = 512;
-/// Bytes of a request's header (virtio 1.2, 5.2.6).
+/// Bytes of a request's header (virtio 1.4, 5.2.6).
 const HEADER: usize = 16;
 /// A header, the data, the status.
 const PIECES: usize = 3;
