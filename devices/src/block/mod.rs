@@ -18,15 +18,15 @@
 //! | What is the contract of an engine? | `engine.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
-//! | Is a sector past the end an offset in bytes? | `in_bytes.rs` |
+//! | What may be wrong with a sector past the end? | `sector_hint.rs` |
 //! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
 
 mod disk;
 mod engine;
 pub mod format;
 mod image;
-mod in_bytes;
 mod lock;
+mod sector_hint;
 mod sync;
 
 use std::io;
@@ -37,7 +37,7 @@ use crate::stuck::Stuck;
 pub use disk::{Disk, FullAlarm, Lane, Stop};
 pub use engine::{Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
-pub(crate) use in_bytes::in_bytes;
+pub(crate) use sector_hint::sector_hint;
 pub use sync::{ImageStorage, SyncEngine};
 
 /// The sector of both protocols: 512 bytes (virtio 1.4, 5.2.4; svirtb 2.2.1).

@@ -15,7 +15,7 @@ pub(crate) const NOTHING_NEW: Rule =
     "virtio 1.4, 2.7.13.4: a doorbell follows a new available index";
 pub(crate) const HEAD_IN_USE: Rule = "virtio 1.4, 2.7.13: a chain in use is not queued again";
 pub(crate) const BUFFER_OVER_RING: Rule = "virtio 1.4, 2.7: buffers and rings are different memory";
-pub(crate) const BUFFER_SHARED: Rule = "cafevm: two buffers in use share memory";
+pub(crate) const BUFFER_SHARED: Rule = "cafevm: buffers in use do not overlap";
 pub(crate) const HEADER: Rule = "cafevm: the header of a request is a descriptor of 16 bytes";
 pub(crate) const IRQ_NOT_ACKNOWLEDGED: Rule = "virtio 1.4, 4.2.3.4: an interrupt is acknowledged";
 pub(crate) const IRQ_NOT_READ: Rule =

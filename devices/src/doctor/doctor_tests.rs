@@ -185,3 +185,22 @@ fn a_status_byte_of_two_requests_is_a_note() {
     assert_eq!(found[0].0, "virtio.buffer-shared");
     assert!(found[0].1.contains("0x10100 to 0x10100"), "{found:?}");
 }
+
+#[test]
+fn a_status_byte_in_the_data_is_a_note() {
+    let (mut driver, _, findings) = live();
+    driver.header(DATA, T_IN, 0);
+    driver.submit(&[(DATA, 16, false), (DATA + 0x1000, 512, true), (DATA + 0x11ff, 1, true)]);
+    assert_eq!(ids(&findings), ["virtio.buffer-shared"]);
+}
+
+#[test]
+fn an_acknowledge_of_nothing_is_none() {
+    let (mut driver, _, findings) = live();
+    for _ in 0..5 {
+        driver.request(T_IN, 0, 512).unwrap();
+        let _ = driver.get(reg::INTERRUPT_STATUS);
+        driver.set(reg::INTERRUPT_ACK, 0);
+    }
+    assert_eq!(ids(&findings), ["virtio.irq-acknowledge"]);
+}

@@ -42,16 +42,25 @@ struct Queue {
 struct Batch {
     available: u16,
     heads: HashSet<u16>,
-    /// The buffers that the device writes: end and head by start.
-    buffers: BTreeMap<u64, (u64, u16)>,
-    head: u16,
+    /// The buffers that the device writes, by start: the end and the chain.
+    buffers: BTreeMap<u64, (u64, Taken)>,
+    chain: Taken,
     is_first: bool,
+}
+
+/// A chain: its first descriptor, and the entry of the available ring that names it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Taken {
+    head: u16,
+    entry: u16,
 }
 
 #[derive(Debug, Default)]
 struct Interrupt {
-    /// The doorbells since an interrupt that is not acknowledged.
-    doorbells: Option<u32>,
+    /// The reasons that are not acknowledged.
+    reasons: u32,
+    /// The doorbells since the first of these reasons.
+    doorbells: u32,
     /// Whether InterruptStatus was read since the last acknowledge.
     was_read: bool,
 }
@@ -94,8 +103,8 @@ impl Rings {
                     queue.suppressed(used_event, used, report);
                 }
             }
-            Event::Raised { .. } => {
-                self.interrupt.doorbells.get_or_insert(0);
+            Event::Raised { reasons } => {
+                self.interrupt.reasons |= reasons;
                 for queue in self.queues.values_mut() {
                     queue.used_event = None;
                 }
@@ -175,7 +184,7 @@ impl Queue {
                 ),
             );
         }
-        (batch.head, batch.is_first) = (head, true);
+        (batch.chain, batch.is_first) = (Taken { head, entry }, true);
     }
 
     fn descriptor(&mut self, descriptor: &DescriptorInfo, report: Report<'_>) {
@@ -233,41 +242,60 @@ impl Batch {
             return;
         }
         let before = self.buffers.range(..buffer.end).next_back();
-        if let Some((start, (end, head))) = before
+        if let Some((start, (end, other))) = before
             && *end > buffer.start
-            && *head != self.head
         {
             let (first, last) = (buffer.start.max(*start), buffer.end.min(*end) - 1);
-            report(
-                rules::BUFFER_SHARED,
-                format_args!(
-                    "the device writes {first:#x} to {last:#x} for the chain at descriptor {head} and for the chain at \
-                     descriptor {}, which are both in use",
-                    self.head
-                ),
+            let (own, head) = (self.chain, other.head);
+            let what = format!(
+                "the device writes {first:#x} to {last:#x} for the chain at descriptor {head}"
             );
+            // A loop leads to the same descriptor again; the device reports it.
+            let is_same = (*start, *end) == (buffer.start, buffer.end);
+            if *other == own && !is_same {
+                report(
+                    rules::BUFFER_SHARED,
+                    format_args!(
+                        "{what} in two of its descriptors: is the status byte in the data?"
+                    ),
+                );
+            } else if head != own.head {
+                let own = own.head;
+                report(
+                    rules::BUFFER_SHARED,
+                    format_args!(
+                        "{what} and for the chain at descriptor {own}, which are both in use"
+                    ),
+                );
+            }
         }
-        self.buffers.insert(buffer.start, (buffer.end, self.head));
+        self.buffers.insert(buffer.start, (buffer.end, self.chain));
     }
 }
 
 impl Interrupt {
     fn doorbell(&mut self, report: Report<'_>) {
-        let Some(doorbells) = &mut self.doorbells else { return };
+        let Self { reasons, doorbells, .. } = self;
+        if *reasons == 0 {
+            return;
+        }
         *doorbells = doorbells.saturating_add(1);
         if *doorbells == UNACKNOWLEDGED {
             report(
                 rules::IRQ_NOT_ACKNOWLEDGED,
                 format_args!(
                     "the device interrupted the driver, which rang {doorbells} doorbells since and did not write \
-                     InterruptACK"
+                     {reasons:#x} to InterruptACK"
                 ),
             );
         }
     }
 
     fn acknowledged(&mut self, reasons: u32, report: Report<'_>) {
-        self.doorbells = None;
+        self.reasons &= !reasons;
+        if self.reasons == 0 {
+            self.doorbells = 0;
+        }
         if !std::mem::take(&mut self.was_read) {
             report(
                 rules::IRQ_NOT_READ,

@@ -1,7 +1,7 @@
 //! Mistakes in a svirtb ring that break no rule of the protocol.
 
 use super::Report;
-use crate::block::{SECTOR_SIZE, in_bytes};
+use crate::block::{SECTOR_SIZE, sector_hint};
 use crate::catalogue::observed_rules as rules;
 use crate::observe::{Event, Outcome};
 
@@ -45,7 +45,7 @@ impl Svirtb {
                     rules::SVIRTB_READ_PAST_END,
                     format_args!(
                         "entry {index} reads at sector {sector}, past the end of the disk; the buffer does not change{}",
-                        in_bytes(sector, u64::MAX)
+                        sector_hint(sector, u64::MAX)
                     ),
                 );
             }

@@ -2,7 +2,7 @@
 
 use super::rules;
 use crate::address::hint;
-use crate::block::{BlockError, SECTOR_SIZE, in_bytes};
+use crate::block::{BlockError, SECTOR_SIZE, sector_hint};
 use crate::memory::{GuestRam, OutOfRam};
 use crate::observe::{Event, Rule};
 
@@ -132,7 +132,7 @@ pub(super) enum EntryError {
     #[error("the disk is read-only (readonly=on)")]
     ReadOnly,
     /// A write that begins past the end of the disk.
-    #[error("the write begins past the end of the disk, which has {disk_size} bytes{}", in_bytes(*sector, *disk_size))]
+    #[error("the write begins past the end of the disk, which has {disk_size} bytes{}", sector_hint(*sector, *disk_size))]
     PastEnd { disk_size: u64, sector: u64 },
     /// The host failed.
     #[error("{0}")]

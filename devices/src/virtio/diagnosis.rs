@@ -57,6 +57,8 @@ impl NoStatusByte {
             "the status descriptor needs 1 byte"
         } else if self.count == 1 && is_header {
             "is NEXT missing on the header's descriptor?"
+        } else if last.len > 1 && last.flags & DESC_NEXT == 0 {
+            "is NEXT missing on the data's descriptor?"
         } else {
             "is WRITE missing on the status descriptor?"
         }

@@ -1,5 +1,7 @@
 //! The split virtqueue, from the device's side (virtio 1.4, 2.7).
 
+use std::fmt;
+
 use super::spec::ring::{
     AVAIL_ALIGN, AVAIL_ELEM, AVAIL_NO_INTERRUPT, DESC_SIZE, RING_EVENT, RING_HEADER, USED_ALIGN,
     USED_ELEM,
@@ -55,7 +57,7 @@ pub enum QueueError {
         max: u16,
     },
     /// A part of the queue is not aligned.
-    #[error("its {area} at {addr:#x} is not aligned to {align} bytes")]
+    #[error("its {area} at {addr:#x} is not aligned to {align} bytes{}", page_number_hint(*addr))]
     Unaligned {
         /// Which part.
         area: &'static str,
@@ -92,6 +94,16 @@ pub enum QueueError {
         /// The entries there are.
         size: u16,
     },
+}
+
+/// The likely mistake in an address that is not aligned, as the rest of a sentence; empty if it shows none.
+fn page_number_hint(addr: u64) -> impl fmt::Display {
+    /// Below 1 MiB; few kernels have their rings there, and a page number below it is one of the low 4 GiB.
+    const FEW_PAGES: u64 = 1 << 20;
+    fmt::from_fn(move |f| match addr {
+        0..FEW_PAGES => write!(f, " (a page number? The address would be {:#x})", addr << 12),
+        _ => Ok(()),
+    })
 }
 
 /// The negotiated rules of a queue.

@@ -67,10 +67,22 @@ pub(crate) const VIRTIO: &[Mistake] = &[
         &["virtio.features-selector"],
     ),
     mistake(
+        "the upper features without their selector",
+        "    write32(base + DRIVER_FEATURES_SEL, 1);\n",
+        "",
+        &["virtio.features-offered"],
+    ),
+    mistake(
         "QueueNumMax is not read",
         "    if (read32(base + QUEUE_NUM_MAX) < ENTRIES) return -1;\n",
         "",
         &["virtio.queue-max-read"],
+    ),
+    mistake(
+        "page numbers instead of addresses",
+        "    write32(base + offset, (uint32_t)(uintptr_t)what);",
+        "    what = (void *)((uintptr_t)what >> 12);\n    write32(base + offset, (uint32_t)(uintptr_t)what);",
+        &["virtio.queue-layout"],
     ),
     mistake(
         "queue size 0",
@@ -285,6 +297,30 @@ pub(crate) const VIRTIO: &[Mistake] = &[
         "    header.sector = sector;",
         "    header.sector = 8192 * sector;",
         &["virtio.blk-range"],
+    ),
+    mistake(
+        "a big-endian sector",
+        "    header.sector = sector;",
+        "    header.sector = __builtin_bswap64(sector);",
+        &["virtio.blk-range"],
+    ),
+    mistake(
+        "a length in sectors",
+        "desc[1].len = SECTOR,",
+        "desc[1].len = 1,",
+        &["virtio.blk-sectors"],
+    ),
+    mistake(
+        "no NEXT on the data",
+        "desc[1].flags = write ? NEXT : NEXT | WRITE,",
+        "desc[1].flags = write ? 0 : WRITE,",
+        &["virtio.blk-layout"],
+    ),
+    mistake(
+        "a status byte in the data",
+        "desc[2].addr = (uintptr_t)&status,",
+        "desc[2].addr = write ? (uintptr_t)&status : (uintptr_t)data,",
+        &["virtio.buffer-shared"],
     ),
     mistake(
         "an unknown type",

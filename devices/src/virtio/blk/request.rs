@@ -79,12 +79,13 @@ pub(super) enum Refusal {
     ReadIntoReadable { sector: u64, len: u64 },
     /// The data of a write is not readable by the device.
     #[error(
-        "a write of sector {sector} has {len} bytes of data with the WRITE flag, which the device may not read"
+        "a write of sector {sector} has {len} bytes of data with the WRITE flag, which the device may not read{}",
+        length_hint(*len, len + 1)
     )]
     WriteFromWritable { sector: u64, len: u64 },
     /// The data is not a whole number of sectors.
-    #[error("{len} bytes of data are not whole sectors of 512")]
-    Ragged { len: u64 },
+    #[error("the length {len} of the data is not a multiple of 512{}", length_hint(*len, *with_status))]
+    Ragged { len: u64, with_status: u64 },
     /// The data exceeds the limit of one request.
     #[error("{len} bytes of data are more than the {DATA_MAX} of one request")]
     TooLarge { len: u64 },
@@ -138,6 +139,20 @@ impl Refusal {
     }
 }
 
+/// The likely mistake in the length of data, as the rest of a sentence; empty if it shows none. `with_status` is the
+/// length that the data has if the status byte is part of its buffer.
+const fn length_hint(len: u64, with_status: u64) -> &'static str {
+    /// More sectors than this in one request are rare in a first driver.
+    const FEW_SECTORS: u64 = 64;
+    if len != with_status && with_status.is_multiple_of(SECTOR_SIZE) {
+        " (is NEXT missing on the data's descriptor? Its last byte is then the status byte)"
+    } else if len <= FEW_SECTORS {
+        " (is the length given in sectors? It is in bytes)"
+    } else {
+        ""
+    }
+}
+
 /// Why a chain cannot be answered at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoStatus {
@@ -184,11 +199,11 @@ fn parse_kind(chain: Chain) -> Result<RequestKind, Refusal> {
         blk::T_IN if !outgoing.is_empty() => {
             Err(Refusal::ReadIntoReadable { sector, len: outgoing.len() })
         }
-        blk::T_IN => Ok(RequestKind::Read { sector, data: sectors(incoming)? }),
+        blk::T_IN => Ok(RequestKind::Read { sector, data: sectors(incoming, 1)? }),
         blk::T_OUT if !incoming.is_empty() => {
             Err(Refusal::WriteFromWritable { sector, len: incoming.len() })
         }
-        blk::T_OUT => Ok(RequestKind::Write { sector, data: sectors(outgoing)? }),
+        blk::T_OUT => Ok(RequestKind::Write { sector, data: sectors(outgoing, 0)? }),
         blk::T_DISCARD => {
             let limits = (DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX);
             Ok(RequestKind::Discard(ranges(&outgoing, limits, 0)?))
@@ -203,11 +218,11 @@ fn parse_kind(chain: Chain) -> Result<RequestKind, Refusal> {
     }
 }
 
-/// The data of a read or a write, if it is whole sectors and not too many.
-fn sectors(data: Buffers) -> Result<Buffers, Refusal> {
+/// The data of a read or a write, if it is whole sectors and not too many. `status` bytes follow it in its direction.
+fn sectors(data: Buffers, status: u64) -> Result<Buffers, Refusal> {
     let len = data.len();
     if !len.is_multiple_of(SECTOR_SIZE) {
-        return Err(Refusal::Ragged { len });
+        return Err(Refusal::Ragged { len, with_status: len + status });
     }
     if len > DATA_MAX { Err(Refusal::TooLarge { len }) } else { Ok(data) }
 }

@@ -317,7 +317,7 @@ impl Worker {
             let outside = format_args!(
                 "a {operation} of {len} bytes at sector {sector} reaches past the end of the disk, which has \
                  {capacity} sectors{}",
-                block::in_bytes(*sector, capacity * SECTOR_SIZE)
+                block::sector_hint(*sector, capacity * SECTOR_SIZE)
             );
             self.shared.reporter.broken(rules::BLK_RANGE, outside);
             let outcome = Outcome::Failed(Words(&outside));

@@ -27,8 +27,9 @@ impl<R: Default> Core<R> {
             self.reporter.broken(
                 rules::FEATURES_SUBSET,
                 format_args!(
-                    "features were accepted that were not offered: {}; FEATURES_OK stays 0",
-                    feature_names(extra, self.device.feature_names())
+                    "features were accepted that were not offered: {}{}; FEATURES_OK stays 0",
+                    feature_names(extra, self.device.feature_names()),
+                    self.half_hint(extra)
                 ),
             );
             return false;
@@ -43,6 +44,16 @@ impl<R: Default> Core<R> {
             return !self.is_strict();
         }
         in_order || !self.is_strict()
+    }
+
+    /// The likely mistake in features that were not offered, as the rest of a sentence; empty if they show none.
+    fn half_hint(&self, extra: u64) -> &'static str {
+        let other_half = extra << u32::BITS;
+        if extra >> u32::BITS == 0 && other_half & !self.offered() == 0 {
+            " (the device offers these bits in the upper half: was 1 written to DriverFeaturesSel before?)"
+        } else {
+            ""
+        }
     }
 
     /// Decides which features both sides have. What the driver writes later does not count.

@@ -83,9 +83,11 @@ impl Disk {
                     error,
                     Error::NotVirtio(_) | Error::Version(_) | Error::NotABlockDevice(_)
                 ) {
+                    // The other bits stay: only a reset clears them (2.1.1).
+                    let bits = talk.read(spec::STATUS, "the bits that are set");
                     talk.write(
                         spec::STATUS,
-                        status::FAILED,
+                        bits | status::FAILED,
                         "FAILED: the driver gives the device up",
                     );
                 }
