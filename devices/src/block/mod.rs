@@ -17,6 +17,7 @@
 //! | What is a disk, what does it check, what follows from a failed flush, how is it stopped? | `disk.rs` |
 //! | What is the contract of an engine? | `engine.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
+//! | Which requests does one call of the host move together? | `joined.rs` |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
 //! | What may be wrong with a sector past the end? | `sector_hint.rs` |
 //! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
@@ -25,6 +26,7 @@ mod disk;
 mod engine;
 pub mod format;
 mod image;
+mod joined;
 mod lock;
 mod sector_hint;
 mod sync;
@@ -80,6 +82,14 @@ impl Operation {
             Self::Read(data) | Self::Write { data, .. } => data.len(),
             Self::Discard { len } | Self::WriteZeroes { len, .. } => *len,
             Self::Flush => 0,
+        }
+    }
+
+    /// The guest's buffers, if it has any.
+    pub const fn data(&self) -> Option<&Buffers> {
+        match self {
+            Self::Read(data) | Self::Write { data, .. } => Some(data),
+            Self::Discard { .. } | Self::WriteZeroes { .. } | Self::Flush => None,
         }
     }
 

@@ -1,8 +1,12 @@
-//! The synchronous engine: a request is finished when `push` returns.
+//! The synchronous engine: a request is finished when `commit` returns.
+//!
+//! Requests are done in the order of their submission. Neighbours on the disk that follow each other in this order are
+//! moved together, with one call of the host ([`super::joined`]).
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +15,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{BlockError, Completion, Engine, Image, Operation, Request, Stop, Storage};
+use super::{BlockError, Completion, Engine, Image, Operation, Request, Stop, Storage, joined};
 use crate::memory::Buffers;
 
 /// Written in pieces of this size if the host cannot write zeros itself.
@@ -41,7 +45,8 @@ impl ImageStorage {
 
 impl Storage for ImageStorage {
     fn engine(&self, stop: &Stop) -> io::Result<Box<dyn Engine>> {
-        Ok(Box::new(SyncEngine { shared: self.0.clone(), stop: stop.clone(), done: Vec::new() }))
+        let (queued, done) = (Vec::new(), Vec::new());
+        Ok(Box::new(SyncEngine { shared: self.0.clone(), stop: stop.clone(), queued, done }))
     }
 
     fn grow(&self, size: u64) -> io::Result<()> {
@@ -58,6 +63,8 @@ impl Storage for ImageStorage {
 pub struct SyncEngine {
     shared: Arc<Shared>,
     stop: Stop,
+    /// Submitted, and not started.
+    queued: Vec<Request>,
     done: Vec<Completion>,
 }
 
@@ -177,11 +184,43 @@ impl SyncEngine {
             fallocate(self.shared.image.file(), mode, offset, len)
         })
     }
-}
 
-impl Engine for SyncEngine {
-    fn push(&mut self, request: Request) {
-        let (transferred, outcome) = self.perform(&request);
+    /// Moves the first requests with one call of the host if they are neighbours. Returns how many are moved completely.
+    /// An error, or what a short transfer leaves, is left to [`SyncEngine::finish`], which finds the outcome of each.
+    fn move_together(&self, requests: &[Request]) -> usize {
+        let count = joined::neighbours(requests);
+        let Some((run, first)) = requests.get(..count).zip(requests.first()) else { return 0 };
+        if run.len() < 2 || self.stop.is_stopped() {
+            return 0;
+        }
+        let parts = run.iter().filter_map(|request| request.operation.data().zip(Some(request)));
+        let mut files = parts.clone().map(|(data, request)| self.file_for(request.offset, data));
+        let Some(file) = files.next() else { return 0 };
+        if !files.all(|other| ptr::eq(other, file)) {
+            return 0;
+        }
+        let buffers = parts.map(|(data, _)| data);
+        let moved = match first.operation {
+            Operation::Write { durable, .. } => {
+                let durable = durable && self.shared.image.syncs();
+                Buffers::write_joined(buffers, file, first.offset, durable)
+            }
+            _ => Buffers::read_joined(buffers, file, first.offset),
+        };
+        let mut left = moved.unwrap_or(0);
+        let complete = |request: &&Request| {
+            let rest = left.checked_sub(request.operation.len());
+            left = rest.unwrap_or(left);
+            rest.is_some()
+        };
+        run.iter().take_while(complete).count()
+    }
+
+    /// Carries out one request.
+    fn finish(&mut self, request: Request) {
+        let is_refused = self.stop.is_stopped() && !matches!(request.operation, Operation::Flush);
+        let (transferred, outcome) =
+            if is_refused { (0, Err(Failure::Stopped)) } else { self.perform(&request) };
         let result = outcome.map_err(|failure| match failure {
             Failure::Host(source) => {
                 BlockError::Host { offset: request.offset + transferred, source }
@@ -191,8 +230,31 @@ impl Engine for SyncEngine {
         });
         self.done.push(Completion { request, transferred, result });
     }
+}
 
-    fn commit(&mut self) {}
+impl Engine for SyncEngine {
+    fn push(&mut self, request: Request) {
+        self.queued.push(request);
+    }
+
+    fn commit(&mut self) {
+        let mut queued = std::mem::take(&mut self.queued);
+        let mut requests = queued.drain(..);
+        while !requests.as_slice().is_empty() {
+            let together = self.move_together(requests.as_slice());
+            for request in requests.by_ref().take(together) {
+                let transferred = request.operation.len();
+                self.done.push(Completion { request, transferred, result: Ok(()) });
+            }
+            if together == 0
+                && let Some(request) = requests.next()
+            {
+                self.finish(request);
+            }
+        }
+        drop(requests);
+        self.queued = queued;
+    }
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
         done.append(&mut self.done);

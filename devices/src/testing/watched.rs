@@ -104,8 +104,9 @@ impl std::fmt::Debug for WatchedImage {
 }
 
 impl Storage for WatchedImage {
-    fn engine(&self, _: &Stop) -> io::Result<Box<dyn Engine>> {
-        Ok(Box::new(WatchedEngine { image: self.clone(), done: Vec::new() }))
+    fn engine(&self, stop: &Stop) -> io::Result<Box<dyn Engine>> {
+        let (image, stop) = (self.clone(), stop.clone());
+        Ok(Box::new(WatchedEngine { image, stop, queued: Vec::new(), done: Vec::new() }))
     }
 
     fn grow(&self, size: u64) -> io::Result<()> {
@@ -122,9 +123,11 @@ impl Storage for WatchedImage {
     }
 }
 
-/// Serves a [`WatchedImage`]; a request is finished when `push` returns.
+/// Serves a [`WatchedImage`]; a request is finished when `commit` returns.
 struct WatchedEngine {
     image: WatchedImage,
+    stop: Stop,
+    queued: Vec<Request>,
     done: Vec<Completion>,
 }
 
@@ -182,8 +185,8 @@ fn describe(operation: &Operation, offset: u64) -> String {
     }
 }
 
-impl Engine for WatchedEngine {
-    fn push(&mut self, request: Request) {
+impl WatchedEngine {
+    fn finish(&mut self, request: Request) {
         if let Some(gate) = self.image.gate.get() {
             gate(&request);
         }
@@ -199,8 +202,23 @@ impl Engine for WatchedEngine {
         let (transferred, result) = if done { (len, Ok(())) } else { (0, Err(error())) };
         self.done.push(Completion { request, transferred, result });
     }
+}
 
-    fn commit(&mut self) {}
+impl Engine for WatchedEngine {
+    fn push(&mut self, request: Request) {
+        self.queued.push(request);
+    }
+
+    fn commit(&mut self) {
+        for request in std::mem::take(&mut self.queued) {
+            if self.stop.is_stopped() && !matches!(request.operation, Operation::Flush) {
+                let result = Err(BlockError::Stopped);
+                self.done.push(Completion { request, transferred: 0, result });
+            } else {
+                self.finish(request);
+            }
+        }
+    }
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
         done.append(&mut self.done);

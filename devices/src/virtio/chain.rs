@@ -1,6 +1,6 @@
 //! Descriptor chains: walked once, with a check of every bound.
 //!
-//! The walk returns a [`Chain`], which owns its content: the descriptor table is not read a second time. There are two
+//! The walk fills a [`Chain`], which owns its content: the descriptor table is not read a second time. There are two
 //! kinds of mistakes:
 //!
 //! - a broken ring (a [`ChainError`]): the end of the chain is unknown, so the device cannot answer it, and needs a
@@ -9,7 +9,7 @@
 
 use super::queue::SplitQueue;
 use super::spec::ring::{DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE};
-use crate::memory::{Buffers, GuestRam, OutOfRam};
+use crate::memory::{GuestRam, OutOfRam, Ranges, Window};
 use crate::observe::DescriptorInfo;
 
 /// One descriptor (2.7.5), as it was read.
@@ -22,14 +22,15 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    fn read(ram: &GuestRam, addr: u64) -> Result<Self, OutOfRam> {
-        let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = ram.read(addr)?;
-        Ok(Self {
+    /// Decodes the bytes of a descriptor.
+    const fn from_bytes(bytes: [u8; DESC_SIZE as usize]) -> Self {
+        let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = bytes;
+        Self {
             addr: u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
             len: u32::from_le_bytes([l0, l1, l2, l3]),
             flags: u16::from_le_bytes([f0, f1]),
             next: u16::from_le_bytes([n0, n1]),
-        })
+        }
     }
 
     const fn has(&self, flag: u16) -> bool {
@@ -125,16 +126,16 @@ pub enum Flaw {
 }
 
 /// A parsed descriptor chain.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Chain {
     /// The index of its first descriptor, with which the device returns it.
     pub head: u16,
     /// The number of its descriptors, without the one that points to an indirect table.
     pub descriptors: u16,
     /// The buffers that the device may read, in order. Incomplete if there is a flaw.
-    pub readable: Buffers,
+    pub readable: Ranges,
     /// The buffers that the device may write, in order. Incomplete if there is a flaw.
-    pub writable: Buffers,
+    pub writable: Ranges,
     /// The guest-physical address of the last byte that the device may write. It may be outside RAM.
     pub last_writable: Option<u64>,
     /// The first flaw.
@@ -142,32 +143,29 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Walks the chain at `head` of `queue`. With `indirect` it may lead to an indirect table (2.7.5.3). Passes each
+    /// Walks the chain at `head` of `queue`, and replaces the content of `self` with it. With `indirect` it may lead to an indirect table (2.7.5.3). Passes each
     /// descriptor to `observe`, including those of a chain with an error at a later one.
     ///
     /// # Errors
     ///
     /// If the end of the chain cannot be found.
     pub fn walk(
+        &mut self,
         queue: &SplitQueue,
         head: u16,
         indirect: bool,
         observe: impl Fn(DescriptorInfo),
-    ) -> Result<Self, ChainError> {
+    ) -> Result<(), ChainError> {
         let size = queue.size();
         if head >= size {
             return Err(ChainError::HeadOutOfTable { head, size });
         }
         let ram = queue.ram();
-        let mut chain = Self {
-            head,
-            descriptors: 0,
-            readable: Buffers::new(ram.clone()),
-            writable: Buffers::new(ram.clone()),
-            last_writable: None,
-            flaw: None,
-        };
-        let mut table = Table { addr: queue.desc(), entries: u32::from(size), nested: false };
+        let Self { head: first, descriptors, readable, writable, last_writable, flaw } = self;
+        (*first, *descriptors, *last_writable, *flaw) = (head, 0, None, None);
+        readable.clear();
+        writable.clear();
+        let mut table = Table { place: Place::Queue(queue.desc()), entries: u32::from(size) };
         let mut index = u32::from(head);
         let mut most = size;
         loop {
@@ -175,7 +173,7 @@ impl Chain {
                 Ok(descriptor) => descriptor,
                 Err(source) => return Err(ChainError::IndirectNotInRam { index, source }),
             };
-            observe(descriptor.info(index, table.nested));
+            observe(descriptor.info(index, table.is_nested()));
             if descriptor.has(DESC_INDIRECT) {
                 // At most once: an indirect table cannot contain another one.
                 table = table.enter(ram, index, descriptor, indirect)?;
@@ -184,13 +182,13 @@ impl Chain {
                 continue;
             }
             // This also ends loops.
-            if chain.descriptors >= most {
+            if self.descriptors >= most {
                 return Err(ChainError::TooLong { head, most });
             }
-            chain.descriptors += 1;
-            chain.add(descriptor);
+            self.descriptors += 1;
+            self.add(ram, descriptor);
             if !descriptor.has(DESC_NEXT) {
-                return Ok(chain);
+                return Ok(());
             }
             let next = u32::from(descriptor.next);
             if next >= table.entries {
@@ -201,7 +199,8 @@ impl Chain {
         }
     }
 
-    fn add(&mut self, descriptor: Descriptor) {
+    #[inline]
+    fn add(&mut self, ram: &GuestRam, descriptor: Descriptor) {
         let Descriptor { addr, len, .. } = descriptor;
         let len = u64::from(len);
         let pushed = if descriptor.has(DESC_WRITE) {
@@ -209,12 +208,12 @@ impl Chain {
                 // If this overflows, the buffer and its last byte are outside RAM.
                 self.last_writable = addr.checked_add(len - 1);
             }
-            self.writable.push(addr, len)
+            self.writable.push(ram, addr, len)
         } else {
             if !self.writable.is_empty() {
                 self.flaw.get_or_insert(Flaw::OutOfOrder);
             }
-            self.readable.push(addr, len)
+            self.readable.push(ram, addr, len)
         };
         if let Err(error) = pushed {
             self.flaw.get_or_insert(Flaw::NotInRam(error));
@@ -223,16 +222,31 @@ impl Chain {
 }
 
 /// A table of descriptors: the queue's, or an indirect one.
-struct Table {
-    addr: u64,
+struct Table<'a> {
+    place: Place<'a>,
     entries: u32,
-    nested: bool,
 }
 
-impl Table {
+enum Place<'a> {
+    Queue(&'a Window),
+    /// The guest-physical address of an indirect table.
+    Indirect(u64),
+}
+
+impl Table<'_> {
+    const fn is_nested(&self) -> bool {
+        matches!(self.place, Place::Indirect(_))
+    }
+
+    #[inline]
     fn read(&self, ram: &GuestRam, index: u32) -> Result<Descriptor, OutOfRam> {
         // Both tables were checked to be in RAM, and the index to be in the table.
-        Descriptor::read(ram, self.addr + u64::from(index) * u64::from(DESC_SIZE))
+        let at = u64::from(index) * u64::from(DESC_SIZE);
+        let bytes = match self.place {
+            Place::Queue(table) => table.read_16(at),
+            Place::Indirect(addr) => ram.read(addr + at)?,
+        };
+        Ok(Descriptor::from_bytes(bytes))
     }
 
     /// The table to which `descriptor`, at `index` of this table, points.
@@ -248,7 +262,7 @@ impl Table {
         if !negotiated {
             return Err(ChainError::IndirectNotNegotiated { index });
         }
-        if self.nested {
+        if self.is_nested() {
             return misplaced("it stands in an indirect table");
         }
         if descriptor.has(DESC_NEXT) {
@@ -259,7 +273,7 @@ impl Table {
         }
         ram.check(addr, u64::from(len))
             .map_err(|source| ChainError::IndirectNotInRam { index, source })?;
-        Ok(Self { addr, entries: len / DESC_SIZE, nested: true })
+        Ok(Self { place: Place::Indirect(addr), entries: len / DESC_SIZE })
     }
 }
 

@@ -13,7 +13,8 @@ fn queue() -> SplitQueue {
 
 /// A walk without an observer.
 fn walk(queue: &SplitQueue, head: u16, indirect: bool) -> Result<Chain, ChainError> {
-    Chain::walk(queue, head, indirect, |_| ())
+    let mut chain = Chain::default();
+    chain.walk(queue, head, indirect, |_| ()).map(|()| chain)
 }
 
 fn put(queue: &SplitQueue, at: u64, addr: u64, len: u32, flags: u16, next: u16) {
@@ -130,7 +131,7 @@ fn an_observer_sees_each_descriptor_as_it_was_read_also_the_one_that_breaks_the_
     put(&queue, TABLE, 0x5000, 512, DESC_NEXT | DESC_WRITE, 1);
     put(&queue, TABLE + 16, 0x6000, 1, DESC_NEXT | DESC_WRITE, 9);
     let seen = std::cell::RefCell::new(vec![]);
-    let walked = Chain::walk(&queue, 3, true, |descriptor| {
+    let walked = Chain::default().walk(&queue, 3, true, |descriptor| {
         let DescriptorInfo { index, in_indirect_table, addr, len, flags, next } = descriptor;
         seen.borrow_mut().push((index, in_indirect_table, addr, len, flags, next));
     });

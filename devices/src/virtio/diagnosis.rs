@@ -43,7 +43,7 @@ impl NoStatusByte {
             seen.last = Some(descriptor);
         };
         // The walk has a bound, and its result is known.
-        let _known = Chain::walk(queue, head, indirect, observe);
+        let _known = Chain::default().walk(queue, head, indirect, observe);
         seen.into_inner()
     }
 

@@ -6,8 +6,11 @@ use super::spec::ring::{
     AVAIL_ALIGN, AVAIL_ELEM, AVAIL_NO_INTERRUPT, DESC_SIZE, RING_EVENT, RING_HEADER, USED_ALIGN,
     USED_ELEM,
 };
-use crate::memory::{GuestRam, OutOfRam};
+use crate::memory::{GuestRam, OutOfRam, Window};
 use crate::observe::{Event, Suppression};
+
+/// The offset of the index in either ring (2.7.6, 2.7.8).
+const INDEX: u64 = 2;
 
 /// The addresses of a queue as the driver wrote them into the registers. Not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -139,18 +142,19 @@ pub struct Progress {
 /// A live virtqueue, checked at its creation. It accesses only its three parts of guest RAM.
 #[derive(Debug)]
 pub struct SplitQueue {
-    ram: GuestRam,
     size: u16,
-    desc: u64,
-    avail: u64,
-    used: u64,
+    desc: Window,
+    avail: Window,
+    used: Window,
     /// The driver's index, as last read.
     seen_avail: u16,
     next_avail: u16,
     next_used: u16,
+    /// The used index as the driver sees it.
+    published: u16,
     rules: RingRules,
     longest_chain: u16,
-    /// `next_used` at the last decision about an interrupt.
+    /// `published` at the last decision about an interrupt.
     signalled: u16,
 }
 
@@ -184,15 +188,19 @@ impl SplitQueue {
             }
             ram.check(addr, len).map_err(|source| QueueError::NotInRam { area, source })?;
         }
+        let ram = ram.own_handle();
+        let [desc, avail, used] = parts.map(|(area, addr, _, len)| {
+            Window::new(&ram, addr, len).map_err(|source| QueueError::NotInRam { area, source })
+        });
         Ok(Self {
-            ram: ram.own_handle(),
             size,
-            desc: layout.desc,
-            avail: layout.avail,
-            used: layout.used,
+            desc: desc?,
+            avail: avail?,
+            used: used?,
             seen_avail: 0,
             next_avail: 0,
             next_used: 0,
+            published: 0,
             rules,
             longest_chain: if rules.long_chains { max } else { size },
             signalled: 0,
@@ -209,19 +217,19 @@ impl SplitQueue {
         self.longest_chain
     }
 
-    /// Guest-physical address of the descriptor table.
-    pub const fn desc(&self) -> u64 {
-        self.desc
+    /// The descriptor table.
+    pub const fn desc(&self) -> &Window {
+        &self.desc
     }
 
     /// Guest RAM.
     pub const fn ram(&self) -> &GuestRam {
-        &self.ram
+        self.desc.ram()
     }
 
     /// Whether [`SplitQueue::pop`] would find a chain, or a wrong index of the driver.
     pub fn has_available(&self) -> bool {
-        self.next_avail != self.seen_avail || self.load(self.avail + 2) != self.next_avail
+        self.next_avail != self.seen_avail || self.avail.load_u16(INDEX) != self.next_avail
     }
 
     /// Takes the next chain that the driver made available. Returns its head, as the driver wrote it; none if there is
@@ -233,7 +241,7 @@ impl SplitQueue {
     /// has entries. The queue is broken then.
     pub fn pop(&mut self) -> Result<Option<u16>, QueueError> {
         if self.next_avail == self.seen_avail {
-            let idx = self.load(self.avail + 2);
+            let idx = self.avail.load_u16(INDEX);
             let ahead = idx.wrapping_sub(self.next_avail);
             if ahead > self.size {
                 return Err(QueueError::TooFarAhead { idx, ahead, size: self.size });
@@ -249,7 +257,7 @@ impl SplitQueue {
             return Err(QueueError::TooManyInUse { size: self.size });
         }
         let slot = u64::from(self.next_avail % self.size);
-        let head = self.load(self.avail + RING_HEADER + AVAIL_ELEM * slot);
+        let head = self.avail.load_u16(RING_HEADER + AVAIL_ELEM * slot);
         self.next_avail = self.next_avail.wrapping_add(1);
         Ok(Some(head))
     }
@@ -274,22 +282,22 @@ impl SplitQueue {
         }
     }
 
-    /// Returns the chain at `head` to the driver; the device wrote `len` bytes into it (2.7.8.2). The result is the
-    /// index of the entry in the used ring, before the modulo.
+    /// Returns the chain at `head` to the driver; the device wrote `len` bytes into it (2.7.8.2). The driver sees it
+    /// after [`SplitQueue::publish`]. The result is the index of the entry in the used ring, before the modulo.
     pub fn push(&mut self, head: u16, len: u32) -> u16 {
         let slot = u64::from(self.next_used % self.size);
-        let mut element = [0; 8];
-        let (id, written) = element.split_at_mut(4);
-        id.copy_from_slice(&u32::from(head).to_le_bytes());
-        written.copy_from_slice(&len.to_le_bytes());
-        // The ring was checked to be in RAM, and RAM does not change.
-        let in_ram = self.ram.write(self.used + RING_HEADER + USED_ELEM * slot, &element);
-        debug_assert!(in_ram.is_ok());
+        self.used.write_pair(RING_HEADER + USED_ELEM * slot, [head.into(), len]);
         let entry = self.next_used;
         self.next_used = entry.wrapping_add(1);
-        let in_ram = self.ram.store_u16(self.used + 2, self.next_used);
-        debug_assert!(in_ram.is_ok());
         entry
+    }
+
+    /// Publishes the chains returned since the last call: moves the used index.
+    pub fn publish(&mut self) {
+        if self.published != self.next_used {
+            self.published = self.next_used;
+            self.used.store_u16(INDEX, self.next_used);
+        }
     }
 
     /// With EVENT_IDX: requests a doorbell for the next chain (2.7.10.2). Returns true if the driver added a chain in
@@ -298,19 +306,18 @@ impl SplitQueue {
         if !self.rules.event_idx {
             return false;
         }
-        let avail_event = self.used + RING_HEADER + USED_ELEM * u64::from(self.size);
-        let in_ram = self.ram.store_u16(avail_event, self.next_avail);
-        debug_assert!(in_ram.is_ok());
+        let avail_event = RING_HEADER + USED_ELEM * u64::from(self.size);
+        self.used.store_u16(avail_event, self.next_avail);
         // The driver writes its index, then reads avail_event; the device writes avail_event, then reads the driver's
         // index.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        self.load(self.avail + 2) != self.next_avail
+        self.avail.load_u16(INDEX) != self.next_avail
     }
 
-    /// Whether the driver wants an interrupt for the chains returned since the last call (2.7.7); none if there are no
+    /// Whether the driver wants an interrupt for the chains published since the last call (2.7.7); none if there are no
     /// such chains.
     pub fn wants_interrupt(&mut self) -> Option<Interrupt> {
-        let (old, new) = (self.signalled, self.next_used);
+        let (old, new) = (self.signalled, self.published);
         if old == new {
             return None;
         }
@@ -322,13 +329,13 @@ impl SplitQueue {
             return Some(Interrupt::Wanted);
         }
         let (wanted, why) = if self.rules.event_idx {
-            let used_event = self.avail + RING_HEADER + AVAIL_ELEM * u64::from(self.size);
-            let event = self.load(used_event);
+            let used_event = RING_HEADER + AVAIL_ELEM * u64::from(self.size);
+            let event = self.avail.load_u16(used_event);
             // Whether `event` is one of old, ..., new - 1, all modulo 2^16.
             let passed = new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old);
             (passed, Suppression::Event { used_event: event })
         } else {
-            (self.load(self.avail) & AVAIL_NO_INTERRUPT == 0, Suppression::Flag)
+            (self.avail.load_u16(0) & AVAIL_NO_INTERRUPT == 0, Suppression::Flag)
         };
         Some(if wanted { Interrupt::Wanted } else { Interrupt::Suppressed(why) })
     }
@@ -340,14 +347,7 @@ impl SplitQueue {
 
     /// Whether no chain is available or in use.
     fn is_empty(&self) -> bool {
-        self.next_used == self.next_avail && self.load(self.avail + 2) == self.next_avail
-    }
-
-    /// Reads a field of a ring, which was checked to be in RAM.
-    fn load(&self, addr: u64) -> u16 {
-        let value = self.ram.load_u16(addr);
-        debug_assert!(value.is_ok());
-        value.unwrap_or_default()
+        self.next_used == self.next_avail && self.avail.load_u16(INDEX) == self.next_avail
     }
 }
 

@@ -110,6 +110,9 @@ fn used_elements_stand_before_the_index_moves_on() {
         expected[..2].copy_from_slice(&n.to_le_bytes());
         expected[4..].copy_from_slice(&0x1234_5678u32.to_le_bytes());
         assert_eq!(ram.read::<8>(0x3004 + 8 * slot), Ok(expected));
+        // The driver sees it after the publication.
+        assert_eq!(ram.load_u16(0x3002), Ok(n));
+        queue.publish();
         assert_eq!(ram.load_u16(0x3002), Ok(n + 1));
     }
     // Neither the flags nor what lies behind the ring was touched.
@@ -123,10 +126,13 @@ fn an_interrupt_is_wanted_once_for_what_is_new_and_never_against_the_flag() {
     assert_eq!(queue.wants_interrupt(), None);
     queue.push(0, 1);
     queue.push(1, 1);
+    assert_eq!(queue.wants_interrupt(), None);
+    queue.publish();
     assert_eq!(queue.wants_interrupt(), Some(Interrupt::Wanted));
     assert_eq!(queue.wants_interrupt(), None);
     ram.store_u16(0x2000, AVAIL_NO_INTERRUPT).unwrap();
     queue.push(2, 1);
+    queue.publish();
     assert_eq!(queue.wants_interrupt(), Some(Interrupt::Suppressed(Suppression::Flag)));
 }
 
@@ -138,6 +144,7 @@ fn with_event_idx_an_interrupt_is_wanted_when_the_event_is_crossed() {
             for event in 0..8u16 {
                 let (mut queue, ram) = queue(true);
                 queue.next_used = start;
+                queue.published = start;
                 queue.signalled = start;
                 // NO_INTERRUPT means nothing here.
                 ram.store_u16(0x2000, AVAIL_NO_INTERRUPT).unwrap();
@@ -145,6 +152,7 @@ fn with_event_idx_an_interrupt_is_wanted_when_the_event_is_crossed() {
                 for n in 0..pushed {
                     queue.push(n, 0);
                 }
+                queue.publish();
                 assert_eq!(
                     queue.wants_interrupt() == Some(Interrupt::Wanted),
                     event < pushed,

@@ -65,6 +65,7 @@ impl<M: Map + 'static> Storage for MappedStorage<M> {
             base: Inner { engine: base, in_flight: 0 },
             layer: Inner { engine: layer, in_flight: 0 },
             wake,
+            queued: Vec::new(),
             parts: Slots::default(),
             splits: Slots::default(),
             fresh: Vec::new(),
@@ -110,6 +111,8 @@ struct MappedEngine<M> {
     base: Inner,
     layer: Inner,
     wake: Option<Arc<EventFd>>,
+    /// Submitted, and not started.
+    queued: Vec<Request>,
     /// The purpose of each request to a store, by that request's tag.
     parts: Slots<Part>,
     splits: Slots<Split>,
@@ -119,6 +122,17 @@ struct MappedEngine<M> {
 }
 
 impl<M: Map> MappedEngine<M> {
+    fn begin(&mut self, request: Request) {
+        match &request.operation {
+            // No data has to outlive the machine.
+            Operation::Flush => self.succeed(request),
+            operation if operation.is_empty() => self.succeed(request),
+            Operation::Read(_) => self.read(request),
+            Operation::Write { .. } | Operation::WriteZeroes { .. } => self.change(request),
+            Operation::Discard { .. } => self.discard(request),
+        }
+    }
+
     /// Submits one request to a store.
     fn send(&mut self, store: Store, part: Part, operation: Operation, offset: u64) {
         let tag = self.parts.insert(part) as u64;
@@ -297,20 +311,19 @@ fn whole_sectors(from: u64, to: u64) -> Option<(u64, u64)> {
 
 impl<M: Map> Engine for MappedEngine<M> {
     fn push(&mut self, request: Request) {
-        match &request.operation {
-            // No data has to outlive the machine.
-            Operation::Flush => self.succeed(request),
-            operation if operation.is_empty() => self.succeed(request),
-            Operation::Read(_) => self.read(request),
-            Operation::Write { .. } | Operation::WriteZeroes { .. } => self.change(request),
-            Operation::Discard { .. } => self.discard(request),
-        }
+        self.queued.push(request);
     }
 
     fn commit(&mut self) {
-        self.base.engine.commit();
-        self.layer.engine.commit();
-        self.collect();
+        let mut queued = std::mem::take(&mut self.queued);
+        for request in queued.drain(..) {
+            self.begin(request);
+            // A store that finishes its requests at commit has changed the map before the next request.
+            self.base.engine.commit();
+            self.layer.engine.commit();
+            self.collect();
+        }
+        self.queued = queued;
         // Some requests finish without a store that would signal it.
         if let (Some(wake), false) = (&self.wake, self.done.is_empty()) {
             // The one possible error is a full counter; the descriptor is readable then, too.

@@ -36,13 +36,15 @@ pub(super) struct Queue {
     seen: u16,
     pub(super) taken: u16,
     given: u16,
+    /// The value of `given` that the driver sees.
+    published: u16,
     /// The value of `given` at the last decision about an interrupt.
     considered: u16,
 }
 
 impl Queue {
     pub(super) const fn new(size: u16, desc: u64, avail: u64, used: u64) -> Self {
-        Self { size, desc, avail, used, seen: 0, taken: 0, given: 0, considered: 0 }
+        Self { size, desc, avail, used, seen: 0, taken: 0, given: 0, published: 0, considered: 0 }
     }
 }
 
@@ -62,6 +64,7 @@ struct Pending {
     queue: usize,
     head: u16,
     status: u64,
+    code: u8,
     written: u64,
     left: usize,
 }
@@ -134,7 +137,11 @@ impl Model {
         }
         self.answer_done(index);
         let mut budget = self.queues[index].map_or(0, |q| q.size);
+        let mut together = (0, 0);
         loop {
+            if budget == 0 {
+                self.finish_batch(index);
+            }
             if budget == 0 && self.has_more(index) {
                 if !self.unfinished.contains(&index) && self.machine.helper {
                     self.unfinished.push(index);
@@ -143,9 +150,24 @@ impl Model {
                 break;
             }
             match self.take(index) {
-                Ok(true) => budget -= 1,
-                Ok(false) => break,
+                Ok(Some(bytes)) => {
+                    budget -= 1;
+                    together = (together.0 + 1, together.1 + bytes);
+                    if together.0 == 32 || together.1 >= 256 << 10 {
+                        self.finish_batch(index);
+                        together = (0, 0);
+                    }
+                }
+                Ok(None) if together.0 > 0 => {
+                    self.finish_batch(index);
+                    together = (0, 0);
+                }
+                Ok(None) => {
+                    self.rearm(index);
+                    break;
+                }
                 Err(Broken) => {
+                    self.finish_batch(index);
                     self.tally.broken += 1;
                     self.needs_reset = true;
                     self.pending |= 2;
@@ -154,7 +176,16 @@ impl Model {
                 }
             }
         }
+        self.finish_batch(index);
         self.interrupt(index);
+    }
+
+    /// The host starts the requests that were taken so far; those that it finishes are answered together.
+    fn finish_batch(&mut self, index: usize) {
+        if !self.machine.held {
+            while self.release(0) {}
+        }
+        self.answer_done(index);
     }
 
     /// Services all queues.
@@ -164,14 +195,23 @@ impl Model {
         }
     }
 
+    /// Asks for a doorbell for the next chain.
+    fn rearm(&mut self, index: usize) {
+        if let (Some(Some(queue)), true) = (self.queues.get(index), self.features & EVENT_IDX != 0)
+        {
+            let avail_event = queue.used + 4 + 8 * u64::from(queue.size);
+            self.memory.put(avail_event, &queue.taken.to_le_bytes());
+        }
+    }
+
     /// Whether the driver's index shows chains that were not taken.
     fn has_more(&mut self, index: usize) -> bool {
         let queue = self.queues[index].as_ref();
         queue.is_some_and(|queue| self.memory.u16(queue.avail + 2) != queue.taken)
     }
 
-    /// Takes one chain. Returns false if there is none.
-    fn take(&mut self, index: usize) -> Result<bool, Broken> {
+    /// Takes one chain. Returns the bytes that it moves; none if there is no chain.
+    fn take(&mut self, index: usize) -> Result<Option<u64>, Broken> {
         let mut queue = self.queues[index].ok_or(Broken)?;
         if queue.taken == queue.seen {
             let idx = self.memory.u16(queue.avail + 2);
@@ -181,11 +221,7 @@ impl Model {
             queue.seen = idx;
             self.queues[index] = Some(queue);
             if idx == queue.taken {
-                if self.features & EVENT_IDX != 0 {
-                    let avail_event = queue.used + 4 + 8 * u64::from(queue.size);
-                    self.memory.put(avail_event, &idx.to_le_bytes());
-                }
-                return Ok(false);
+                return Ok(None);
             }
         }
         if queue.taken.wrapping_sub(queue.given) >= queue.size {
@@ -199,24 +235,27 @@ impl Model {
         let (size, longest) = (queue.size, self.machine.queue_max);
         let chain = request::buffers(&mut self.memory, queue.desc, size, longest, head, indirect)?;
         let (status, ask) = request::parse(&mut self.memory, &chain)?;
-        self.start(index, head, status, ask);
-        self.answer_done(index);
-        Ok(true)
+        Ok(Some(self.start(index, head, status, ask)))
     }
 
-    fn start(&mut self, queue: usize, head: u16, status: u64, ask: RequestKind) {
+    /// Starts a request, or answers it at once. Returns the bytes that it moves.
+    fn start(&mut self, queue: usize, head: u16, status: u64, ask: RequestKind) -> u64 {
         let durable = self.features & FLUSH == 0 || !self.writeback;
         let place = |sector: u64| (sector as usize).wrapping_mul(512);
         let bytes = |sectors: u64| sectors as usize * 512;
         let mut written = 0;
         let (changes, covers, work) = match ask {
-            RequestKind::Refused(code) => return self.answer(queue, head, status, code, 0),
+            RequestKind::Refused(code) => {
+                self.answer(queue, head, status, code, 0);
+                return 0;
+            }
             RequestKind::GetId { into } => {
                 let id = self.machine.id();
                 for (addr, byte) in into.iter().zip(id) {
                     self.memory.put(*addr, &[byte]);
                 }
-                return self.answer(queue, head, status, 0, into.len().min(20) as u64);
+                self.answer(queue, head, status, 0, into.len().min(20) as u64);
+                return 0;
             }
             RequestKind::Flush => (false, vec![], vec![Work::Flush]),
             RequestKind::Read { sector, into } => {
@@ -247,15 +286,23 @@ impl Model {
         let outside = |(sector, sectors): &(u64, u64)| {
             sector.checked_add(*sectors).is_none_or(|end| end > self.capacity)
         };
-        if covers.iter().any(outside) || changes && self.machine.read_only {
-            return self.answer(queue, head, status, 1, 0);
+        if covers.iter().any(outside) {
+            self.answer(queue, head, status, 1, 0);
+            return 0;
         }
+        let moved = covers.iter().map(|(_, sectors)| 512 * sectors).sum();
         let request = self.requests.len();
-        self.requests.push(Pending { queue, head, status, written, left: work.len() });
-        self.waiting.extend(work.into_iter().map(|part| (request, part)));
-        if !self.machine.held {
-            while self.release(0) {}
+        let left = work.len();
+        let refused = changes && self.machine.read_only;
+        let code = u8::from(refused);
+        self.requests.push(Pending { queue, head, status, code, written, left });
+        if refused {
+            // The disk refuses each part.
+            self.done.extend(vec![request; left]);
+            return moved;
         }
+        self.waiting.extend(work.into_iter().map(|part| (request, part)));
+        moved
     }
 
     /// Carries out one of the host's parts.
@@ -289,17 +336,23 @@ impl Model {
         true
     }
 
-    /// Answers a queue's finished requests.
+    /// Answers a queue's finished requests, and publishes all answers.
     fn answer_done(&mut self, index: usize) {
         let (mine, others): (Vec<_>, _) =
             self.done.iter().partition(|at| self.requests[**at].queue == index);
         self.done = others;
         for at in mine {
             self.requests[at].left -= 1;
-            let Pending { queue, head, status, written, left } = self.requests[at].clone();
+            let Pending { queue, head, status, code, written, left } = self.requests[at].clone();
             if left == 0 {
-                self.answer(queue, head, status, 0, written);
+                self.answer(queue, head, status, code, written);
             }
+        }
+        if let Some(Some(queue)) = self.queues.get_mut(index)
+            && queue.published != queue.given
+        {
+            queue.published = queue.given;
+            self.memory.put(queue.used + 2, &queue.given.to_le_bytes());
         }
     }
 
@@ -311,7 +364,6 @@ impl Model {
         self.memory.put(at, &u32::from(head).to_le_bytes());
         self.memory.put(at + 4, &(written as u32 + 1).to_le_bytes());
         queue.given = queue.given.wrapping_add(1);
-        self.memory.put(queue.used + 2, &queue.given.to_le_bytes());
     }
 
     fn interrupt(&mut self, index: usize) {

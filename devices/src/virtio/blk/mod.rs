@@ -5,11 +5,13 @@
 //! | What is in the configuration space? | `config.rs` |
 //! | How is a descriptor chain parsed? | `request.rs`: it returns an owned request, and guest memory is not read again |
 //! | How is a request carried out and answered? | `worker.rs` |
+//! | Which requests are started together? | `batch.rs` |
 //! | What do all workers of a device share? | `shared.rs` |
 //! | What belongs to a queue in use? | `live.rs` |
 //! | Which requests are in flight? | `pending.rs` |
 //! | Which options are there, and which are refused? | `options.rs` |
 
+mod batch;
 mod config;
 mod live;
 mod options;

@@ -4,7 +4,7 @@ use super::config::{
     DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX, ZEROES_RANGES_MAX, ZEROES_SECTORS_MAX,
 };
 use crate::block::SECTOR_SIZE;
-use crate::memory::{Buffers, GuestRam, OutOfRam};
+use crate::memory::{Buffers, GuestRam, OutOfRam, Ranges};
 use crate::observe::Rule;
 use crate::virtio::chain::{Chain, Flaw};
 use crate::virtio::rules;
@@ -171,49 +171,46 @@ impl BlkRequest {
     /// # Errors
     ///
     /// If there is no place for an answer.
-    pub(super) fn parse(chain: Chain, ram: &GuestRam) -> Result<Self, NoStatus> {
+    pub(super) fn parse(chain: &mut Chain, ram: &GuestRam) -> Result<Self, NoStatus> {
         let status = chain.last_writable.ok_or(NoStatus::NoRoom)?;
         ram.check(status, 1)?;
-        Ok(Self { head: chain.head, status, kind: parse_kind(chain) })
+        Ok(Self { head: chain.head, status, kind: parse_kind(chain, ram) })
     }
 }
 
-fn parse_kind(chain: Chain) -> Result<RequestKind, Refusal> {
-    let Chain { mut readable, mut writable, flaw, .. } = chain;
-    if let Some(flaw) = flaw {
+fn parse_kind(chain: &mut Chain, ram: &GuestRam) -> Result<RequestKind, Refusal> {
+    let Chain { readable, writable, flaw, .. } = chain;
+    if let Some(flaw) = *flaw {
         return Err(flaw.into());
     }
-    let len = readable.len();
-    if len < blk::HEADER_SIZE as u64 {
-        return Err(Refusal::NoHeader { len });
-    }
-    let mut header = [0; blk::HEADER_SIZE];
-    let outgoing = readable.split_off(blk::HEADER_SIZE as u64);
-    readable.copy_to(&mut header);
+    let Some::<[u8; blk::HEADER_SIZE]>(header) = readable.take(ram) else {
+        return Err(Refusal::NoHeader { len: readable.len() });
+    };
     let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
     let (kind, sector) = (u32::from_le_bytes([t0, t1, t2, t3]), u64::from_le_bytes(sector));
     // The last byte is the status's.
     writable.truncate(writable.len().saturating_sub(1));
-    let incoming = writable;
+    let (outgoing, incoming) = (readable, writable);
+    let data = |ranges: &mut Ranges| std::mem::take(ranges).in_ram(ram.clone());
     match kind {
         blk::T_IN if !outgoing.is_empty() => {
             Err(Refusal::ReadIntoReadable { sector, len: outgoing.len() })
         }
-        blk::T_IN => Ok(RequestKind::Read { sector, data: sectors(incoming, 1)? }),
+        blk::T_IN => Ok(RequestKind::Read { sector, data: sectors(data(incoming), 1)? }),
         blk::T_OUT if !incoming.is_empty() => {
             Err(Refusal::WriteFromWritable { sector, len: incoming.len() })
         }
-        blk::T_OUT => Ok(RequestKind::Write { sector, data: sectors(outgoing, 0)? }),
+        blk::T_OUT => Ok(RequestKind::Write { sector, data: sectors(data(outgoing), 0)? }),
         blk::T_DISCARD => {
             let limits = (DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX);
-            Ok(RequestKind::Discard(ranges(&outgoing, limits, 0)?))
+            Ok(RequestKind::Discard(ranges(&data(outgoing), limits, 0)?))
         }
         blk::T_WRITE_ZEROES => {
             let limits = (ZEROES_RANGES_MAX, ZEROES_SECTORS_MAX);
-            Ok(RequestKind::WriteZeroes(ranges(&outgoing, limits, blk::RANGE_UNMAP)?))
+            Ok(RequestKind::WriteZeroes(ranges(&data(outgoing), limits, blk::RANGE_UNMAP)?))
         }
         blk::T_FLUSH => Ok(RequestKind::Flush),
-        blk::T_GET_ID => Ok(RequestKind::GetId { data: incoming }),
+        blk::T_GET_ID => Ok(RequestKind::GetId { data: data(incoming) }),
         kind => Err(Refusal::Unknown { kind }),
     }
 }

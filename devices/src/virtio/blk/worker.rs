@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::batch::Batch;
 use super::live::{Answer, LiveQueue};
 use super::pending::{PendingRequest, PendingRequests};
 use super::request::{BlkRequest, NoStatus, Range, RequestKind};
@@ -38,6 +39,8 @@ pub(super) struct Worker {
     waiting: VecDeque<block::Request>,
     /// Reused, to avoid an allocation for each doorbell.
     completions: Vec<Completion>,
+    /// Reused for each request.
+    chain: Chain,
 }
 
 impl Worker {
@@ -50,6 +53,7 @@ impl Worker {
             pending: PendingRequests::default(),
             waiting: VecDeque::new(),
             completions: Vec::new(),
+            chain: Chain::default(),
         }
     }
 
@@ -85,6 +89,7 @@ impl Worker {
             self.try_again();
         }
         let mut bytes = BYTES_PER_CALL;
+        let mut batch = Batch::default();
         let result = loop {
             // A broken queue was signalled to the driver, and the device does nothing until the reset.
             let ends = retired.load(Ordering::Acquire) || self.shared.disk.is_stopped();
@@ -92,6 +97,7 @@ impl Worker {
                 break ServiceResult::Drained;
             }
             if requests == 0 || bytes == 0 {
+                self.finish_batch();
                 // Check for more work, so that another thread is not woken for nothing.
                 let more = |live: &mut LiveQueue| live.queue.has_available() || live.queue.rearm();
                 let more = self.live.as_mut().is_some_and(more);
@@ -101,9 +107,12 @@ impl Worker {
                 Some(taken) => {
                     requests -= 1;
                     bytes = bytes.saturating_sub(taken);
-                    self.answer_finished();
+                    if batch.add(taken) {
+                        self.finish_batch();
+                    }
                 }
                 None if self.is_broken() => break ServiceResult::Drained,
+                None if batch.take() => self.finish_batch(),
                 None if !self.live.as_mut().is_some_and(|live| live.queue.rearm()) => {
                     if self.progress() == before {
                         self.report_nothing();
@@ -113,10 +122,15 @@ impl Worker {
                 None => {}
             }
         };
-        self.lane.commit();
-        self.answer_finished();
+        self.finish_batch();
         self.interrupt();
         result
+    }
+
+    /// Starts all submitted requests, and answers those that are finished then.
+    fn finish_batch(&mut self) {
+        self.lane.commit();
+        self.answer_finished();
     }
 
     /// Waits until nothing is in flight, and answers the finished requests. Requests that wait for room are kept.
@@ -125,8 +139,7 @@ impl Worker {
     ///
     /// If the host does not finish by then.
     pub(super) fn settle(&mut self, until: Instant) -> Result<(), Stuck> {
-        self.lane.commit();
-        self.answer_finished();
+        self.finish_batch();
         while self.lane.in_flight() > 0 {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -182,8 +195,7 @@ impl Worker {
         for request in std::mem::take(&mut self.waiting) {
             self.lane.push(request);
         }
-        self.lane.commit();
-        self.answer_finished();
+        self.finish_batch();
     }
 
     /// Takes the next request from the queue. Returns the bytes it moves; none if there is no request, or the queue is
@@ -201,8 +213,9 @@ impl Worker {
         let (queue, reporter) = (self.index, &self.shared.reporter);
         reporter.emit(|| live.queue.taken_event(queue, head));
         let observe = |descriptor| reporter.emit(|| Event::Descriptor { queue, descriptor });
-        let parsed = match Chain::walk(&live.queue, head, indirect, observe) {
-            Ok(chain) => {
+        let chain = &mut self.chain;
+        let parsed = match chain.walk(&live.queue, head, indirect, observe) {
+            Ok(()) => {
                 let (descriptors, size) = (chain.descriptors, live.queue.size());
                 if descriptors > size && !std::mem::replace(&mut live.long_reported, true) {
                     reporter.broken(
@@ -240,7 +253,9 @@ impl Worker {
     }
 
     /// Reports once that the queue is broken, and sets NEEDS_RESET.
-    fn break_down(&self, rule: Rule, why: &dyn fmt::Display) {
+    fn break_down(&mut self, rule: Rule, why: &dyn fmt::Display) {
+        // Requests before the mistake are answered: after it, the device does nothing until the reset.
+        self.finish_batch();
         let queue = self.index;
         self.shared.reporter.broken(
             rule,
@@ -364,6 +379,9 @@ impl Worker {
             }
         }
         self.completions = completions;
+        if let Some(live) = &mut self.live {
+            live.queue.publish();
+        }
     }
 
     fn report_failure(&self, request: &PendingRequest, error: &BlockError) {

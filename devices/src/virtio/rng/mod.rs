@@ -17,6 +17,7 @@ use super::device::{Activation, Live, ServiceResult, VirtioDevice};
 use super::queue::{Progress, SplitQueue};
 use super::rules;
 use super::spec::feature;
+use crate::memory::GuestRam;
 use crate::observe::{Event, Outcome, Reporter, RequestInfo, Rule, Tap, Words};
 use crate::stuck::Stuck;
 use crate::turn::Turn;
@@ -102,6 +103,7 @@ impl Rng {
                 }
             }
         };
+        live.queue.publish();
         live.live.interrupt(&mut live.queue, 0, &self.reporter);
         result
     }
@@ -122,12 +124,13 @@ impl Rng {
         let indirect = live.live.features & feature::RING_INDIRECT_DESC != 0;
         let observe =
             |descriptor| self.reporter.emit(|| Event::Descriptor { queue: 0, descriptor });
-        let chain = Chain::walk(&live.queue, head, indirect, observe).map_err(|error| {
+        let mut chain = Chain::default();
+        chain.walk(&live.queue, head, indirect, observe).map_err(|error| {
             let too_long = matches!(error, ChainError::TooLong { .. });
             let rule = if too_long { rules::CHAIN_LENGTH } else { rules::CHAIN };
             broken(rule, Box::new(error))
         })?;
-        let len = self.fill(head, &chain);
+        let len = self.fill(head, chain, live.queue.ram());
         self.reporter.emit(|| {
             let (operation, sector, bytes) = ("random bytes", 0, len.into());
             let request = RequestInfo { queue: 0, index: head.into(), operation, sector, bytes };
@@ -141,7 +144,7 @@ impl Rng {
     }
 
     /// Writes random bytes into the buffers of a chain. Returns the number of bytes.
-    fn fill(&self, head: u16, chain: &Chain) -> u32 {
+    fn fill(&self, head: u16, chain: Chain, ram: &GuestRam) -> u32 {
         let report = |rule, what: &dyn fmt::Display| {
             self.reporter.broken(rule, format_args!("the request at descriptor {head}: {what}"));
         };
@@ -164,7 +167,10 @@ impl Rng {
         let len = chain.writable.len().min(MOST_BYTES);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
         match (self.source)(&mut bytes) {
-            Ok(()) => u32::try_from(chain.writable.copy_from(&bytes)).unwrap_or_default(),
+            Ok(()) => {
+                let buffers = chain.writable.in_ram(ram.clone());
+                u32::try_from(buffers.copy_from(&bytes)).unwrap_or_default()
+            }
             Err(error) => {
                 report(
                     rules::HOST,

@@ -101,12 +101,13 @@ fn no_register_access_waits_while_another_vcpu_serves_a_queue() {
 fn a_reset_waits_for_the_vcpu_that_serves_a_queue_and_others_go_on() {
     let Bench { driver, mut rings, stopped, go_on, .. } = bench();
     offer(&driver, &mut rings[0], 0, 7);
-    offer(&driver, &mut rings[0], 1, 4);
     let mmio = &driver.mmio;
     let set = |register: u64, value: u32| mmio.write(register, &value.to_le_bytes());
     thread::scope(|scope| {
         scope.spawn(|| set(reg::QUEUE_NOTIFY, 0));
         stopped.recv_timeout(LIMIT).unwrap();
+        // A second request, which is not in the batch of the first one.
+        offer(&driver, &mut rings[0], 1, 4);
         let reset = scope.spawn(|| set(reg::STATUS, 0));
         // As soon as the reset has begun, the queue takes no doorbells; other accesses continue.
         while driver.complaints.count(rules::NOTIFY) == 0 {

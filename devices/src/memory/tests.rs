@@ -1,3 +1,7 @@
+use std::fs::File;
+use std::io;
+
+use super::buffers::{IOV_FEW, IOV_MAX};
 use super::*;
 
 const KIB: u64 = 1024;

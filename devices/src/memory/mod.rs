@@ -1,0 +1,184 @@
+//! Guest memory: the only access of a device to the guest's bytes.
+//!
+//! A device never holds a pointer into guest RAM. It holds a [`GuestRam`], a cheap handle, and uses it in three ways:
+//!
+//! - it reads small values at an address (descriptors, headers; always once, into an owned value);
+//! - it opens a [`Window`] on a ring, whose place is checked once, when the queue starts;
+//! - it collects the guest's buffers in [`Buffers`], which checks each range when it is added. An engine then moves
+//!   bytes between a file and the buffers without a copy: the kernel gets iovecs that point into guest RAM.
+//!
+//! Guest RAM is volatile: the guest may change any byte at any time, so there is no `&[u8]` over it. It never moves as
+//! long as a handle exists.
+//!
+//! | question | file |
+//! |---|---|
+//! | Where in the host's memory is a guest-physical address? | `regions.rs` |
+//! | How is a ring accessed? | `window.rs` |
+//! | What is checked when a buffer is added, and how are buffers cut? | `ranges.rs` |
+//! | How do files and the guest's buffers meet? | `buffers.rs` |
+
+mod buffers;
+mod ranges;
+mod regions;
+mod window;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
+};
+
+use crate::address;
+use regions::Regions;
+
+pub use buffers::Buffers;
+pub use ranges::Ranges;
+pub use window::Window;
+
+/// A range of guest-physical addresses that is not completely in guest RAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{len:#x} bytes at {addr:#x} are not in guest RAM{}", address::hint(*addr))]
+pub struct OutOfRam {
+    /// The first guest-physical address.
+    pub addr: u64,
+    /// The length in bytes.
+    pub len: u64,
+}
+
+/// A handle on guest RAM. Clones are cheap; RAM exists as long as any handle.
+#[derive(Debug, Clone)]
+pub struct GuestRam(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    memory: GuestMemoryMmap,
+    /// The same memory, for a fast search.
+    regions: Regions,
+}
+
+impl GuestRam {
+    /// A handle on memory that the VMM has mapped.
+    pub fn new(memory: GuestMemoryMmap) -> Self {
+        let regions = Regions::of(&memory);
+        Self(Arc::new(Shared { memory, regions }))
+    }
+
+    /// Anonymous RAM at the given ranges of (guest-physical address, bytes).
+    ///
+    /// # Errors
+    ///
+    /// If the ranges overlap, or the host cannot provide the memory.
+    pub fn anonymous(ranges: &[(u64, usize)]) -> Result<Self, vm_memory::mmap::FromRangesError> {
+        let ranges: Vec<_> = ranges.iter().map(|&(addr, len)| (GuestAddress(addr), len)).collect();
+        Ok(Self::new(GuestMemoryMmap::from_ranges(&ranges)?))
+    }
+
+    /// The same RAM, through a handle with a reference count of its own. Each request in flight counts a handle: with a
+    /// shared count, threads that service different queues would contend for its cache line.
+    #[must_use]
+    pub fn own_handle(&self) -> Self {
+        Self::new(self.0.memory.clone())
+    }
+
+    /// The memory itself, for a VMM that maps it into a machine.
+    pub fn memory(&self) -> &GuestMemoryMmap {
+        &self.0.memory
+    }
+
+    /// The ranges of RAM, lowest first: (guest-physical address, bytes).
+    pub fn ranges(&self) -> Vec<(u64, u64)> {
+        self.0.memory.iter().map(|r| (r.start_addr().0, r.len())).collect()
+    }
+
+    /// Checks that the `len` bytes at `addr` are completely in RAM. An empty range is valid at every address.
+    pub fn check(&self, addr: u64, len: u64) -> Result<(), OutOfRam> {
+        let error = OutOfRam { addr, len };
+        if len == 0 {
+            return Ok(());
+        }
+        addr.checked_add(len - 1).ok_or(error)?;
+        let bytes = usize::try_from(len).map_err(|_| error)?;
+        let whole = || self.0.memory.check_range(GuestAddress(addr), bytes);
+        if self.0.regions.contain(addr, len) || whole() { Ok(()) } else { Err(error) }
+    }
+
+    /// The host's view of `len` bytes at `addr` if one region of RAM contains them all: ranges across two regions are
+    /// rare.
+    fn slice(&self, addr: u64, len: usize) -> Option<VolatileSlice<'_>> {
+        self.0.regions.slice(addr, len)
+    }
+
+    /// Reads `N` bytes at `addr` once, into an owned value.
+    ///
+    /// # Errors
+    ///
+    /// If they are not completely in RAM.
+    pub fn read<const N: usize>(&self, addr: u64) -> Result<[u8; N], OutOfRam> {
+        if let Some(bytes) = self.0.regions.read(addr) {
+            return Ok(bytes);
+        }
+        let mut bytes = [0; N];
+        self.read_into(addr, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Fills `bytes` from `addr`.
+    ///
+    /// # Errors
+    ///
+    /// If they are not completely in RAM; `bytes` may be filled in part.
+    pub fn read_into(&self, addr: u64, bytes: &mut [u8]) -> Result<(), OutOfRam> {
+        let len = bytes.len() as u64;
+        if let Some(slice) = self.slice(addr, bytes.len()) {
+            slice.copy_to(bytes);
+            return Ok(());
+        }
+        self.0.memory.read_slice(bytes, GuestAddress(addr)).map_err(|_| OutOfRam { addr, len })
+    }
+
+    /// Writes `bytes` at `addr`.
+    ///
+    /// # Errors
+    ///
+    /// If they are not completely in RAM; nothing is written then.
+    pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<(), OutOfRam> {
+        if let Some(slice) = self.slice(addr, bytes.len()) {
+            slice.copy_from(bytes);
+            return Ok(());
+        }
+        self.check(addr, bytes.len() as u64)?;
+        self.0
+            .memory
+            .write_slice(bytes, GuestAddress(addr))
+            .map_err(|_| OutOfRam { addr, len: bytes.len() as u64 })
+    }
+
+    /// Loads a little-endian u16 that the guest may write at the same time (a ring index). Everything that the guest
+    /// wrote before it is visible to all later reads.
+    ///
+    /// # Errors
+    ///
+    /// If it is not in RAM, or not aligned to 2 bytes.
+    pub fn load_u16(&self, addr: u64) -> Result<u16, OutOfRam> {
+        self.slice(addr, 2)
+            .and_then(|slice| slice.load::<u16>(0, Ordering::Acquire).ok())
+            .map(u16::from_le)
+            .ok_or(OutOfRam { addr, len: 2 })
+    }
+
+    /// Stores a little-endian u16 that the guest may read at the same time. A guest that reads it sees all earlier
+    /// writes.
+    ///
+    /// # Errors
+    ///
+    /// If it is not in RAM, or not aligned to 2 bytes.
+    pub fn store_u16(&self, addr: u64, value: u16) -> Result<(), OutOfRam> {
+        self.slice(addr, 2)
+            .and_then(|slice| slice.store(value.to_le(), 0, Ordering::Release).ok())
+            .ok_or(OutOfRam { addr, len: 2 })
+    }
+}
+
+#[cfg(test)]
+mod tests;
