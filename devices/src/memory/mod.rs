@@ -115,12 +115,32 @@ impl GuestRam {
     ///
     /// If they are not completely in RAM.
     pub fn read<const N: usize>(&self, addr: u64) -> Result<[u8; N], OutOfRam> {
-        if let Some(bytes) = self.0.regions.read(addr) {
-            return Ok(bytes);
-        }
         let mut bytes = [0; N];
         self.read_into(addr, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Reads two little-endian words of 8 bytes at `addr`, each once: a descriptor, or the header of a request.
+    ///
+    /// # Errors
+    ///
+    /// If they are not completely in RAM.
+    #[inline]
+    pub fn read_words(&self, addr: u64) -> Result<[u64; 2], OutOfRam> {
+        match self.0.regions.read_words(addr) {
+            Some(words) => Ok(words),
+            None => self.read::<16>(addr).map(words),
+        }
+    }
+
+    /// Writes one byte at `addr`.
+    ///
+    /// # Errors
+    ///
+    /// If it is not in RAM.
+    #[inline]
+    pub fn write_byte(&self, addr: u64, byte: u8) -> Result<(), OutOfRam> {
+        if self.0.regions.write_byte(addr, byte) { Ok(()) } else { Err(OutOfRam { addr, len: 1 }) }
     }
 
     /// Fills `bytes` from `addr`.
@@ -178,6 +198,12 @@ impl GuestRam {
             .and_then(|slice| slice.store(value.to_le(), 0, Ordering::Release).ok())
             .ok_or(OutOfRam { addr, len: 2 })
     }
+}
+
+/// Two little-endian words.
+const fn words(bytes: [u8; 16]) -> [u64; 2] {
+    let both = u128::from_le_bytes(bytes);
+    [both as u64, (both >> 64) as u64]
 }
 
 #[cfg(test)]

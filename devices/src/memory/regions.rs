@@ -64,34 +64,33 @@ impl Regions {
         Some(unsafe { VolatileSlice::new(host, len) })
     }
 
-    /// The `N` bytes at `addr`, read once, if one region contains them all.
+    /// The two little-endian words of 8 bytes at `addr`, each read once, if one region contains them.
     #[inline]
-    pub(super) fn read<const N: usize>(&self, addr: u64) -> Option<[u8; N]> {
-        // SAFETY: the `N` bytes behind the pointer are in a mapping that exists as long as `self`.
-        self.host(addr, N as u64).map(|host| unsafe { read_volatile(host) })
+    pub(super) fn read_words(&self, addr: u64) -> Option<[u64; 2]> {
+        // SAFETY: the 16 bytes behind the pointer are in a mapping that exists as long as `self`.
+        self.host(addr, 16).and_then(|host| unsafe { read_words(host) })
+    }
+
+    /// Writes one byte at `addr`. Returns false if it is not in RAM.
+    #[inline]
+    pub(super) fn write_byte(&self, addr: u64, byte: u8) -> bool {
+        // SAFETY: the byte is in a mapping that exists as long as `self`.
+        self.host(addr, 1).map(|host| unsafe { host.write_volatile(byte) }).is_some()
     }
 }
 
-/// Reads `N` bytes once: as words of 8 bytes where their place and number allow it, otherwise byte by byte.
+/// Reads two little-endian words, each once; none if they are not aligned.
 ///
 /// # Safety
 ///
-/// The `N` bytes behind `host` must be mapped. Others may write them at the same time.
+/// The 16 bytes behind `host` must be mapped. Others may write them at the same time.
 #[inline]
-pub(super) unsafe fn read_volatile<const N: usize>(host: *const u8) -> [u8; N] {
-    const WORD: usize = size_of::<u64>();
-    let mut bytes = [0; N];
-    if host.cast::<u64>().is_aligned() && N.is_multiple_of(WORD) {
-        for (n, word) in bytes.chunks_exact_mut(WORD).enumerate() {
-            // SAFETY: the word is within the `N` bytes, and aligned.
-            let value = unsafe { host.add(n * WORD).cast::<u64>().read_volatile() };
-            word.copy_from_slice(&value.to_ne_bytes());
-        }
-    } else {
-        for (n, byte) in bytes.iter_mut().enumerate() {
-            // SAFETY: the byte is within the `N` bytes.
-            *byte = unsafe { host.add(n).read_volatile() };
-        }
+pub(super) unsafe fn read_words(host: *const u8) -> Option<[u64; 2]> {
+    let words = host.cast::<u64>();
+    if !words.is_aligned() {
+        return None;
     }
-    bytes
+    // SAFETY: both words are mapped and aligned.
+    let words = unsafe { [words.read_volatile(), words.add(1).read_volatile()] };
+    Some(words.map(u64::from_le))
 }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::regions::read_volatile;
+use super::regions::read_words;
 use super::{GuestRam, OutOfRam};
 
 /// A part of guest RAM that was found once. Its fields are accessed by their offset, without a search of RAM.
@@ -62,16 +62,16 @@ impl Window {
         self.host.zip(usize::try_from(at).ok()).map(|(host, at)| host.wrapping_add(at))
     }
 
-    /// Reads the 16 bytes at offset `at` once.
+    /// Reads the two little-endian words of 8 bytes at offset `at`, each once.
     #[inline]
-    pub fn read_16(&self, at: u64) -> [u8; 16] {
+    pub fn read_words(&self, at: u64) -> [u64; 2] {
         if !self.contains(at, 16) {
-            return [0; 16];
+            return [0; 2];
         }
-        match self.host(at) {
-            // SAFETY: the bytes are inside the window, and `ram` keeps its memory mapped.
-            Some(host) => unsafe { read_volatile(host) },
-            None => self.ram.read(self.addr.wrapping_add(at)).unwrap_or_default(),
+        // SAFETY: the bytes are inside the window, and `ram` keeps its memory mapped.
+        match self.host(at).and_then(|host| unsafe { read_words(host) }) {
+            Some(words) => words,
+            None => self.ram.read_words(self.addr.wrapping_add(at)).unwrap_or_default(),
         }
     }
 

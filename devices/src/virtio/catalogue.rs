@@ -201,7 +201,7 @@ pub(crate) const RULES: &[RuleInfo] = &[
         [
             "Give a queue a size that is a power of two up to QueueNumMax, and three physical addresses in RAM: the descriptor \
          table aligned to 16 bytes, the available ring to 2, the used ring to 4.",
-            "A size larger than QueueNumMax, a virtual address, or swapped halves of an address.",
+            "A size larger than QueueNumMax, a part that is not aligned, a virtual address, or swapped halves of an address.",
             "write32(QUEUE_NUM, 1000); write32(QUEUE_DESC_LOW, (uint32_t)desc);",
             "write32(QUEUE_NUM, 8); write32(QUEUE_DESC_LOW, virt_to_phys(desc));",
         ],

@@ -22,15 +22,10 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    /// Decodes the bytes of a descriptor.
-    const fn from_bytes(bytes: [u8; DESC_SIZE as usize]) -> Self {
-        let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = bytes;
-        Self {
-            addr: u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
-            len: u32::from_le_bytes([l0, l1, l2, l3]),
-            flags: u16::from_le_bytes([f0, f1]),
-            next: u16::from_le_bytes([n0, n1]),
-        }
+    /// Decodes a descriptor: addr; then, from the lowest bits on, len, flags and next.
+    #[expect(clippy::cast_possible_truncation, reason = "the fields are parts of the words")]
+    const fn from_words([addr, rest]: [u64; 2]) -> Self {
+        Self { addr, len: rest as u32, flags: (rest >> 32) as u16, next: (rest >> 48) as u16 }
     }
 
     const fn has(&self, flag: u16) -> bool {
@@ -238,15 +233,17 @@ impl Table<'_> {
         matches!(self.place, Place::Indirect(_))
     }
 
-    #[inline]
+    /// Inlined always: a descriptor that is passed through memory is stored by fields and loaded as a whole, which
+    /// stalls the processor; it took 40 % of a request's time in the device.
+    #[inline(always)]
     fn read(&self, ram: &GuestRam, index: u32) -> Result<Descriptor, OutOfRam> {
         // Both tables were checked to be in RAM, and the index to be in the table.
         let at = u64::from(index) * u64::from(DESC_SIZE);
-        let bytes = match self.place {
-            Place::Queue(table) => table.read_16(at),
-            Place::Indirect(addr) => ram.read(addr + at)?,
+        let words = match self.place {
+            Place::Queue(table) => table.read_words(at),
+            Place::Indirect(addr) => ram.read_words(addr + at)?,
         };
-        Ok(Descriptor::from_bytes(bytes))
+        Ok(Descriptor::from_words(words))
     }
 
     /// The table to which `descriptor`, at `index` of this table, points.

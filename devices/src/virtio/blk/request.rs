@@ -183,45 +183,56 @@ fn parse_kind(chain: &mut Chain, ram: &GuestRam) -> Result<RequestKind, Refusal>
     if let Some(flaw) = *flaw {
         return Err(flaw.into());
     }
-    let Some::<[u8; blk::HEADER_SIZE]>(header) = readable.take(ram) else {
+    let Some([first, sector]) = readable.take_words(ram) else {
         return Err(Refusal::NoHeader { len: readable.len() });
     };
-    let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
-    let (kind, sector) = (u32::from_le_bytes([t0, t1, t2, t3]), u64::from_le_bytes(sector));
+    // The upper half is reserved.
+    #[expect(clippy::cast_possible_truncation, reason = "the type is the lower half")]
+    let kind = first as u32;
     // The last byte is the status's.
     writable.truncate(writable.len().saturating_sub(1));
     let (outgoing, incoming) = (readable, writable);
-    let data = |ranges: &mut Ranges| std::mem::take(ranges).in_ram(ram.clone());
     match kind {
         blk::T_IN if !outgoing.is_empty() => {
             Err(Refusal::ReadIntoReadable { sector, len: outgoing.len() })
         }
-        blk::T_IN => Ok(RequestKind::Read { sector, data: sectors(data(incoming), 1)? }),
+        blk::T_IN => {
+            check_sectors(incoming, 1)?;
+            Ok(RequestKind::Read { sector, data: incoming.take_buffers(ram) })
+        }
         blk::T_OUT if !incoming.is_empty() => {
             Err(Refusal::WriteFromWritable { sector, len: incoming.len() })
         }
-        blk::T_OUT => Ok(RequestKind::Write { sector, data: sectors(data(outgoing), 0)? }),
+        blk::T_OUT => {
+            check_sectors(outgoing, 0)?;
+            Ok(RequestKind::Write { sector, data: outgoing.take_buffers(ram) })
+        }
         blk::T_DISCARD => {
             let limits = (DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX);
-            Ok(RequestKind::Discard(ranges(&data(outgoing), limits, 0)?))
+            Ok(RequestKind::Discard(ranges(&outgoing.take_buffers(ram), limits, 0)?))
         }
         blk::T_WRITE_ZEROES => {
             let limits = (ZEROES_RANGES_MAX, ZEROES_SECTORS_MAX);
-            Ok(RequestKind::WriteZeroes(ranges(&data(outgoing), limits, blk::RANGE_UNMAP)?))
+            Ok(RequestKind::WriteZeroes(ranges(
+                &outgoing.take_buffers(ram),
+                limits,
+                blk::RANGE_UNMAP,
+            )?))
         }
         blk::T_FLUSH => Ok(RequestKind::Flush),
-        blk::T_GET_ID => Ok(RequestKind::GetId { data: data(incoming) }),
+        blk::T_GET_ID => Ok(RequestKind::GetId { data: incoming.take_buffers(ram) }),
         kind => Err(Refusal::Unknown { kind }),
     }
 }
 
-/// The data of a read or a write, if it is whole sectors and not too many. `status` bytes follow it in its direction.
-fn sectors(data: Buffers, status: u64) -> Result<Buffers, Refusal> {
+/// Checks that the data of a read or a write is whole sectors, and not too many. `status` bytes follow it in its
+/// direction.
+const fn check_sectors(data: &Ranges, status: u64) -> Result<(), Refusal> {
     let len = data.len();
     if !len.is_multiple_of(SECTOR_SIZE) {
         return Err(Refusal::Ragged { len, with_status: len + status });
     }
-    if len > DATA_MAX { Err(Refusal::TooLarge { len }) } else { Ok(data) }
+    if len > DATA_MAX { Err(Refusal::TooLarge { len }) } else { Ok(()) }
 }
 
 /// The ranges of a discard or a write-zeroes: at most `most` of them, of at most `max` sectors each, and with no flags

@@ -409,7 +409,7 @@ impl Worker {
         reporter.emit(|| Event::Finished { request: self.seen(request), outcome });
         if let Some(LiveQueue { queue, .. }) = &mut self.live {
             // The address was checked to be in RAM.
-            let in_ram = queue.ram().write(request.status, &[status]);
+            let in_ram = queue.ram().write_byte(request.status, status);
             debug_assert!(in_ram.is_ok());
             // The data of a request is limited far below 4 GiB.
             let written = u32::try_from(written + 1).unwrap_or(u32::MAX);
