@@ -103,7 +103,7 @@ impl Disk {
         let in_flight = Arc::new(AtomicUsize::new(0));
         let mut lanes = self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.push(in_flight.clone());
-        Ok(Lane { disk: self.clone(), engine, in_flight, refused: Vec::new() })
+        Ok(Lane { disk: self.clone(), engine, in_flight, refused: Vec::new(), done: Vec::new() })
     }
 
     /// The disk's name in messages: usually the image's path.
@@ -223,6 +223,8 @@ pub struct Lane {
     in_flight: Arc<AtomicUsize>,
     /// Completions of refused requests, which never reached the engine.
     refused: Vec<Completion>,
+    /// Reused by [`Lane::run`].
+    done: Vec<Completion>,
 }
 
 impl Lane {
@@ -292,17 +294,19 @@ impl Lane {
     ///
     /// Why the request failed.
     pub fn run(&mut self, operation: Operation, offset: u64) -> Result<(), BlockError> {
-        let mut done = Vec::with_capacity(1);
+        let mut done = std::mem::take(&mut self.done);
         self.push(Request { tag: 0, operation, offset });
         self.commit();
-        loop {
+        let result = loop {
             self.reap(&mut done);
             match done.pop() {
-                Some(completion) => return completion.result,
+                Some(completion) => break completion.result,
                 // The request stays in the engine; the lane gets no other one.
-                None if self.disk.is_stopped() => return Err(BlockError::Stopped),
+                None if self.disk.is_stopped() => break Err(BlockError::Stopped),
                 None => self.wait(LOOK),
             }
-        }
+        };
+        self.done = done;
+        result
     }
 }

@@ -201,9 +201,10 @@ impl GuestRam {
 }
 
 /// Two little-endian words.
-const fn words(bytes: [u8; 16]) -> [u64; 2] {
-    let both = u128::from_le_bytes(bytes);
-    [both as u64, (both >> 64) as u64]
+fn words(bytes: [u8; 16]) -> [u64; 2] {
+    let (words, _) = bytes.as_chunks();
+    let word = |n: usize| words.get(n).map_or(0, |word| u64::from_le_bytes(*word));
+    [word(0), word(1)]
 }
 
 #[cfg(test)]

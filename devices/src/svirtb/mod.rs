@@ -18,6 +18,7 @@
 //! | Which rules are there, and how are they explained? | `rules.rs`, `catalogue.rs` |
 //! | Where is the ring, where is an entry, 28 or 32 bytes apart? | `ring.rs` |
 //! | How is an entry checked? | `entry.rs` |
+//! | Which entries are transferred together? | `joined.rs` |
 //! | How is a doorbell served, made durable, limited, stopped? | `server.rs` |
 //! | How does the device work on the bus? | `device.rs` |
 //!
@@ -26,6 +27,7 @@
 mod catalogue;
 mod device;
 mod entry;
+mod joined;
 mod protocol;
 mod registers;
 mod ring;

@@ -179,6 +179,18 @@ impl Ring {
         ram.read(addr).map(Entry::decode)
     }
 
+    /// Reads an entry whose turn has not come. None while the distance of entries is unknown.
+    pub(super) fn peek(&self, ram: &GuestRam, index: u32) -> Option<Entry> {
+        self.read(ram, index, self.stride?).ok()
+    }
+
+    /// Whether the `len` bytes at `addr`, which are in RAM, overlap the ring.
+    pub(super) fn overlaps(&self, addr: u64, len: u64) -> bool {
+        // With the larger distance: a few bytes too many do no harm.
+        let bytes = u64::from(self.size.get()).saturating_mul(Stride::Padded.bytes());
+        addr < self.base.saturating_add(bytes) && self.base < addr.saturating_add(len)
+    }
+
     fn entry_address(&self, index: u32, stride: Stride) -> Option<u64> {
         u64::from(index)
             .checked_mul(stride.bytes())

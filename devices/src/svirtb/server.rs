@@ -17,6 +17,7 @@ use std::fmt;
 use std::io;
 
 use super::entry::{Command, Entry, EntryError, Plan};
+use super::joined::Joined;
 use super::ring::{Ring, Settled};
 use super::rules;
 use crate::block::{BlockError, Disk, Lane, Operation};
@@ -79,7 +80,23 @@ impl Server {
     pub(super) fn serve(&mut self, ring: &mut Ring, tail: u32, head: u32) -> BatchEnd {
         let mut first_write = None;
         let (mut at, mut end) = (tail, End::Done);
+        // The number of entries that were not transferred together, and are served one by one.
+        let mut alone = 0_usize;
         while at != head {
+            if alone == 0
+                && let Some(joined) = self.joined(ring, at, head)
+            {
+                let (after, entries, command) = (joined.after, joined.entries, joined.plan.command);
+                if self.transfer(joined) {
+                    if command == Command::Write {
+                        first_write.get_or_insert(at);
+                    }
+                    at = after;
+                    continue;
+                }
+                alone = entries;
+            }
+            alone = alone.saturating_sub(1);
             match self.entry(ring, at) {
                 Ok(plan) if plan.command == Command::Write && plan.bytes > 0 => {
                     first_write.get_or_insert(at);
@@ -103,6 +120,24 @@ impl Server {
             (at, end) = (first, End::Failed);
         }
         BatchEnd { tail: at, end }
+    }
+
+    /// The entries from `at` on that can be transferred together. An observer sees each entry alone.
+    fn joined(&self, ring: &Ring, at: u32, head: u32) -> Option<Joined> {
+        let disk = self.lane.disk();
+        let is_possible = !self.reporter.is_observed() && !disk.is_stopped();
+        is_possible.then(|| Joined::find(ring, &self.ram, disk, at, head)).flatten()
+    }
+
+    /// Transfers entries together. Returns whether all are finished; otherwise each is tried alone, to find the one that
+    /// fails. It is no harm that those before it are transferred twice: the guest waits, and sees only the result.
+    fn transfer(&mut self, joined: Joined) -> bool {
+        let Joined { plan, buffers, .. } = joined;
+        let operation = match plan.command {
+            Command::Read => Operation::Read(buffers),
+            Command::Write => Operation::Write { data: buffers, durable: false },
+        };
+        self.lane.run(operation, plan.offset).is_ok()
     }
 
     /// Serves one entry. Returns the transfer.

@@ -3,6 +3,7 @@
 mod entries;
 mod errors;
 mod hostile;
+mod joined;
 mod registers;
 mod script;
 mod strides;
@@ -41,6 +42,15 @@ impl Machine {
     /// A machine whose device has just been made.
     fn off(image: &[u8], read_only: bool, entry_size: EntrySize, ring: SvirtbRing) -> Self {
         Self::with_ram(&RAM, image, read_only, entry_size, ring)
+    }
+
+    /// The same without an observer: the device may transfer several entries together.
+    fn unobserved(image: &[u8], read_only: bool, entry_size: EntrySize, ring: SvirtbRing) -> Self {
+        let mut machine = Self::off(image, read_only, entry_size, ring);
+        let ram = machine.driver.ram().clone();
+        let device = Device::new(&machine.disk, ram.clone(), entry_size, Tap::default()).unwrap();
+        machine.driver = SvirtbDriver::new(device, ram, ring);
+        machine
     }
 
     fn with_ram(

@@ -89,6 +89,17 @@ fn ring() -> impl Strategy<Value = SvirtbRing> {
     )
 }
 
+/// Entries for a file: sector after sector, with buffers that may overlap.
+fn file(first: SvirtbEntry, count: u64) -> Vec<SvirtbEntry> {
+    let next = |n: u64| SvirtbEntry {
+        sector: first.sector.wrapping_add(n),
+        addr: first.addr.wrapping_add(n * (first.size % 1500)),
+        size: if first.size < 3000 { 512 } else { first.size },
+        ..first
+    };
+    (0..count).map(next).collect()
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let offset = || prop_oneof![4 => (0u64..6).prop_map(|n| n * 4), 1 => 0u64..0xff8];
     let data = prop_oneof![
@@ -99,6 +110,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => ring().prop_map(Step::Handshake),
         12 => prop::collection::vec(entry(), 0..8).prop_map(Step::Batch),
+        4 => (entry(), 2u64..12).prop_map(|(first, count)| Step::Batch(file(first, count))),
         1 => (offset(), data).prop_map(|(offset, data)| Step::Write { offset, data }),
         2 => (offset(), width).prop_map(|(offset, width)| Step::Read { offset, width }),
         3 => (0u64..0xff00, prop::collection::vec(any::<u8>(), 1..200))
@@ -132,15 +144,22 @@ fn handshake(machine: &mut Machine, model: &mut Model, ring: SvirtbRing) {
     }
 }
 
-/// Plays a script to both; the model as it ends.
+/// Plays a script to the model, and to a device with an observer and one without. Returns the model at the end.
 fn play(script: &Script) -> Model {
+    play_to(script, Machine::unobserved);
+    play_to(script, Machine::off)
+}
+
+type Make = fn(&[u8], bool, EntrySize, SvirtbRing) -> Machine;
+
+fn play_to(script: &Script, make: Make) -> Model {
     let Script { image, read_only, entry_size, steps } = script;
     let given = match entry_size {
         EntrySize::Auto => None,
         EntrySize::Padded => Some(32),
         EntrySize::Packed => Some(28),
     };
-    let mut machine = Machine::off(image, *read_only, *entry_size, RING);
+    let mut machine = make(image, *read_only, *entry_size, RING);
     let mut model = Model::new(&RAM, image, *read_only, given);
     let mut ring = RING;
     let mut head = 0;
