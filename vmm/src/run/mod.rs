@@ -5,8 +5,10 @@
 //! | How do the threads start? | `start.rs` |
 //! | What does the main thread do meanwhile? | `main_thread.rs` |
 //! | Which signals end or stop the process? | `signals.rs` |
+//! | What memory is given back after the start? | `footprint.rs` |
 //! | How do the threads stop, and which does shutdown wait for? | `stop.rs` |
 
+mod footprint;
 mod main_thread;
 pub mod signals;
 pub(crate) mod start;
@@ -108,6 +110,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let debugger = gdb.as_ref().map(|gdb| gdb.debugger.clone());
     let (running, jobs, results) =
         Running::start(vm, console.output, config.symbol_files(), debugger)?;
+    footprint::drop_pages_of_the_start();
     let watched = MainThread {
         running: &running,
         input: console.input,
