@@ -133,6 +133,24 @@ impl GuestRam {
         }
     }
 
+    /// Reads `N` little-endian u32 at `addr`, each once: an entry of svirtb.
+    ///
+    /// # Errors
+    ///
+    /// If they are not completely in RAM.
+    #[inline]
+    pub fn read_u32s<const N: usize>(&self, addr: u64) -> Result<[u32; N], OutOfRam> {
+        if let Some(values) = self.0.regions.read_u32s(addr) {
+            return Ok(values);
+        }
+        let mut values = [0; N];
+        self.check(addr, size_of_val(&values) as u64)?;
+        for (at, value) in (addr..).step_by(size_of::<u32>()).zip(&mut values) {
+            *value = u32::from_le_bytes(self.read(at)?);
+        }
+        Ok(values)
+    }
+
     /// Writes one byte at `addr`.
     ///
     /// # Errors

@@ -71,6 +71,16 @@ impl Regions {
         self.host(addr, 16).and_then(|host| unsafe { read_words(host) })
     }
 
+    /// The `N` little-endian u32 at `addr`, each read once, if one region contains them and they are aligned.
+    #[inline]
+    pub(super) fn read_u32s<const N: usize>(&self, addr: u64) -> Option<[u32; N]> {
+        const SIZE: u64 = size_of::<u32>() as u64;
+        let host = self.host(addr, SIZE * N as u64)?.cast::<u32>();
+        // SAFETY: the `N` values behind the pointer are aligned, and in a mapping that exists as long as `self`.
+        let read = |n| u32::from_le(unsafe { host.add(n).read_volatile() });
+        host.is_aligned().then(|| std::array::from_fn(read))
+    }
+
     /// Writes one byte at `addr`. Returns false if it is not in RAM.
     #[inline]
     pub(super) fn write_byte(&self, addr: u64, byte: u8) -> bool {

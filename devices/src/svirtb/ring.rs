@@ -172,11 +172,12 @@ impl Ring {
         (Settled { stride, index, why }, entry)
     }
 
+    #[inline]
     fn read(&self, ram: &GuestRam, index: u32, stride: Stride) -> Result<Entry, OutOfRam> {
         let addr = self
             .entry_address(index, stride)
             .ok_or(OutOfRam { addr: self.base, len: ENTRY_BYTES as u64 })?;
-        ram.read(addr).map(Entry::decode)
+        ram.read_u32s(addr).map(Entry::decode)
     }
 
     /// Reads an entry whose turn has not come. None while the distance of entries is unknown.

@@ -133,11 +133,7 @@ impl Server {
     /// fails. It is no harm that those before it are transferred twice: the guest waits, and sees only the result.
     fn transfer(&mut self, joined: Joined) -> bool {
         let Joined { plan, buffers, .. } = joined;
-        let operation = match plan.command {
-            Command::Read => Operation::Read(buffers),
-            Command::Write => Operation::Write { data: buffers, durable: false },
-        };
-        self.lane.run(operation, plan.offset).is_ok()
+        self.run(plan.command, buffers, plan.offset).is_ok()
     }
 
     /// Serves one entry. Returns the transfer.
@@ -196,18 +192,24 @@ impl Server {
         let mut rest = Buffers::single(self.ram.clone(), entry.addr, plan.bytes)
             .map_err(EntryError::Buffer)?;
         let mut offset = plan.offset;
-        while !rest.is_empty() {
+        while rest.len() > PIECE {
             let behind = rest.split_off(PIECE);
-            let bytes = rest.len();
-            let operation = match plan.command {
-                Command::Read => Operation::Read(rest),
-                Command::Write => Operation::Write { data: rest, durable: false },
-            };
-            self.lane.run(operation, offset).map_err(EntryError::of_host)?;
-            offset = offset.saturating_add(bytes);
+            self.run(plan.command, rest, offset).map_err(EntryError::of_host)?;
+            offset = offset.saturating_add(PIECE);
             rest = behind;
         }
+        if !rest.is_empty() {
+            self.run(plan.command, rest, offset).map_err(EntryError::of_host)?;
+        }
         Ok(plan)
+    }
+
+    fn run(&mut self, command: Command, data: Buffers, offset: u64) -> Result<(), BlockError> {
+        let operation = match command {
+            Command::Read => Operation::Read(data),
+            Command::Write => Operation::Write { data, durable: false },
+        };
+        self.lane.run(operation, offset)
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
