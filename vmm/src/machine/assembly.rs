@@ -1,6 +1,8 @@
 //! Assembles a machine from its parts, in the order that KVM requires.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cafevm_devices::block::Image;
 use cafevm_devices::memory::GuestRam;
@@ -85,13 +87,33 @@ impl Vm {
 
 /// A machine with RAM and interrupt controllers.
 fn with_memory(config: &VmConfig, host: &Host) -> Result<(Arc<VmFd>, GuestRam), HostError> {
+    let begin = Instant::now();
     let vm = host.kvm.create_vm().map_err(HostError::kvm("create a machine"))?;
+    info!("{}", CreateTime(begin.elapsed()));
     vm.set_tss_address(KVM_TSS).map_err(HostError::kvm("place its TSS"))?;
     // Before the interrupt controllers: a memory slot created after them waits for milliseconds.
     let ram = memory::allocate(config.memory)?;
     memory::map(&vm, &ram)?;
     vm.create_irq_chip().map_err(HostError::kvm("create interrupt controllers"))?;
     Ok((Arc::new(vm), ram))
+}
+
+/// How long KVM_CREATE_VM took, for the log.
+struct CreateTime(Duration);
+
+impl fmt::Display for CreateTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// More than a KVM needs that waits for nothing.
+        const LONG: Duration = Duration::from_millis(5);
+        write!(f, "KVM created the machine in {:.1} ms", self.0.as_secs_f64() * 1e3)?;
+        if self.0 < LONG {
+            return Ok(());
+        }
+        // KVM starts a thread and moves it into the cgroups of its process, which waits for a grace period of RCU.
+        f.write_str(
+            "; in a cgroup this may be the move of KVM's thread: mount the cgroup file system with the option favordynmods",
+        )
+    }
 }
 
 /// Writes the kernel and the tables of a PC's firmware into RAM.
@@ -141,5 +163,18 @@ fn describe(config: &VmConfig, boot: &Boot) {
     info!("command line: {}", boot.command_line());
     if let Some(warning) = boot.beyond_reach() {
         warn!("{warning}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_creation_has_a_hint() {
+        let text = |millis| CreateTime(Duration::from_millis(millis)).to_string();
+        assert_eq!(text(1), "KVM created the machine in 1.0 ms");
+        assert!(text(27).starts_with("KVM created the machine in 27.0 ms; "), "{}", text(27));
+        assert!(text(27).contains("favordynmods"));
     }
 }
