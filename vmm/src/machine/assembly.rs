@@ -57,8 +57,9 @@ impl Vm {
         images: Vec<Image>,
         host: &Host,
     ) -> Result<Self, Error> {
-        let (fd, ram) = with_memory(config, host)?;
+        let (fd, ram, creation) = with_memory(config, host)?;
         describe(config, &boot);
+        info!("{creation}");
         let linux = boot.kernel().linux.is_some();
         let judge = Judge::new(linux, boot.command_line());
         let start = load(config, &boot, &ram)?;
@@ -86,16 +87,19 @@ impl Vm {
 }
 
 /// A machine with RAM and interrupt controllers.
-fn with_memory(config: &VmConfig, host: &Host) -> Result<(Arc<VmFd>, GuestRam), HostError> {
+fn with_memory(
+    config: &VmConfig,
+    host: &Host,
+) -> Result<(Arc<VmFd>, GuestRam, CreateTime), HostError> {
     let begin = Instant::now();
     let vm = host.kvm.create_vm().map_err(HostError::kvm("create a machine"))?;
-    info!("{}", CreateTime(begin.elapsed()));
+    let creation = CreateTime(begin.elapsed());
     vm.set_tss_address(KVM_TSS).map_err(HostError::kvm("place its TSS"))?;
     // Before the interrupt controllers: a memory slot created after them waits for milliseconds.
     let ram = memory::allocate(config.memory)?;
     memory::map(&vm, &ram)?;
     vm.create_irq_chip().map_err(HostError::kvm("create interrupt controllers"))?;
-    Ok((Arc::new(vm), ram))
+    Ok((Arc::new(vm), ram, creation))
 }
 
 /// How long KVM_CREATE_VM took, for the log.
