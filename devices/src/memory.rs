@@ -8,6 +8,8 @@
 //! Guest RAM is volatile: the guest may change any byte at any time, so there is no `&[u8]` over it.
 #![expect(unsafe_code, reason = "preadv and pwritev take raw pointers to guest RAM")]
 
+mod lend;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  svirtb ────────────▶ Lane ──┐                        ┌──▶ SyncEngine (preadv, pwritev2, fallocate, fdatasync)
-//!                              ├── checks by Disk ──▶ Engine
+//!                              ├── checks by Disk ──▶ Engine ──▶ mmap: reads from a mapping, the rest by SyncEngine
 //!  virtio, each queue ▶ Lane ──┘                        └──▶ testing: engines that fail, hold back, finish late
 //! ```
 //!
@@ -17,6 +17,8 @@
 //! | What is a disk, what does it check, what follows from a failed flush, how is it stopped? | `disk.rs` |
 //! | What is the contract of an engine? | `engine.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
+//! | Which engines can a user select? | `kind.rs` |
+//! | How does `engine=mmap` read, and what if its image is cut? | `mmap/` |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
 //! | What may be wrong with a sector past the end? | `sector_hint.rs` |
 //! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
@@ -25,7 +27,9 @@ mod disk;
 mod engine;
 pub mod format;
 mod image;
+mod kind;
 mod lock;
+mod mmap;
 mod sector_hint;
 mod sync;
 
@@ -37,6 +41,8 @@ use crate::stuck::Stuck;
 pub use disk::{Disk, FullAlarm, Lane, Stop};
 pub use engine::{Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
+pub use kind::EngineKind;
+pub use mmap::MmapStorage;
 pub(crate) use sector_hint::sector_hint;
 pub use sync::{ImageStorage, SyncEngine};
 
