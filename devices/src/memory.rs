@@ -24,6 +24,8 @@ use vm_memory::{
 
 use crate::address;
 
+pub(crate) use lend::Lent;
+
 /// The most buffers in one call of the kernel (UIO_MAXIOV).
 const IOV_MAX: usize = 1024;
 /// The most buffers of usual requests: for these no list of iovecs is allocated.

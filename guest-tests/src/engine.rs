@@ -52,7 +52,8 @@ pub fn apply(config: &mut VmConfig) -> Result<(), String> {
 /// Whether requests are finished after their doorbell: then a reset may come first, and a batch may have several
 /// interrupts.
 pub fn is_late() -> bool {
-    env::var_os(VARIABLE).is_some_and(|name| name == "late")
+    let late = ["late", "uring"];
+    env::var_os(VARIABLE).is_some_and(|name| late.iter().any(|late| name == *late))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,7 @@ mod tests {
     #[test]
     fn an_engine_has_a_name() {
         assert_eq!(named("sync"), Ok(Kind::Own(EngineKind::Sync)));
+        assert_eq!(named("uring"), Ok(Kind::Own(EngineKind::Uring)));
         assert_eq!(named("mmap"), Ok(Kind::Own(EngineKind::Mmap)));
         assert_eq!(named("late"), Ok(Kind::Late));
         assert_eq!(named("snapshot"), Ok(Kind::Snapshot));

@@ -135,6 +135,14 @@ pub enum ImageError {
         /// The host's error.
         source: io::Error,
     },
+    /// engine=uring on a host without io_uring.
+    #[error("{}: engine=uring cannot use io_uring on this host: {source}; allow it (the kernel's CONFIG_IO_URING, sysctl kernel.io_uring_disabled=0, a container's seccomp profile), or give engine=sync", path.display())]
+    NoRing {
+        /// The image.
+        path: PathBuf,
+        /// The host's error: ENOSYS if the kernel has none, EPERM if it is forbidden.
+        source: io::Error,
+    },
     /// The layer for the guest's changes cannot be created.
     #[error("{}: cannot make the layer of snapshot=on here, of {size} bytes: {source}; set TMPDIR to a directory where files can be made, on a file system with room", dir.display())]
     Layer {
@@ -193,7 +201,7 @@ impl Image {
             }
             Err(source) => return Err(cannot_open(path, source)),
         };
-        match lock::try_lock(&file, shared) {
+        match lock::lock_soon(&file, shared) {
             Ok(true) => {}
             Ok(false) => return Err(ImageError::InUse { path, shared }),
             Err(source) => return Err(ImageError::Host { path, what: "lock", source }),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Image, ImageError, ImageStorage, MmapStorage, Storage};
+use super::{Image, ImageError, ImageStorage, MmapStorage, Storage, UringStorage};
 
 /// What moves the bytes of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,11 +12,14 @@ pub enum EngineKind {
     Sync,
     /// Reads from a mapping of the image: [`MmapStorage`].
     Mmap,
+    /// io_uring: [`UringStorage`].
+    Uring,
 }
 
 impl EngineKind {
     /// All engines, by their names on the command line.
-    pub const ALL: [(&str, Self); 2] = [("sync", Self::Sync), ("mmap", Self::Mmap)];
+    pub const ALL: [(&str, Self); 3] =
+        [("sync", Self::Sync), ("mmap", Self::Mmap), ("uring", Self::Uring)];
 
     /// The storage of `image` with this engine.
     ///
@@ -27,6 +30,7 @@ impl EngineKind {
         Ok(match self {
             Self::Sync => Box::new(ImageStorage::new(image)),
             Self::Mmap => Box::new(MmapStorage::new(image)?),
+            Self::Uring => Box::new(UringStorage::new(image)?),
         })
     }
 }

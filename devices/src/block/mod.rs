@@ -3,7 +3,8 @@
 //! ```text
 //!  svirtb ────────────▶ Lane ──┐                        ┌──▶ SyncEngine (preadv, pwritev2, fallocate, fdatasync)
 //!                              ├── checks by Disk ──▶ Engine ──▶ mmap: reads from a mapping, the rest by SyncEngine
-//!  virtio, each queue ▶ Lane ──┘                        └──▶ testing: engines that fail, hold back, finish late
+//!  virtio, each queue ▶ Lane ──┘                        ├──▶ uring: reads, writes and flushes by io_uring, later
+//!                                                       └──▶ testing: engines that fail, hold back, finish late
 //! ```
 //!
 //! A [`Disk`] checks every request: its range, the permission to write, and whether flushes can still be trusted. All
@@ -19,6 +20,7 @@
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | Which engines can a user select? | `kind.rs` |
 //! | How does `engine=mmap` read, and what if its image is cut? | `mmap/` |
+//! | How does `engine=uring` keep requests in the kernel? | `uring/` |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
 //! | What may be wrong with a sector past the end? | `sector_hint.rs` |
 //! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
@@ -31,7 +33,9 @@ mod kind;
 mod lock;
 mod mmap;
 mod sector_hint;
+mod slots;
 mod sync;
+mod uring;
 
 use std::io;
 
@@ -45,6 +49,7 @@ pub use kind::EngineKind;
 pub use mmap::MmapStorage;
 pub(crate) use sector_hint::sector_hint;
 pub use sync::{ImageStorage, SyncEngine};
+pub use uring::UringStorage;
 
 /// The sector of both protocols: 512 bytes (virtio 1.4, 5.2.4; svirtb 2.2.1).
 pub const SECTOR_SIZE: u64 = 512;

@@ -12,7 +12,7 @@ use crate::memory::{Buffers, GuestRam};
 use crate::observe::Tap;
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::reg;
-use crate::testing::{CountingLine, Held, HeldStorage, WatchedImage};
+use crate::testing::{CountingLine, Held, HeldStorage, SettledStorage, WatchedImage};
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::mmio::{Mmio, MmioOptions, Version};
 
@@ -95,7 +95,8 @@ pub fn play_on(path: &Path, engine: EngineKind, bytes: &[u8]) -> Tally {
     let access = if machine.read_only { Access::ReadOnly } else { Access::ReadWrite };
     let direct = direct && engine != EngineKind::Mmap;
     let image = Image::open(path, Opening { direct, ..Opening::cached(access) }).unwrap();
-    let storage = engine.storage(image).unwrap();
+    // The model carries out one request after the other.
+    let storage = Box::new(SettledStorage::new(engine.storage(image).unwrap()));
     World::new(machine, &contents, storage, Backing::File(path.to_owned())).run(&mut input)
 }
 
