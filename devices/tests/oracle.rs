@@ -38,6 +38,12 @@ proptest! {
     }
 
     #[test]
+    fn and_so_it_does_by_io_uring_where_it_would_block(script in prop::collection::vec(any::<u8>(), 0..1000)) {
+        let dir = tempfile::tempdir().unwrap();
+        play_on(&dir.path().join("d.img"), EngineKind::Auto, &script);
+    }
+
+    #[test]
     fn and_so_it_does_on_a_snapshot_of_a_file(script in prop::collection::vec(any::<u8>(), 0..1000)) {
         let dir = tempfile::tempdir().unwrap();
         play_on_a_snapshot_of(&dir.path().join("d.img"), &script);

@@ -52,7 +52,7 @@ pub fn apply(config: &mut VmConfig) -> Result<(), String> {
 /// Whether requests are finished after their doorbell: then a reset may come first, and a batch may have several
 /// interrupts.
 pub fn is_late() -> bool {
-    let late = ["late", "uring"];
+    let late = ["late", "uring", "auto"];
     env::var_os(VARIABLE).is_some_and(|name| late.iter().any(|late| name == *late))
 }
 
@@ -102,6 +102,7 @@ mod tests {
     fn an_engine_has_a_name() {
         assert_eq!(named("sync"), Ok(Kind::Own(EngineKind::Sync)));
         assert_eq!(named("uring"), Ok(Kind::Own(EngineKind::Uring)));
+        assert_eq!(named("auto"), Ok(Kind::Own(EngineKind::Auto)));
         assert_eq!(named("mmap"), Ok(Kind::Own(EngineKind::Mmap)));
         assert_eq!(named("late"), Ok(Kind::Late));
         assert_eq!(named("snapshot"), Ok(Kind::Snapshot));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Image, ImageError, ImageStorage, MmapStorage, Storage, UringStorage};
+use super::{AutoStorage, Image, ImageError, ImageStorage, MmapStorage, Storage, UringStorage};
 
 /// What moves the bytes of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,12 +14,14 @@ pub enum EngineKind {
     Mmap,
     /// io_uring: [`UringStorage`].
     Uring,
+    /// At once what is cached, by io_uring what would block: [`AutoStorage`].
+    Auto,
 }
 
 impl EngineKind {
     /// All engines, by their names on the command line.
-    pub const ALL: [(&str, Self); 3] =
-        [("sync", Self::Sync), ("mmap", Self::Mmap), ("uring", Self::Uring)];
+    pub const ALL: [(&str, Self); 4] =
+        [("sync", Self::Sync), ("mmap", Self::Mmap), ("uring", Self::Uring), ("auto", Self::Auto)];
 
     /// The storage of `image` with this engine.
     ///
@@ -31,6 +33,7 @@ impl EngineKind {
             Self::Sync => Box::new(ImageStorage::new(image)),
             Self::Mmap => Box::new(MmapStorage::new(image)?),
             Self::Uring => Box::new(UringStorage::new(image)?),
+            Self::Auto => Box::new(AutoStorage::new(image)),
         })
     }
 }

@@ -4,6 +4,7 @@
 //!  svirtb ────────────▶ Lane ──┐                        ┌──▶ SyncEngine (preadv, pwritev2, fallocate, fdatasync)
 //!                              ├── checks by Disk ──▶ Engine ──▶ mmap: reads from a mapping, the rest by SyncEngine
 //!  virtio, each queue ▶ Lane ──┘                        ├──▶ uring: reads, writes and flushes by io_uring, later
+//!                                                       ├──▶ auto: what is cached at once, the rest by io_uring
 //!                                                       └──▶ testing: engines that fail, hold back, finish late
 //! ```
 //!
@@ -20,7 +21,7 @@
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | Which engines can a user select? | `kind.rs` |
 //! | How does `engine=mmap` read, and what if its image is cut? | `mmap/` |
-//! | How does `engine=uring` keep requests in the kernel? | `uring/` |
+//! | How does `engine=uring` keep requests in the kernel? What does `engine=auto` do at once? | `uring/` |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
 //! | What may be wrong with a sector past the end? | `sector_hint.rs` |
 //! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
@@ -49,7 +50,7 @@ pub use kind::EngineKind;
 pub use mmap::MmapStorage;
 pub(crate) use sector_hint::sector_hint;
 pub use sync::{ImageStorage, SyncEngine};
-pub use uring::UringStorage;
+pub use uring::{AutoStorage, UringStorage};
 
 /// The sector of both protocols: 512 bytes (virtio 1.4, 5.2.4; svirtb 2.2.1).
 pub const SECTOR_SIZE: u64 = 512;

@@ -41,12 +41,14 @@ fn disks(bytes: &[u8], access: Access) -> Vec<(Place, Lane)> {
     let cached = Opening::cached(access);
     let direct = Opening { direct: true, ..cached };
     type Make = fn(Box<dyn Storage>) -> Box<dyn Storage>;
-    let kinds: [(Opening, EngineKind, Make); 8] = [
+    let kinds: [(Opening, EngineKind, Make); 10] = [
         (cached, EngineKind::Sync, |storage| storage),
         (direct, EngineKind::Sync, |storage| storage),
         (cached, EngineKind::Mmap, |storage| storage),
         (cached, EngineKind::Uring, |storage| storage),
         (direct, EngineKind::Uring, |storage| storage),
+        (cached, EngineKind::Auto, |storage| storage),
+        (direct, EngineKind::Auto, |storage| storage),
         (cached, EngineKind::Sync, |storage| Box::new(FaultStorage::new(storage))),
         (cached, EngineKind::Sync, |storage| Box::new(HeldStorage::new(storage))),
         (cached, EngineKind::Sync, |storage| Box::new(LateStorage::new(storage, Duration::ZERO))),

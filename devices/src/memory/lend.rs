@@ -1,5 +1,9 @@
 //! Moves between buffers and memory of the host, for engines that do more than preadv and pwritev.
-#![expect(unsafe_code, reason = "a ring keeps raw pointers to guest RAM")]
+#![expect(unsafe_code, reason = "preadv2 takes raw pointers to guest RAM, and a ring keeps them")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 
 use vm_memory::VolatileSlice;
 
@@ -19,6 +23,26 @@ impl Buffers {
             rest = left;
         }
         done
+    }
+
+    /// As [`Buffers::read_from`], but only what the page cache has: fails with EAGAIN instead of waiting for the
+    /// storage (RWF_NOWAIT).
+    ///
+    /// # Errors
+    ///
+    /// The host's error; EOPNOTSUPP if the file system cannot tell.
+    pub(crate) fn read_cached(
+        &self,
+        file: &File,
+        offset: u64,
+        skip: u64,
+        most: u64,
+    ) -> io::Result<u64> {
+        let file = file.as_raw_fd();
+        self.with_iovecs(offset, (skip, most), |iovecs, count, offset| {
+            // SAFETY: as in `read_from`.
+            unsafe { libc::preadv2(file, iovecs, count, offset, libc::RWF_NOWAIT) }
+        })
     }
 
     /// At most `most` bytes after the first `skip`, for a request of the kernel that outlives the call. There may be

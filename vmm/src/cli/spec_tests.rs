@@ -61,7 +61,7 @@ fn what_is_wrong_is_said_with_the_way_out() {
             "path=d,cache=",
             "bad value '' for cache; it is one of writeback, writethrough, none, unsafe",
         ),
-        ("path=d,engine=aio", "bad value 'aio' for engine; it is one of sync, mmap, uring"),
+        ("path=d,engine=aio", "bad value 'aio' for engine; it is one of sync, mmap, uring, auto"),
         ("path=d,queues=0", "0 queues: a disk has 1 to 16"),
         ("path=d,queues=many", "bad value 'many' for queues"),
         ("path=d,queue-size=100", "power of two from 4 to 1024"),

@@ -53,6 +53,27 @@ impl RingEngine {
         Self { ring, image, inner, stop, done: Vec::new() }
     }
 
+    /// Submits a request of which the first `done` bytes are moved.
+    pub(super) fn resume(&mut self, request: Request, done: u64) {
+        if done == 0 { self.push(request) } else { self.advance(Job::at(request, done)) }
+    }
+
+    /// The number of requests that the ring has.
+    #[cfg(test)]
+    pub(super) fn in_ring(&self) -> usize {
+        self.ring.in_flight()
+    }
+
+    /// Submits a request to the synchronous engine.
+    pub(super) fn push_to_inner(&mut self, request: Request) {
+        self.inner.push(request);
+    }
+
+    /// Starts what the synchronous engine may have queued.
+    pub(super) fn commit_inner(&mut self) {
+        self.inner.commit();
+    }
+
     /// Adds the next piece of a job to the ring. Its first piece is never refused.
     fn advance(&mut self, job: Job) {
         if job.done > 0 && self.stop.is_stopped() {
@@ -202,14 +223,17 @@ impl Engine for RingEngine {
     }
 }
 
-/// The file to use: with O_DIRECT only if this place and these buffers allow it.
+/// The file to use.
 fn file_for(image: &Image, offset: u64, data: &Buffers) -> RawFd {
     match image.direct() {
-        Some((file, align)) if offset.is_multiple_of(align) && data.is_aligned(align) => {
-            file.as_raw_fd()
-        }
+        Some((file, _)) if is_direct(image, offset, data) => file.as_raw_fd(),
         _ => image.file().as_raw_fd(),
     }
+}
+
+/// Whether to bypass the page cache: only if this place and these buffers allow it.
+pub(super) fn is_direct(image: &Image, offset: u64, data: &Buffers) -> bool {
+    image.direct().is_some_and(|(_, align)| offset.is_multiple_of(align) && data.is_aligned(align))
 }
 
 /// Whether the kernel did not begin: the next attempt may succeed.

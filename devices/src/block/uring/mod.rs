@@ -1,4 +1,5 @@
-//! `engine=uring`: the kernel carries out reads, writes and flushes while the guest goes on.
+//! `engine=uring`: the kernel carries out reads, writes and flushes while the guest goes on. `engine=auto`: only those
+//! that would block.
 //!
 //! **One ring a lane.** A lane is used by one thread at a time, so its ring needs no lock, and its completions go to
 //! its own wake descriptor. The requests of one commit enter the kernel in one call. The threads that use a lane
@@ -9,8 +10,10 @@
 //! | question | file |
 //! |---|---|
 //! | What does a request become, and what follows from a completion? | `engine.rs` |
+//! | What does `engine=auto` do at once? | `auto.rs` |
 //! | Who owns the memory that the kernel uses? | `ring.rs` |
 
+mod auto;
 mod engine;
 mod ring;
 
@@ -22,6 +25,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use self::engine::{Job, RingEngine};
 use self::ring::Ring;
 use super::{Engine, Image, ImageError, ImageStorage, Stop, Storage};
+
+pub use auto::AutoStorage;
 
 /// An image whose lanes have a ring each.
 #[derive(Debug)]
