@@ -136,7 +136,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// engine=uring on a host without io_uring.
-    #[error("{}: engine=uring cannot use io_uring on this host: {source}; allow it (the kernel's CONFIG_IO_URING, sysctl kernel.io_uring_disabled=0, a container's seccomp profile), or give engine=sync", path.display())]
+    #[error("{}: engine=uring cannot use io_uring on this host: {source}; allow it (the kernel's CONFIG_IO_URING, sysctl kernel.io_uring_disabled=0, a container's seccomp profile), or give engine=auto or engine=sync", path.display())]
     NoRing {
         /// The image.
         path: PathBuf,

@@ -194,7 +194,8 @@ fn a_host_without_io_uring_is_an_error_that_says_what_to_do() {
             _ => || Err(io::Error::from_raw_os_error(libc::EPERM)),
         };
         let error = UringStorage::made_by(make, open(&path)).unwrap_err().to_string();
-        for says in ["d.img: engine=uring", "give engine=sync", "io_uring_disabled"] {
+        for says in ["d.img: engine=uring", "give engine=auto or engine=sync", "io_uring_disabled"]
+        {
             assert!(error.contains(says), "{error}");
         }
     }
