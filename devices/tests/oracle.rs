@@ -1,5 +1,7 @@
-//! Random scripts of a guest against the oracle of a virtqueue: in memory, on a file, and with held requests.
+//! Random scripts of a guest against the oracle of a virtqueue: in memory, on a file with each engine, and with held
+//! requests.
 
+use cafevm_devices::block::EngineKind;
 use cafevm_devices::testing::oracle::{Tally, play, play_on, play_on_a_snapshot_of};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -20,7 +22,25 @@ proptest! {
     #[test]
     fn and_so_it_does_on_a_file(script in prop::collection::vec(any::<u8>(), 0..1000)) {
         let dir = tempfile::tempdir().unwrap();
-        play_on(&dir.path().join("d.img"), &script);
+        play_on(&dir.path().join("d.img"), EngineKind::Sync, &script);
+    }
+
+    #[test]
+    fn and_so_it_does_on_a_mapped_file(script in prop::collection::vec(any::<u8>(), 0..1000)) {
+        let dir = tempfile::tempdir().unwrap();
+        play_on(&dir.path().join("d.img"), EngineKind::Mmap, &script);
+    }
+
+    #[test]
+    fn and_so_it_does_by_io_uring(script in prop::collection::vec(any::<u8>(), 0..1000)) {
+        let dir = tempfile::tempdir().unwrap();
+        play_on(&dir.path().join("d.img"), EngineKind::Uring, &script);
+    }
+
+    #[test]
+    fn and_so_it_does_by_io_uring_where_it_would_block(script in prop::collection::vec(any::<u8>(), 0..1000)) {
+        let dir = tempfile::tempdir().unwrap();
+        play_on(&dir.path().join("d.img"), EngineKind::Auto, &script);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! `CAFEVM_TEST_ENGINE=late` gives every disk of every test storage that finishes its requests on another thread, later
 //! and out of order. `CAFEVM_TEST_ENGINE=snapshot` puts the map of `snapshot=on` in front of every writable image: what
-//! was there is read from a copy, and what is written goes to the image, which so holds in the end what it must.
+//! was there is read from a copy, and what is written goes to the image, which so holds in the end what it must. The
+//! names of cafevm's own engines (`engine=` of a disk) give each disk that engine, if it can have it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::{env, fs, io};
 
 use cafevm::config::{VmConfig, WrapStorage};
 use cafevm_devices::block::format::Snapshot;
-use cafevm_devices::block::{Access, Image, ImageStorage, Opening};
+use cafevm_devices::block::{Access, Cache, EngineKind, Image, ImageStorage, Opening};
 use cafevm_devices::testing::LateStorage;
 use tempfile::NamedTempFile;
 
@@ -29,7 +30,13 @@ pub fn apply(config: &mut VmConfig) -> Result<(), String> {
     let engine = named(&name.to_string_lossy())?;
     for disk in &mut config.disks {
         disk.storage = match engine {
-            Kind::Sync => None,
+            Kind::Own(EngineKind::Mmap) if disk.cache == Cache::None => None,
+            // A test may ask for one itself.
+            Kind::Own(_) if disk.engine != EngineKind::default() => None,
+            Kind::Own(engine) => {
+                disk.engine = engine;
+                None
+            }
             Kind::Late => Some(WrapStorage::new(|inner| Box::new(LateStorage::new(inner, DELAY)))),
             Kind::Snapshot if disk.access == Access::ReadOnly || disk.snapshot => None,
             Kind::Snapshot => {
@@ -45,12 +52,13 @@ pub fn apply(config: &mut VmConfig) -> Result<(), String> {
 /// Whether requests are finished after their doorbell: then a reset may come first, and a batch may have several
 /// interrupts.
 pub fn is_late() -> bool {
-    env::var_os(VARIABLE).is_some_and(|name| name == "late")
+    let late = ["late", "uring", "auto"];
+    env::var_os(VARIABLE).is_some_and(|name| late.iter().any(|late| name == *late))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Sync,
+    Own(EngineKind),
     Late,
     Snapshot,
 }
@@ -72,11 +80,17 @@ fn mapped(path: PathBuf) -> WrapStorage {
 }
 
 fn named(name: &str) -> Result<Kind, String> {
+    if let Some((_, engine)) = EngineKind::ALL.iter().find(|(own, _)| *own == name) {
+        return Ok(Kind::Own(*engine));
+    }
     match name {
-        "" | "sync" => Ok(Kind::Sync),
+        "" => Ok(Kind::Own(EngineKind::default())),
         "late" => Ok(Kind::Late),
         "snapshot" => Ok(Kind::Snapshot),
-        other => Err(format!("{VARIABLE}={other}: the engines are sync, late and snapshot")),
+        other => {
+            let own = EngineKind::ALL.map(|(own, _)| own).join(", ");
+            Err(format!("{VARIABLE}={other}: the engines are {own}, late and snapshot"))
+        }
     }
 }
 
@@ -86,7 +100,10 @@ mod tests {
 
     #[test]
     fn an_engine_has_a_name() {
-        assert_eq!(named("sync"), Ok(Kind::Sync));
+        assert_eq!(named("sync"), Ok(Kind::Own(EngineKind::Sync)));
+        assert_eq!(named("uring"), Ok(Kind::Own(EngineKind::Uring)));
+        assert_eq!(named("auto"), Ok(Kind::Own(EngineKind::Auto)));
+        assert_eq!(named("mmap"), Ok(Kind::Own(EngineKind::Mmap)));
         assert_eq!(named("late"), Ok(Kind::Late));
         assert_eq!(named("snapshot"), Ok(Kind::Snapshot));
         assert!(named("early").is_err());

@@ -79,6 +79,9 @@ pub enum ConfigError {
     /// Both readonly=on and snapshot=on.
     #[error("--disk {}: readonly=on and snapshot=on exclude each other: with snapshot=on the guest may write, and the image does not change; give one of them", .0.display())]
     ReadOnlySnapshot(PathBuf),
+    /// Both engine=mmap and cache=none.
+    #[error("--disk {}: engine=mmap reads from the host's page cache, which cache=none bypasses; give another cache or another engine", .0.display())]
+    MmapUncached(PathBuf),
     /// No vCPU.
     #[error("--cpus 0: a machine needs at least 1 vCPU")]
     NoCpus,
@@ -121,6 +124,7 @@ impl ConfigError {
                 | Self::NoCpus
                 | Self::StopWithoutControl(_)
                 | Self::ReadOnlySnapshot(_)
+                | Self::MmapUncached(_)
                 | Self::SameId { .. }
                 | Self::IdIsAName { .. }
         )

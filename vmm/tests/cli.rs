@@ -151,6 +151,8 @@ fn disks_that_do_not_go_together() {
     refused(FAILED, &["--disk", "d.img,snapshot=on", "--disk", "d.img"], &["twice", "snapshot=on"]);
     let contradiction = ["--disk", "d.img,snapshot=on,ro"];
     refused(USAGE, &contradiction, &["--disk d.img", "readonly=on and snapshot=on exclude"]);
+    let contradiction = ["--disk", "d.img,engine=mmap,cache=none"];
+    refused(USAGE, &contradiction, &["--disk d.img", "engine=mmap", "cache=none"]);
     for (id, word) in [("virtio1", "the control socket"), ("cafevm-disk1", "an id of its own")] {
         let first = format!("d.img,id={id}");
         let words = ["--disk d.img", "--disk text", id, word];

@@ -33,6 +33,8 @@ mod control;
 mod demo;
 #[path = "process/docs.rs"]
 mod docs;
+#[path = "process/engines.rs"]
+mod engines;
 #[path = "process/guests.rs"]
 mod guests;
 #[path = "process/readers.rs"]
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         control::TESTS,
         scarce::TESTS,
         snapshot::TESTS,
+        engines::TESTS,
         demo::TESTS,
         docs::TESTS,
         trace::TESTS,

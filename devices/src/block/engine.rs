@@ -17,7 +17,8 @@ pub trait Engine: Send + fmt::Debug {
     /// Submits a request. A synchronous engine has finished it when this returns; another one may start it at
     /// [`Engine::commit`].
     fn push(&mut self, request: Request);
-    /// Starts all submitted requests.
+    /// Starts all submitted requests. Call [`Engine::reap`] afterwards: completions that are available when this returns
+    /// need not signal [`Engine::wake`].
     fn commit(&mut self);
     /// Appends all available completions to `done`. Never waits.
     fn reap(&mut self, done: &mut Vec<Completion>);

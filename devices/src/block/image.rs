@@ -119,6 +119,30 @@ pub enum ImageError {
         /// The image.
         path: PathBuf,
     },
+    /// engine=mmap with an image that bypasses the page cache.
+    #[error("{}: engine=mmap reads from the host's page cache, which cache=none bypasses; give another cache or another engine", path.display())]
+    MmapUncached {
+        /// The image.
+        path: PathBuf,
+    },
+    /// The host cannot map the image.
+    #[error("{}: engine=mmap cannot map the image, of {size} bytes: {source}; give engine=sync", path.display())]
+    Map {
+        /// The image.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The host's error.
+        source: io::Error,
+    },
+    /// engine=uring on a host without io_uring.
+    #[error("{}: engine=uring cannot use io_uring on this host: {source}; allow it (the kernel's CONFIG_IO_URING, sysctl kernel.io_uring_disabled=0, a container's seccomp profile), or give engine=auto or engine=sync", path.display())]
+    NoRing {
+        /// The image.
+        path: PathBuf,
+        /// The host's error: ENOSYS if the kernel has none, EPERM if it is forbidden.
+        source: io::Error,
+    },
     /// The layer for the guest's changes cannot be created.
     #[error("{}: cannot make the layer of snapshot=on here, of {size} bytes: {source}; set TMPDIR to a directory where files can be made, on a file system with room", dir.display())]
     Layer {
@@ -177,7 +201,7 @@ impl Image {
             }
             Err(source) => return Err(cannot_open(path, source)),
         };
-        match lock::try_lock(&file, shared) {
+        match lock::lock_soon(&file, shared) {
             Ok(true) => {}
             Ok(false) => return Err(ImageError::InUse { path, shared }),
             Err(source) => return Err(ImageError::Host { path, what: "lock", source }),
@@ -264,6 +288,11 @@ impl Image {
             });
         }
         fstatfs(&self.file).is_ok_and(|fs| PUNCHES_HOLES.contains(&fs.f_type))
+    }
+
+    /// The image's path, for errors.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The image's name in messages.

@@ -7,6 +7,32 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long to wait for a lock. When a process with an io_uring is killed, its requests keep the image open, and so
+/// locked, until the kernel has finished them.
+const GRACE: Duration = Duration::from_millis(300);
+/// How often it is tried.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// As [`try_lock`], but gives a process that was just killed some time to release its lock.
+///
+/// # Errors
+///
+/// The host's error if the file cannot be locked at all.
+pub(super) fn lock_soon(file: &File, shared: bool) -> io::Result<bool> {
+    let begin = Instant::now();
+    loop {
+        if try_lock(file, shared)? {
+            return Ok(true);
+        }
+        if begin.elapsed() >= GRACE {
+            return Ok(false);
+        }
+        thread::sleep(PAUSE);
+    }
+}
 
 /// Locks the whole `file`: shared with other readers, or exclusive. Never waits.
 ///
@@ -15,7 +41,7 @@ use std::os::fd::AsRawFd;
 /// # Errors
 ///
 /// The host's error if the file cannot be locked at all.
-pub(super) fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
+fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "libc's constants are wider than the field they are for"

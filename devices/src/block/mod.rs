@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  svirtb ────────────▶ Lane ──┐                        ┌──▶ SyncEngine (preadv, pwritev2, fallocate, fdatasync)
-//!                              ├── checks by Disk ──▶ Engine
-//!  virtio, each queue ▶ Lane ──┘                        └──▶ testing: engines that fail, hold back, finish late
+//!                              ├── checks by Disk ──▶ Engine ──▶ mmap: reads from a mapping, the rest by SyncEngine
+//!  virtio, each queue ▶ Lane ──┘                        ├──▶ uring: reads, writes and flushes by io_uring, later
+//!                                                       ├──▶ auto: what is cached at once, the rest by io_uring
+//!                                                       └──▶ testing: engines that fail, hold back, finish late
 //! ```
 //!
 //! A [`Disk`] checks every request: its range, the permission to write, and whether flushes can still be trusted. All
@@ -18,6 +20,9 @@
 //! | What is the contract of an engine? | `engine.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | Which requests does one call of the host move together? | `joined.rs` |
+//! | Which engines can a user select? | `kind.rs` |
+//! | How does `engine=mmap` read, and what if its image is cut? | `mmap/` |
+//! | How does `engine=uring` keep requests in the kernel? What does `engine=auto` do at once? | `uring/` |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
 //! | What may be wrong with a sector past the end? | `sector_hint.rs` |
 //! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
@@ -27,9 +32,13 @@ mod engine;
 pub mod format;
 mod image;
 mod joined;
+mod kind;
 mod lock;
+mod mmap;
 mod sector_hint;
+mod slots;
 mod sync;
+mod uring;
 
 use std::io;
 
@@ -39,8 +48,11 @@ use crate::stuck::Stuck;
 pub use disk::{Disk, FullAlarm, Lane, Stop};
 pub use engine::{Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
+pub use kind::EngineKind;
+pub use mmap::MmapStorage;
 pub(crate) use sector_hint::sector_hint;
 pub use sync::{ImageStorage, SyncEngine};
+pub use uring::{AutoStorage, UringStorage};
 
 /// The sector of both protocols: 512 bytes (virtio 1.4, 5.2.4; svirtb 2.2.1).
 pub const SECTOR_SIZE: u64 = 512;

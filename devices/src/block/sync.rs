@@ -21,10 +21,10 @@ use crate::memory::Buffers;
 /// Written in pieces of this size if the host cannot write zeros itself.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// The most bytes of one call of the host. A long request can be stopped between two calls.
-const PIECE: u64 = 4 << 20;
+pub(super) const PIECE: u64 = 4 << 20;
 
-/// An image as the storage of a disk; each lane has a [`SyncEngine`].
-#[derive(Debug)]
+/// An image as the storage of a disk; each lane has a [`SyncEngine`]. Clones share the image.
+#[derive(Debug, Clone)]
 pub struct ImageStorage(Arc<Shared>);
 
 #[derive(Debug)]
@@ -40,6 +40,11 @@ impl ImageStorage {
     pub fn new(image: Image) -> Self {
         let no_punch_hole = AtomicBool::new(!image.frees_space());
         Self(Arc::new(Shared { image, no_punch_hole, no_zero_range: AtomicBool::new(false) }))
+    }
+
+    /// The image.
+    pub(super) fn image(&self) -> &Image {
+        &self.0.image
     }
 }
 

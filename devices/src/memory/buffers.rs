@@ -57,6 +57,11 @@ impl Buffers {
         self.ranges.push(&self.ram, addr, len)
     }
 
+    /// The guest RAM that they are in.
+    pub(super) const fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
     /// The sum of the lengths.
     pub const fn len(&self) -> u64 {
         self.ranges.len()
@@ -192,7 +197,7 @@ impl Buffers {
     }
 
     /// The host's view of at most `most` bytes after the first `skip`: valid as long as `self`.
-    fn slices(&self, skip: u64, most: u64) -> impl Iterator<Item = VolatileSlice<'_>> {
+    pub(super) fn slices(&self, skip: u64, most: u64) -> impl Iterator<Item = VolatileSlice<'_>> {
         let (mut skip, mut most) = (skip, most);
         self.ranges
             .list()
@@ -256,7 +261,7 @@ fn write<'a>(
 
 /// Calls preadv or pwritev2 with those of `slices` that fit into one call, their count, and the offset. `ranges` is the
 /// number of ranges of RAM that the slices come from. Returns the bytes moved.
-fn with_iovecs<'a>(
+pub(super) fn with_iovecs<'a>(
     ranges: usize,
     slices: impl Iterator<Item = VolatileSlice<'a>>,
     offset: u64,

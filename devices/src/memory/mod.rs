@@ -15,9 +15,11 @@
 //! | Where in the host's memory is a guest-physical address? | `regions.rs` |
 //! | How is a ring accessed? | `window.rs` |
 //! | What is checked when a buffer is added, and how are buffers cut? | `ranges.rs` |
+//! | What do engines need beyond preadv and pwritev? | `lend.rs` |
 //! | How do files and the guest's buffers meet? | `buffers.rs` |
 
 mod buffers;
+mod lend;
 mod ranges;
 mod regions;
 mod window;
@@ -33,6 +35,7 @@ use crate::address;
 use regions::Regions;
 
 pub use buffers::Buffers;
+pub(crate) use lend::Lent;
 pub use ranges::Ranges;
 pub use window::Window;
 

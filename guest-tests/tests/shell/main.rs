@@ -1,6 +1,7 @@
 //! The built-in shell, scripted by its command line and typed to by its serial port: `resources/guests/shell`.
 
 mod answers;
+mod engines;
 mod errors;
 mod expect;
 mod features;
@@ -10,6 +11,7 @@ use answers::{
     a_doorbell_a_request, entries_of_32_bytes, every_command_on_svirtb, every_command_on_virtio,
     polled, read_only_disks, reboot, three_disks,
 };
+use engines::every_engine;
 use errors::{
     a_virtio_disk_only, an_svirtb_disk_only, no_disk, wrong_commands, wrong_on_svirtb,
     wrong_on_virtio,
@@ -24,6 +26,7 @@ cafevm_guest_tests::tests! {
     polled,
     entries_of_32_bytes,
     read_only_disks,
+    every_engine,
     what_the_device_offers,
     a_doorbell_a_request,
     reboot,

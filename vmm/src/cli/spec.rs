@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use cafevm_devices::block::{Access, Cache};
+use cafevm_devices::block::{Access, Cache, EngineKind};
 use cafevm_devices::svirtb::EntrySize;
 use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 
@@ -12,12 +12,13 @@ use crate::cli::nearest::do_you_mean;
 use crate::config::{DiskBus, DiskConfig, OnFull};
 
 /// Each key, and its bus, if it applies to one bus only.
-const KEYS: [(&str, Option<&str>); 11] = [
+const KEYS: [(&str, Option<&str>); 12] = [
     ("path", None),
     ("bus", None),
     ("readonly", None),
     ("snapshot", None),
     ("cache", None),
+    ("engine", None),
     ("werror", None),
     ("id", Some("virtio")),
     ("queues", Some("virtio")),
@@ -201,6 +202,7 @@ impl Values {
             access: self.choice("readonly", &access, Access::ReadWrite)?,
             snapshot: self.choice("snapshot", &[("on", true), ("off", false)], false)?,
             cache: self.choice("cache", &cache, Cache::default())?,
+            engine: self.choice("engine", &EngineKind::ALL, EngineKind::default())?,
             on_full: self.choice("werror", &on_full, OnFull::default())?,
             bus: self.bus()?,
             ..DiskConfig::new(path)

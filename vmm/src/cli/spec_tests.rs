@@ -33,7 +33,8 @@ fn a_spec_is_a_path_or_keys() {
 
 #[test]
 fn a_virtio_disk_has_its_own_keys() {
-    let text = "d,cache=none,werror=stop,queues=4,queue-size=1024,block-size=4096,id=x";
+    let text =
+        "d,engine=mmap,cache=unsafe,werror=stop,queues=4,queue-size=1024,block-size=4096,id=x";
     let options = BlkOptions {
         id: "x".to_owned(),
         queues: 4,
@@ -42,7 +43,8 @@ fn a_virtio_disk_has_its_own_keys() {
         ..BlkOptions::default()
     };
     let expected = DiskConfig {
-        cache: Cache::None,
+        cache: Cache::Unsafe,
+        engine: EngineKind::Mmap,
         on_full: OnFull::Stop,
         bus: DiskBus::Virtio(options),
         ..DiskConfig::new("d")
@@ -59,6 +61,7 @@ fn what_is_wrong_is_said_with_the_way_out() {
             "path=d,cache=",
             "bad value '' for cache; it is one of writeback, writethrough, none, unsafe",
         ),
+        ("path=d,engine=aio", "bad value 'aio' for engine; it is one of sync, mmap, uring, auto"),
         ("path=d,queues=0", "0 queues: a disk has 1 to 16"),
         ("path=d,queues=many", "bad value 'many' for queues"),
         ("path=d,queue-size=100", "power of two from 4 to 1024"),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cafevm_devices::block::{Access, Cache, Opening, Storage};
+use cafevm_devices::block::{Access, Cache, EngineKind, Opening, Storage};
 use cafevm_devices::doctor::Doctor;
 use cafevm_devices::observe::Tap;
 use cafevm_devices::svirtb;
@@ -105,6 +105,10 @@ impl VmConfig {
         if let Some(disk) = self.disks.iter().find(contradicts) {
             return Err(ConfigError::ReadOnlySnapshot(disk.path.clone()));
         }
+        let uncached = |d: &&DiskConfig| d.engine == EngineKind::Mmap && d.cache == Cache::None;
+        if let Some(disk) = self.disks.iter().find(uncached) {
+            return Err(ConfigError::MmapUncached(disk.path.clone()));
+        }
         self.virtio.check_devices(self.virtio_slots().count())?;
         if self.kernel.is_built_in() && self.command_line.matches('"').count() % 2 == 1 {
             return Err(ConfigError::OpenQuote);
@@ -167,6 +171,8 @@ pub struct DiskConfig {
     pub snapshot: bool,
     /// The host's cache mode.
     pub cache: Cache,
+    /// What moves the bytes.
+    pub engine: EngineKind,
     /// What happens to a write when the host's disk is full.
     pub on_full: OnFull,
     /// The bus that the disk is attached to.
@@ -193,6 +199,7 @@ impl DiskConfig {
             access: Access::ReadWrite,
             snapshot: false,
             cache: Cache::default(),
+            engine: EngineKind::default(),
             on_full: OnFull::default(),
             bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,

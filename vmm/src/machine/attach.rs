@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use cafevm_devices::block::{Access, Cache, Disk, Image};
+use cafevm_devices::block::{Access, Cache, Disk, EngineKind, Image};
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::observe::Reporter;
 use cafevm_devices::serial::{self, Serial};
@@ -82,7 +82,7 @@ impl Attaching<'_> {
     fn disk(&mut self, wanted: &DiskConfig, image: Image) -> Result<(), Error> {
         let disk = disk(wanted, image, self.around.gate)?;
         self.attached.devices.images.push(disk.clone());
-        let what = describe(&disk, wanted.snapshot);
+        let what = describe(&disk, wanted);
         match &wanted.bus {
             DiskBus::Virtio(options) => self.virtio_disk(&disk, &what, wanted.cache, options),
             DiskBus::Svirtb { entry_size } => self.svirtb_disk(&disk, &what, *entry_size),
@@ -192,13 +192,17 @@ fn disk(wanted: &DiskConfig, image: Image, gate: &Arc<Gate>) -> Result<Disk, Err
     })
 }
 
-fn describe(disk: &Disk, snapshot: bool) -> String {
-    let how = match (disk.read_only(), snapshot) {
+fn describe(disk: &Disk, wanted: &DiskConfig) -> String {
+    let how = match (disk.read_only(), wanted.snapshot) {
         (true, _) => ", read-only",
         (false, true) => ", snapshot: the image does not change",
         (false, false) => "",
     };
-    format!("{}, {}{how}", disk.name(), Human(disk.size()))
+    let engine = match wanted.engine {
+        EngineKind::Sync => String::new(),
+        other => format!(", engine={other}"),
+    };
+    format!("{}, {}{how}{engine}", disk.name(), Human(disk.size()))
 }
 
 /// Attaches the serial port to the port bus.

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use cafevm_devices::block::format::Snapshot;
-use cafevm_devices::block::{Access, Image, ImageError, ImageStorage, Storage};
+use cafevm_devices::block::{Access, Image, ImageError, Storage};
 use tracing::warn;
 
 use crate::boot::is_url;
@@ -54,12 +54,12 @@ fn open_image(disk: &DiskConfig) -> Result<Image, Error> {
 ///
 /// # Errors
 ///
-/// With `snapshot`: if there is no place for the layer.
+/// If the engine cannot serve the image; with `snapshot`: if there is no place for the layer.
 pub(crate) fn storage(disk: &DiskConfig, image: Image) -> Result<Box<dyn Storage>, Error> {
     if disk.snapshot {
-        return Ok(Box::new(Snapshot::new(image, &layer_directory())?));
+        return Ok(Box::new(Snapshot::on(disk.engine, image, &layer_directory())?));
     }
-    Ok(Box::new(ImageStorage::new(image)))
+    Ok(disk.engine.storage(image)?)
 }
 
 /// The directory for the layers of `snapshot=on`: TMPDIR, or /var/tmp. Not the directory of the image, which often is

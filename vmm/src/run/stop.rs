@@ -37,13 +37,15 @@ impl Running {
             left = self.roll.wait(AT_LAST.saturating_sub(SOON));
         }
         self.devices.leave_unfinished();
+        // The kernel ends a thread only when it has finished what the thread put into an io_uring.
+        let may_hang = self.devices.unfinished().is_some();
         let mut exits = Exits::default();
         for (name, thread) in self.threads {
-            if !left.contains(&name) {
+            if !left.contains(&name) && !may_hang {
                 exits = exits.plus(thread.join()?);
             }
         }
-        if !left.iter().any(|name| name == io_thread::NAME) {
+        if !left.iter().any(|name| name == io_thread::NAME) && !may_hang {
             self.io.join().map_err(|_| HostError::Bug("the I/O thread panicked".to_owned()))??;
         }
         // The guest's output is written before the log lines about its end.

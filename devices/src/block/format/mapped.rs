@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::fill::Fill;
-use super::split::{Part, Slots, Split};
+use super::split::{Part, Split};
 use super::{Map, Store};
+use crate::block::slots::Slots;
 use crate::block::{
     BlockError, Completion, Engine, Operation, Request, SECTOR_SIZE, Stop, Storage,
 };

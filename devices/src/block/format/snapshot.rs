@@ -16,7 +16,7 @@ use std::path::Path;
 
 use super::sectors::Sectors;
 use super::{Extent, Map, MappedStorage, Store};
-use crate::block::{Engine, Image, ImageError, ImageStorage, SECTOR_SIZE, Stop, Storage};
+use crate::block::{Engine, EngineKind, Image, ImageError, SECTOR_SIZE, Stop, Storage};
 
 /// The storage of a disk with an image that does not change. Clones share the layer.
 #[derive(Debug, Clone)]
@@ -30,11 +30,19 @@ impl Snapshot {
     ///
     /// If the layer cannot be created.
     pub fn new(image: Image, dir: &Path) -> Result<Self, ImageError> {
+        Self::on(EngineKind::Sync, image, dir)
+    }
+
+    /// The same, with `engine` for both files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Snapshot::new`], and if the engine cannot serve the image or the layer.
+    pub fn on(engine: EngineKind, image: Image, dir: &Path) -> Result<Self, ImageError> {
         let (size, direct) = (image.size(), image.direct().is_some());
         let layer = Image::layer(dir, size, direct)?;
         let place = format!("the layer of snapshot=on, in {}", dir.display());
-        let (base, layer) = (ImageStorage::new(image), ImageStorage::new(layer));
-        Ok(Self::over(Box::new(base), size, Box::new(layer), place))
+        Ok(Self::over(engine.storage(image)?, size, engine.storage(layer)?, place))
     }
 
     /// A disk on the first `size` bytes of `base`. Changes go to `layer`, which has the same size and reads as zeros.

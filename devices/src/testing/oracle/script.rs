@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::machine::{DATA_END, Machine, RAM, RINGS};
 use super::model::{Model, Queue, Tally};
 use crate::block::format::Snapshot;
-use crate::block::{Access, Disk, Image, ImageStorage, Opening, Operation, Storage};
+use crate::block::{Access, Disk, EngineKind, Image, Opening, Operation, Storage};
 use crate::bus::BusDevice;
 use crate::memory::{Buffers, GuestRam};
 use crate::observe::Tap;
 use crate::testing::input::Input;
 use crate::testing::virtio_driver::reg;
-use crate::testing::{CountingLine, Held, HeldStorage, WatchedImage};
+use crate::testing::{CountingLine, Held, HeldStorage, SettledStorage, WatchedImage};
 use crate::virtio::blk::{self, Blk};
 use crate::virtio::mmio::{Mmio, MmioOptions, Version};
 
@@ -84,17 +84,22 @@ pub fn play(bytes: &[u8]) -> Tally {
     World::new(machine, &contents, storage, Backing::Memory(image)).run(&mut input)
 }
 
-/// The same on an image file, which is made at `path`.
+/// The same on an image file, which is made at `path`, with `engine`.
 ///
 /// # Panics
 ///
 /// If the device does not do as the model, or the file cannot be used.
-pub fn play_on(path: &Path, bytes: &[u8]) -> Tally {
+pub fn play_on(path: &Path, engine: EngineKind, bytes: &[u8]) -> Tally {
     let mut input = Input::new(bytes);
     let (machine, contents, direct) = on_file(path, &mut input);
     let access = if machine.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let direct = direct && engine != EngineKind::Mmap;
     let image = Image::open(path, Opening { direct, ..Opening::cached(access) }).unwrap();
-    let storage = Box::new(ImageStorage::new(image));
+    let mut storage = engine.storage(image).unwrap();
+    if engine != EngineKind::Sync {
+        // The model carries out one request after the other.
+        storage = Box::new(SettledStorage::new(storage));
+    }
     World::new(machine, &contents, storage, Backing::File(path.to_owned())).run(&mut input)
 }
 

@@ -1,0 +1,201 @@
+//! `engine=auto`: at once what needs no waiting, by io_uring what would block.
+//!
+//! | request | way |
+//! |---|---|
+//! | a read that the page cache has | preadv2 with RWF_NOWAIT, on the calling thread |
+//! | the rest of a read from where it would block, or where the file system cannot tell | the ring |
+//! | a write to the page cache, a discard, zeros | the synchronous engine |
+//! | a flush, a durable write, O_DIRECT | the ring |
+//!
+//! A ring costs more than a call for what is cached, and its buffered writes go to a thread of the kernel; a call blocks
+//! a vCPU for what is not. On a host without io_uring the synchronous engine does everything.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::engine::{RingEngine, is_direct};
+use super::{MakeRing, make_ring};
+use crate::block::sync::PIECE;
+use crate::block::{
+    BlockError, Completion, Engine, Image, ImageStorage, Operation, Request, Stop, Storage,
+};
+use crate::memory::Buffers;
+
+/// An image whose lanes use a ring only for what would block.
+#[derive(Debug)]
+pub struct AutoStorage {
+    image: ImageStorage,
+    make: MakeRing,
+    /// Whether a missing io_uring was logged.
+    reported: AtomicBool,
+    tells: Arc<Tells>,
+}
+
+/// Whether the file system can tell what it has cached; cleared when it turns out that it cannot.
+#[derive(Debug)]
+struct Tells(AtomicBool);
+
+impl AutoStorage {
+    /// Storage on `image`.
+    pub fn new(image: Image) -> Self {
+        Self::made_by(make_ring, image)
+    }
+
+    pub(super) fn made_by(make: MakeRing, image: Image) -> Self {
+        let image = ImageStorage::new(image);
+        let tells = Arc::new(Tells(AtomicBool::new(true)));
+        Self { image, make, reported: AtomicBool::new(false), tells }
+    }
+
+    pub(super) fn auto_engine(&self, stop: &Stop) -> io::Result<Result<AutoEngine, io::Error>> {
+        let inner = self.image.engine(stop)?;
+        Ok((self.make)().map(|ring| AutoEngine {
+            ring: RingEngine::new(self.image.clone(), inner, ring, stop.clone()),
+            image: self.image.clone(),
+            tells: self.tells.clone(),
+            is_uncommitted: false,
+            stop: stop.clone(),
+            done: Vec::new(),
+        }))
+    }
+}
+
+impl Storage for AutoStorage {
+    fn engine(&self, stop: &Stop) -> io::Result<Box<dyn Engine>> {
+        match self.auto_engine(stop)? {
+            Ok(engine) => Ok(Box::new(engine)),
+            Err(error) => {
+                if !self.reported.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        "{}: engine=auto cannot use io_uring on this host ({error}), so it works as engine=sync: reads \
+                         that are not cached, and flushes, block a vCPU",
+                        self.image.image().name()
+                    );
+                }
+                self.image.engine(stop)
+            }
+        }
+    }
+
+    fn grow(&self, size: u64) -> io::Result<()> {
+        self.image.grow(size)
+    }
+
+    fn frees_space(&self) -> bool {
+        self.image.frees_space()
+    }
+}
+
+/// Serves one lane at once where it can.
+#[derive(Debug)]
+pub(super) struct AutoEngine {
+    ring: RingEngine,
+    image: ImageStorage,
+    tells: Arc<Tells>,
+    /// Whether the synchronous engine has requests that it may start at its next commit.
+    is_uncommitted: bool,
+    stop: Stop,
+    done: Vec<Completion>,
+}
+
+impl AutoEngine {
+    fn read(&mut self, request: Request) {
+        let Operation::Read(data) = &request.operation else { return self.ring.push(request) };
+        // A read sees the writes of its own batch.
+        if std::mem::take(&mut self.is_uncommitted) {
+            self.ring.commit_inner();
+        }
+        if is_direct(self.image.image(), request.offset, data) {
+            return self.ring.push(request);
+        }
+        let len = data.len();
+        let done = self.read_cached(request.offset, data);
+        let result = if done == len {
+            Ok(())
+        } else if done > 0 && self.stop.is_stopped() {
+            Err(BlockError::Stopped)
+        } else {
+            return self.ring.resume(request, done);
+        };
+        self.done.push(Completion { request, transferred: done, result });
+    }
+
+    /// Reads what the page cache has, from the beginning on. Returns the number of bytes. The ring meets the errors
+    /// again, and the end of the image.
+    fn read_cached(&self, offset: u64, data: &Buffers) -> u64 {
+        let file = self.image.image().file();
+        let mut done = 0;
+        while done < data.len() && self.tells.0.load(Ordering::Relaxed) {
+            if done > 0 && self.stop.is_stopped() {
+                break;
+            }
+            match data.read_cached(file, offset.saturating_add(done), done, PIECE) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) {
+                        self.tells.0.store(false, Ordering::Relaxed);
+                    }
+                    break;
+                }
+            }
+        }
+        done
+    }
+}
+
+impl Engine for AutoEngine {
+    fn push(&mut self, request: Request) {
+        let image = self.image.image();
+        match &request.operation {
+            Operation::Read(_) => self.read(request),
+            Operation::Write { data, durable } if !waits(image, request.offset, data, *durable) => {
+                self.is_uncommitted = true;
+                self.ring.push_to_inner(request);
+            }
+            _ => {
+                // Some of them go to the synchronous engine.
+                self.is_uncommitted = true;
+                self.ring.push(request);
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        self.is_uncommitted = false;
+        self.ring.commit();
+    }
+
+    fn reap(&mut self, done: &mut Vec<Completion>) {
+        done.append(&mut self.done);
+        self.ring.reap(done);
+    }
+
+    fn wait(&mut self, limit: Duration) {
+        if self.done.is_empty() {
+            self.ring.wait(limit);
+        }
+    }
+
+    fn wake(&self) -> Option<Arc<EventFd>> {
+        self.ring.wake()
+    }
+
+    fn wake_by(&mut self, wake: &Arc<EventFd>) {
+        self.ring.wake_by(wake);
+    }
+}
+
+/// Whether a write waits for the storage.
+fn waits(image: &Image, offset: u64, data: &Buffers, durable: bool) -> bool {
+    durable && image.syncs() || is_direct(image, offset, data)
+}
+
+#[cfg(test)]
+#[path = "auto_tests.rs"]
+mod tests;
