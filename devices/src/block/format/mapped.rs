@@ -134,7 +134,7 @@ impl<M: Map> MappedEngine<M> {
         }
     }
 
-    /// Submits one request to a store.
+    /// Submits one request to a store, which starts it.
     fn send(&mut self, store: Store, part: Part, operation: Operation, offset: u64) {
         let tag = self.parts.insert(part) as u64;
         let inner = match store {
@@ -143,6 +143,8 @@ impl<M: Map> MappedEngine<M> {
         };
         inner.in_flight += 1;
         inner.engine.push(Request { tag, operation, offset });
+        // Parts are started in their order, so that the stores of one thread fill the buffers in that order.
+        inner.engine.commit();
     }
 
     fn read(&mut self, request: Request) {
@@ -240,9 +242,7 @@ impl<M: Map> MappedEngine<M> {
             for completion in fresh.drain(..) {
                 self.arrive(completion);
             }
-            // Follow-up requests start now; their completions may be available already.
-            self.base.engine.commit();
-            self.layer.engine.commit();
+            // Follow-up requests have started; their completions may be available already.
         }
         self.fresh = fresh;
     }
@@ -319,9 +319,7 @@ impl<M: Map> Engine for MappedEngine<M> {
         let mut queued = std::mem::take(&mut self.queued);
         for request in queued.drain(..) {
             self.begin(request);
-            // A store that finishes its requests at commit has changed the map before the next request.
-            self.base.engine.commit();
-            self.layer.engine.commit();
+            // A store that has finished the request has changed the map before the next one.
             self.collect();
         }
         self.queued = queued;

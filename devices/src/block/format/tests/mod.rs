@@ -275,6 +275,21 @@ fn scattered() -> (Snapshot, WatchedImage, WatchedImage, Vec<u8>) {
 }
 
 #[test]
+fn parts_of_a_read_fill_buffers_that_overlap_in_their_order() {
+    let (storage, _, _, expected) = scattered();
+    let mut lane = disk(storage, 400 * SECTOR).lane().unwrap();
+    for first in [10, 11] {
+        // Two sectors, from different stores, into one place.
+        let ram = ram(SECTOR);
+        let mut twice = Buffers::single(ram.clone(), 0, SECTOR).unwrap();
+        twice.push(0, SECTOR).unwrap();
+        lane.run(Operation::Read(twice), first * SECTOR).unwrap();
+        let second = &expected[((first + 1) * SECTOR) as usize..][..512];
+        assert_eq!(ram.read::<512>(0).unwrap(), second);
+    }
+}
+
+#[test]
 fn a_read_of_scattered_sectors_is_joined_and_fails_at_its_first_bad_byte() {
     let (storage, base, layer, expected) = scattered();
     let size = 400 * SECTOR;
