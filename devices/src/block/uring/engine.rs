@@ -160,13 +160,15 @@ impl RingEngine {
         self.done.push(Completion { request, transferred, result });
     }
 
-    /// Handles all completions that are there, and starts what follows from them.
-    fn collect(&mut self) {
+    /// Handles all completions that are there, and starts what follows from them. With `submit` also what was pushed:
+    /// otherwise that waits for the commit, so that a batch enters the kernel in one call.
+    fn collect(&mut self, mut submit: bool) {
         loop {
             while let Some((job, result)) = self.ring.finished() {
                 self.arrive(job, result);
+                submit = true;
             }
-            if !self.ring.submit() {
+            if !std::mem::take(&mut submit) || !self.ring.submit() {
                 break;
             }
         }
@@ -191,18 +193,18 @@ impl Engine for RingEngine {
 
     fn commit(&mut self) {
         self.inner.commit();
-        self.collect();
+        self.collect(true);
     }
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
-        self.collect();
+        self.collect(self.ring.is_behind());
         done.append(&mut self.done);
     }
 
     fn wait(&mut self, limit: Duration) {
         let begin = Instant::now();
         loop {
-            self.collect();
+            self.collect(true);
             let left = limit.saturating_sub(begin.elapsed());
             if !self.done.is_empty() || self.ring.in_flight() == 0 || left.is_zero() {
                 return;

@@ -82,6 +82,8 @@ pub(super) struct Ring<T> {
     waiting: VecDeque<usize>,
     /// The requests in the ring.
     in_ring: u32,
+    /// Whether the kernel did not take all entries.
+    is_behind: bool,
     wake: Arc<EventFd>,
     patience: Duration,
 }
@@ -99,7 +101,7 @@ impl<T> Ring<T> {
         let ring = IoUring::new(ENTRIES)?;
         ring.submitter().register_eventfd(wake.as_raw_fd())?;
         let (slots, waiting) = (Slots::default(), VecDeque::new());
-        Ok(Self { ring, slots, waiting, in_ring: 0, wake, patience: PATIENCE })
+        Ok(Self { ring, slots, waiting, in_ring: 0, is_behind: false, wake, patience: PATIENCE })
     }
 
     /// Signals `wake` from now on. Nothing may be in flight.
@@ -158,11 +160,17 @@ impl<T> Ring<T> {
         // A completion is either visible to `finished`, or signalled: the kernel, too, has a full barrier between
         // publishing it and looking at the flag.
         fence(Ordering::SeqCst);
-        if !submitted {
-            // The host is short of memory: call again.
+        self.is_behind = !submitted;
+        if self.is_behind {
+            // The host is short of memory.
             self.signal();
         }
         submitted
+    }
+
+    /// Whether [`Ring::submit`] must be called again, as the wake descriptor says.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// Hands the entries to the kernel; whether it took all of them.

@@ -200,3 +200,19 @@ fn a_host_without_io_uring_is_an_error_that_says_what_to_do() {
         }
     }
 }
+
+#[test]
+fn a_batch_enters_the_kernel_at_the_commit() {
+    let (_dir, path) = image(64 << 10);
+    let mut engine = engine(&path, &Stop::default());
+    let ram = ram(4096);
+    let mut done = Vec::new();
+    for tag in 0..10 {
+        let data = Buffers::single(ram.clone(), 0, 512).unwrap();
+        engine.push(Request { tag, operation: Operation::Read(data), offset: 512 * tag });
+        // A device looks for completions between two requests.
+        engine.reap(&mut done);
+    }
+    assert_eq!((engine.in_ring(), done.len()), (10, 0));
+    assert_eq!(finish(&mut engine, 10).len(), 10);
+}
