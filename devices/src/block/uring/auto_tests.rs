@@ -31,14 +31,10 @@ fn engine(path: &Path, direct: bool) -> AutoEngine {
     storage.auto_engine(&Stop::default()).unwrap().unwrap()
 }
 
-/// Drops these bytes from the page cache; false if the file system does not (one in memory).
-fn forget(path: &Path, offset: u64) -> bool {
+/// Drops the bytes from `offset` on from the page cache. A file system in memory keeps them.
+fn forget(path: &Path, offset: u64) {
     let file = File::open(path).unwrap();
     fadvise(&file, offset, None, Advice::DontNeed).unwrap();
-    let ram = ram();
-    let data = Buffers::single(ram, 0, 512).unwrap();
-    let read = data.read_cached(&file, offset, 0, 512);
-    read.is_err_and(|error| error.raw_os_error() == Some(libc::EAGAIN))
 }
 
 fn ram() -> GuestRam {
@@ -71,17 +67,21 @@ fn what_is_cached_is_read_at_once_and_the_rest_by_the_ring() {
     }
     assert_eq!((engine.done.len(), engine.ring.in_ring()), (1, 0), "cached");
     for from in [0, LEN / 2] {
-        if !forget(&path, from) {
-            return;
+        // The host may still have a page: a read-ahead of another reader, or a file system in memory.
+        for _ in 0..10 {
+            engine.done.clear();
+            forget(&path, from);
+            engine.push(read(2, &ram, 0, LEN));
+            if engine.ring.in_ring() == 1 {
+                assert!(engine.done.is_empty(), "not cached from {from}");
+                break;
+            }
         }
-        engine.push(read(2, &ram, 0, LEN));
-        assert_eq!((engine.done.len(), engine.ring.in_ring()), (1, 1), "not cached from {from}");
-        let done = finish(&mut engine, 2);
+        let done = finish(&mut engine, 1);
         assert!(done.iter().all(|c| c.result.is_ok() && c.transferred == LEN), "{done:?}");
         let mut found = vec![0; LEN as usize];
         ram.read_into(0, &mut found).unwrap();
         assert!(found == pattern(0, LEN));
-        engine.push(read(1, &ram, 0, LEN));
     }
 }
 
