@@ -74,8 +74,9 @@ impl Register {
 pub enum AccessError {
     /// No register begins at the offset.
     #[error(
-        "an access of {width} bytes at offset {offset:#x} meets no register; \
-         the six registers begin at 0x0, 0x4, 0x8, 0xc, 0x10 and 0x14"
+        "an access of {} at offset {offset:#x} meets no register; \
+         the six registers begin at 0x0, 0x4, 0x8, 0xc, 0x10 and 0x14",
+        bytes(*width)
     )]
     NoRegister {
         /// Bytes from the start of the page.
@@ -84,13 +85,18 @@ pub enum AccessError {
         width: usize,
     },
     /// A register begins there, but the access has another width.
-    #[error("an access of {width} bytes to {}; every register takes accesses of 4 bytes", register.name())]
+    #[error("an access of {} to {}; every register takes accesses of 4 bytes", bytes(*width), register.name())]
     Width {
         /// The register that begins at the offset.
         register: Register,
         /// The bytes accessed.
         width: usize,
     },
+}
+
+/// "1 byte", "2 bytes".
+fn bytes(count: usize) -> String {
+    format!("{count} byte{}", if count == 1 { "" } else { "s" })
 }
 
 /// A value of the status register (section 2.1).
