@@ -289,7 +289,6 @@ fn unless_unsupported(
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => unsupported.store(true, Ordering::Relaxed),
             // A block device with sectors larger than 512 bytes accepts only whole sectors of its own: this range is
             // refused, but another one may succeed.
-            // done so, another one can.
             Err(Errno::INVAL) => return Ok(false),
             Err(error) => return Err(Failure::Host(error.into())),
         }

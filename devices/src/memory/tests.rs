@@ -176,3 +176,39 @@ fn one_call_moves_no_more_than_it_may_wherever_that_ends_in_a_buffer() {
     buffers.copy_to(&mut found);
     assert_eq!(&found, b"01256567");
 }
+
+#[test]
+fn a_window_shows_its_part_of_ram_also_across_two_regions() {
+    let ram = GuestRam::anonymous(&[(0, 4096), (4096, 4096)]).unwrap();
+    // Within a region, across two with fields that are in one, and with fields that are in both.
+    for addr in [0x100, 4096 - 8, 4096 - 6] {
+        let window = Window::new(&ram, addr, 32).unwrap();
+        window.store_u16(2, 0x1234);
+        window.write_pair(4, [1, 0x8000_0002]);
+        assert_eq!(ram.read::<2>(addr + 2), Ok([0x34, 0x12]));
+        assert_eq!(ram.read::<8>(addr + 4), Ok([1, 0, 0, 0, 2, 0, 0, 0x80]));
+        ram.write(addr + 16, b"0123456789abcdef").unwrap();
+        let words = [*b"01234567", *b"89abcdef"].map(u64::from_le_bytes);
+        assert_eq!((window.load_u16(2), window.read_words(16)), (0x1234, words));
+    }
+    for addr in [8192 - 16, u64::MAX - 1] {
+        assert!(Window::new(&ram, addr, 32).is_err());
+    }
+}
+
+#[test]
+fn words_are_read_anywhere_in_ram_and_nowhere_else() {
+    let ram = GuestRam::anonymous(&[(0, 4096), (4096, 4096)]).unwrap();
+    for addr in [0, 1, 4, 4096 - 8, 4096 - 7, 8192 - 16] {
+        ram.write(addr, b"0123456789abcdef").unwrap();
+        let words = [*b"01234567", *b"89abcdef"].map(u64::from_le_bytes);
+        let values = [*b"0123", *b"4567", *b"89ab", *b"cdef"].map(u32::from_le_bytes);
+        assert_eq!((ram.read_words(addr), ram.read_u32s(addr)), (Ok(words), Ok(values)));
+    }
+    for addr in [8192 - 15, 8192, u64::MAX - 3] {
+        assert_eq!(ram.read_words(addr), Err(OutOfRam { addr, len: 16 }));
+        assert_eq!(ram.read_u32s::<4>(addr), Err(OutOfRam { addr, len: 16 }));
+    }
+    assert_eq!((ram.write_byte(8191, 7), ram.write_byte(8192, 7).is_err()), (Ok(()), true));
+    assert_eq!(ram.read::<1>(8191), Ok([7]));
+}

@@ -37,11 +37,6 @@ impl Window {
         Ok(Self { ram: ram.clone(), addr, len, host })
     }
 
-    /// Its guest-physical address.
-    pub const fn addr(&self) -> u64 {
-        self.addr
-    }
-
     /// The guest RAM that it is a part of.
     pub const fn ram(&self) -> &GuestRam {
         &self.ram

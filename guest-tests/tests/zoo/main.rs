@@ -1,19 +1,21 @@
 //! The zoo: drivers with one mistake each, and what `--doctor` finds.
 //!
-//! Each driver is that of `cafevm new` with one change (`mistakes.rs`), built with gcc and run as a user runs it. The
+//! Each driver is that of `cafevm new` with one change (`mistakes.rs`, `svirtb_mistakes.rs`), built with gcc and run as a user runs it. The
 //! unchanged drivers must have no finding.
 
 mod genuine;
 mod interrupts;
 mod mistakes;
 mod qemu;
+mod svirtb_mistakes;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use cafevm_guest_tests::{Failed, Outcome, Scratch, ensure, tests};
 use genuine::genuine_drivers_have_only_true_findings;
-use mistakes::{Mistake, SVIRTB, VIRTIO};
+use mistakes::{Mistake, VIRTIO};
+use svirtb_mistakes::SVIRTB;
 
 tests! { needs ["gcc", "make"];
     correct_drivers_have_no_finding,

@@ -186,7 +186,7 @@ extern "C" fn on_sigbus(
 /// Replaces the mapping of `slot` by zeros if it contains `address`, and marks it. Returns whether it did.
 fn take_away(slot: &Slot, address: usize) -> bool {
     let Some((start, len)) = slot.range_of(address) else { return false };
-    // Marked first: whoever reads the zeros finds the mark afterwards.
+    // Marked first: a thread that reads the zeros finds the mark afterwards.
     slot.faulted.store(true, Ordering::SeqCst);
     // SAFETY: errno belongs to the interrupted code; its address is valid in every thread. `start` and `len` are those
     // of a mapping in the table, which the interrupted thread reads at this moment and so keeps: MAP_FIXED replaces

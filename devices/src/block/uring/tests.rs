@@ -152,7 +152,7 @@ fn a_failed_sync_is_told_from_bytes_that_were_not_taken() {
     let done = finish(&mut engine, 2);
     assert!(done.iter().all(|c| matches!(c.result, Err(BlockError::Sync(_)))), "{done:?}");
     engine.arrive(at(0, write(false)), Err(error()));
-    // Nobody takes bytes there.
+    // No handle accepts bytes there.
     engine.arrive(at(u64::MAX / 2 - 10, write(true)), Err(error()));
     let done = finish(&mut engine, 2);
     assert!(done.iter().all(|c| matches!(c.result, Err(BlockError::Host { .. }))), "{done:?}");
