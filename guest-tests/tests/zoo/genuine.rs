@@ -1,5 +1,6 @@
 //! Drivers as real kernels have them: no finding but those that are true.
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use cafevm_devices::doctor::Doctor;
@@ -44,6 +45,28 @@ pub(super) fn genuine_drivers_have_only_true_findings() -> Outcome {
     ] {
         let found = serious(guest)?;
         ensure!(found == expected, "{name}: {found:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+/// The built-in shell, over both buses, polling and by interrupts.
+pub(super) fn the_built_in_guest_makes_no_mistake() -> Outcome {
+    let scratch = Scratch::new()?;
+    let (a, b) = (scratch.image("a", 64 * SECTOR)?, scratch.image("b", 64 * SECTOR)?);
+    let (virtio, svirtb) =
+        (format!("path={}", a.path().display()), format!("path={},bus=svirtb", b.path().display()));
+    for disks in [&[&virtio][..], &[&svirtb], &[&svirtb, &virtio]] {
+        for wait in ["", "wait=irq "] {
+            let mut cafevm = Command::new(super::PROGRAM);
+            cafevm.args(["run", "--doctor=deny", "--cmdline"]).stdin(Stdio::null());
+            cafevm.arg(format!("{wait}sh=\"write 1 hi; read 1; write 2 x; read 2; exit\""));
+            let ended = cafevm.args(disks.iter().flat_map(|disk| ["--disk", disk])).output()?;
+            let log = String::from_utf8_lossy(&ended.stderr);
+            ensure!(
+                ended.status.code() == Some(0) && log.ends_with("cafevm: doctor: no finding\n"),
+                "{disks:?} {wait}: {log}"
+            );
+        }
     }
     Ok(())
 }

@@ -13,13 +13,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use cafevm_guest_tests::{Failed, Outcome, Scratch, ensure, tests};
-use genuine::genuine_drivers_have_only_true_findings;
+use genuine::{genuine_drivers_have_only_true_findings, the_built_in_guest_makes_no_mistake};
 use mistakes::{Mistake, VIRTIO};
 use svirtb_mistakes::SVIRTB;
 
 tests! { needs ["gcc", "make"];
     correct_drivers_have_no_finding,
     genuine_drivers_have_only_true_findings,
+    the_built_in_guest_makes_no_mistake,
     each_mistake_in_virtio_is_found,
     each_mistake_in_svirtb_is_found,
     each_mistake_with_interrupts_is_found,
