@@ -117,10 +117,20 @@ impl fmt::Display for Breach {
             Self::TailWritten => f.write_str("a write to queue_tail is ignored"),
             Self::Configuration { register, now } => {
                 let register = register.name();
-                write!(f, "a write to {register} is ignored: the status is {}", Now(now))
+                let first = match now {
+                    Status::Magic => "; write DRIVER_OK first",
+                    Status::Ready => "; write RESET to begin again",
+                    Status::DriverOk | Status::Reset => "",
+                };
+                write!(f, "a write to {register} is ignored: the status is {}{first}", Now(now))
             }
             Self::Doorbell { now } => {
-                write!(f, "a write to queue_head is ignored: the status is {}", Now(now))
+                let first = match now {
+                    Status::Magic => "; the handshake was left out",
+                    Status::DriverOk => "; write READY first",
+                    Status::Ready | Status::Reset => "",
+                };
+                write!(f, "a write to queue_head is ignored: the status is {}{first}", Now(now))
             }
             Self::HeadTooLarge { head, size } => {
                 let most = size.saturating_sub(1);

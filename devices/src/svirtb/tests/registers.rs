@@ -318,7 +318,7 @@ fn every_breach_names_its_rule() {
     for (said, expected) in [
         (
             say(Status::Magic, Register::QueueHead, 1),
-            "a write to queue_head is ignored: the status is MAGIC [svirtb 3, no doorbell before READY]",
+            "a write to queue_head is ignored: the status is MAGIC; the handshake was left out [svirtb 3, no doorbell before READY]",
         ),
         (
             say(Status::Reset, Register::QueueHead, 1),
@@ -327,7 +327,7 @@ fn every_breach_names_its_rule() {
         ),
         (
             say(Status::Ready, Register::QueueSize, 1),
-            "a write to queue_size is ignored: the status is READY [svirtb 2.1.1, the ring is described \
+            "a write to queue_size is ignored: the status is READY; write RESET to begin again [svirtb 2.1.1, the ring is described \
              in DRIVER_OK]",
         ),
         (
