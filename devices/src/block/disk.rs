@@ -258,15 +258,22 @@ impl Lane {
         done.append(&mut self.refused);
         let before = done.len();
         self.engine.reap(done);
-        let fresh = done.get(before..).unwrap_or_default();
+        let fresh = done.get_mut(before..).unwrap_or_default();
         if fresh.is_empty() {
             return;
         }
         let left = self.in_flight().saturating_sub(fresh.len());
         self.in_flight.store(left, Ordering::Relaxed);
-        for completion in fresh {
+        for completion in &*fresh {
             if let Err(BlockError::Sync(error)) = &completion.result {
                 self.disk.lose(error.to_string());
+            }
+        }
+        let Some(why) = self.disk.0.lost.get() else { return };
+        // The host reports a failure once: to a request that was in flight at the same time as these.
+        for completion in fresh {
+            if completion.result.is_ok() && completion.request.operation.is_durable() {
+                completion.result = Err(BlockError::Lost(why.clone()));
             }
         }
     }

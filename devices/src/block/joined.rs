@@ -11,15 +11,17 @@ const MOST_RANGES: usize = 512;
 #[derive(PartialEq, Eq)]
 enum Kind {
     Read,
-    Write { durable: bool },
+    Write,
 }
 
-/// The kind of a request, and the number of its ranges of guest RAM; none if it moves no bytes.
+/// The kind of a request, and the number of its ranges of guest RAM; none if it is not moved together with others: it
+/// moves no bytes, or is a durable write. The host reports a failure to reach stable storage only once, so no later attempt
+/// may hide it.
 fn kind(operation: &Operation) -> Option<(Kind, usize)> {
     match operation {
         Operation::Read(data) if !data.is_empty() => Some((Kind::Read, data.ranges())),
-        Operation::Write { data, durable } if !data.is_empty() => {
-            Some((Kind::Write { durable: *durable }, data.ranges()))
+        Operation::Write { data, durable: false } if !data.is_empty() => {
+            Some((Kind::Write, data.ranges()))
         }
         _ => None,
     }
@@ -69,7 +71,8 @@ mod tests {
             (1, vec![read(512, 512), read(0, 512)]),
             (1, vec![read(0, 512), read(0, 512)]),
             (1, vec![read(0, 512), write(512, false)]),
-            (2, vec![write(0, true), write(512, true), write(1024, false)]),
+            (0, vec![write(0, true), write(512, true), write(1024, false)]),
+            (1, vec![write(0, false), write(512, true)]),
             (2, vec![write(0, false), write(512, false), flush(), write(1024, false)]),
             (0, vec![flush(), flush()]),
             (1, vec![read(0, 512), read(512, 0)]),

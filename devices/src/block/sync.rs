@@ -206,10 +206,7 @@ impl SyncEngine {
         }
         let buffers = parts.map(|(data, _)| data);
         let moved = match first.operation {
-            Operation::Write { durable, .. } => {
-                let durable = durable && self.shared.image.syncs();
-                Buffers::write_joined(buffers, file, first.offset, durable)
-            }
+            Operation::Write { .. } => Buffers::write_joined(buffers, file, first.offset),
             _ => Buffers::read_joined(buffers, file, first.offset),
         };
         let mut left = moved.unwrap_or(0);

@@ -359,6 +359,22 @@ fn a_failed_flush_is_final_for_every_lane_and_what_needs_no_flush_goes_on() {
 }
 
 #[test]
+fn a_failed_flush_fails_those_that_were_submitted_with_it() {
+    let (disk, _, faults) = faulty();
+    let mut lane = disk.lane().unwrap();
+    faults.push(Fault::None);
+    faults.push(Fault::After(0, libc::EIO));
+    for tag in 0..3 {
+        lane.push(Request { tag, operation: Operation::Flush, offset: 0 });
+    }
+    lane.commit();
+    let mut done = Vec::new();
+    lane.reap(&mut done);
+    assert_eq!(done.len(), 3);
+    assert!(done.iter().all(|completion| completion.result.is_err()), "{done:?}");
+}
+
+#[test]
 fn what_is_stopped_begins_nothing_but_makes_safe_what_was_done() {
     let (disk, image, _) = faulty();
     let mut lane = disk.lane().unwrap();

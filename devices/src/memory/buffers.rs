@@ -173,7 +173,7 @@ impl Buffers {
     }
 
     /// Writes all `parts`, one after the other, to `file` at `offset` (bytes), with one call of the kernel. Returns the
-    /// number of bytes, which may be lower. For `durable` see [`Buffers::write_to`].
+    /// number of bytes, which may be lower.
     ///
     /// # Errors
     ///
@@ -182,11 +182,10 @@ impl Buffers {
         parts: impl Iterator<Item = &'a Self> + Clone,
         file: &File,
         offset: u64,
-        durable: bool,
     ) -> io::Result<u64> {
         let ranges = parts.clone().map(Self::ranges).sum();
         let slices = parts.flat_map(|part| part.slices(0, u64::MAX));
-        write(file, ranges, slices, offset, durable)
+        write(file, ranges, slices, offset, false)
     }
 
     /// The same as [`Buffers::slices`] where that is one slice, which is usual: found faster.

@@ -297,13 +297,23 @@ impl Model {
         let left = work.len();
         let refused = changes && self.machine.read_only;
         let code = u8::from(refused);
+        let is_durable = |part: &Work| {
+            matches!(
+                part,
+                Work::Flush | Work::Write { durable: true, .. } | Work::Zero { durable: true, .. }
+            )
+        };
+        let ends_batch = work.iter().any(is_durable);
         self.requests.push(Pending { queue, head, status, code, written, left });
         if refused {
             // The disk refuses each part.
             self.done.extend(vec![request; left]);
-            return moved;
+        } else {
+            self.waiting.extend(work.into_iter().map(|part| (request, part)));
         }
-        self.waiting.extend(work.into_iter().map(|part| (request, part)));
+        if ends_batch {
+            self.finish_batch(queue);
+        }
         moved
     }
 

@@ -343,6 +343,7 @@ impl Worker {
             return 0;
         }
         request.parts = parts.as_ref().len();
+        let ends_batch = parts.as_ref().iter().any(|(_, part)| part.is_durable());
         let bytes = request.bytes;
         self.shared.reporter.emit(|| Event::Submitted(self.seen(&request)));
         let tag = self.pending.insert(request);
@@ -350,6 +351,10 @@ impl Worker {
             // The part is on the disk, so the offset in bytes does not overflow.
             let offset = sector.saturating_mul(SECTOR_SIZE);
             self.lane.push(block::Request { tag, operation, offset });
+        }
+        if ends_batch {
+            // If the host cannot make data safe, no later flush succeeds: the disk must know before it gets one.
+            self.finish_batch();
         }
         bytes
     }

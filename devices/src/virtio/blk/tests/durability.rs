@@ -121,6 +121,23 @@ fn a_flush_is_answered_with_what_the_host_said_of_it() {
 }
 
 #[test]
+fn a_flush_after_a_failed_one_in_the_same_doorbell_fails_and_never_reaches_the_host() {
+    let setup = Setup::new();
+    let (driver, faults) = setup.faulty();
+    let mut driver = driver.live(feature::BLK_FLUSH, 8);
+    faults.push(Fault::After(0, libc::EIO));
+    for n in 0..2_u16 {
+        let header = DATA + 0x100 * u64::from(n);
+        driver.header(header, T_FLUSH, 0);
+        driver.chain(2 * n, &[(header, 16, false), (header + 16, 1, true)]);
+        driver.offer(2 * n);
+    }
+    driver.kick();
+    let status = |n: u64| driver.bytes(DATA + 0x100 * n + 16, 1)[0];
+    assert_eq!((status(0), status(1)), (1, 1));
+}
+
+#[test]
 fn a_discard_needs_no_flush() {
     let (blk, image) = watched(8, &named(""));
     let mut driver = VirtioDriver::new(blk).live(0, 8);
