@@ -186,6 +186,7 @@ fn a_guest_that_is_stopped_is_explained() -> Outcome {
         log.contains("1 wait for a doorbell (write 0 to QueueNotify)\n  vCPU 0 runs at rip 0x"),
         "{log}"
     );
-    ensure!(log.contains(", transfer (virtio.c:") || log.contains(", read32 (guest.h:"), "{log}");
+    // In transfer itself, or in one of the functions that are inlined into it: read32, pause_cpu.
+    ensure!(log.contains(" transfer (virtio.c:"), "{log}");
     Ok(())
 }
