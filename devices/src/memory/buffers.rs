@@ -258,6 +258,11 @@ fn write<'a>(
     })
 }
 
+/// The slice as the kernel takes it.
+pub(super) fn iovec(slice: VolatileSlice<'_>) -> libc::iovec {
+    libc::iovec { iov_base: slice.ptr_guard_mut().as_ptr().cast(), iov_len: slice.len() }
+}
+
 /// Calls preadv or pwritev2 with those of `slices` that fit into one call, their count, and the offset. `ranges` is the
 /// number of ranges of RAM that the slices come from. Returns the bytes moved.
 pub(super) fn with_iovecs<'a>(
@@ -267,10 +272,6 @@ pub(super) fn with_iovecs<'a>(
     call: impl FnOnce(*const libc::iovec, libc::c_int, libc::off_t) -> isize,
 ) -> io::Result<u64> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let iovec = |slice: VolatileSlice<'_>| libc::iovec {
-        iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-        iov_len: slice.len(),
-    };
     let slices = slices.map(iovec);
     let mut few = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; IOV_FEW];
     let mut many = Vec::new();

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use vm_memory::VolatileSlice;
 
-use super::buffers::{IOV_MAX, with_iovecs};
+use super::buffers::{IOV_MAX, iovec, with_iovecs};
 use super::{Buffers, GuestRam};
 
 impl Buffers {
@@ -42,7 +42,7 @@ impl Buffers {
         let file = file.as_raw_fd();
         let slices = self.slices(skip, most);
         with_iovecs(self.ranges(), slices, offset, |iovecs, count, offset| {
-            // SAFETY: as in `read_from`.
+            // SAFETY: as in `read` of buffers.rs.
             unsafe { libc::preadv2(file, iovecs, count, offset, libc::RWF_NOWAIT) }
         })
     }
@@ -50,10 +50,6 @@ impl Buffers {
     /// At most `most` bytes after the first `skip`, for a request of the kernel that outlives the call. There may be
     /// fewer: one call takes 1024 buffers.
     pub(crate) fn lend(&self, skip: u64, most: u64) -> Lent {
-        let iovec = |slice: VolatileSlice<'_>| libc::iovec {
-            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-            iov_len: slice.len(),
-        };
         let iovecs = self.slices(skip, most).take(IOV_MAX).map(iovec).collect();
         Lent { iovecs, _ram: self.ram().clone() }
     }

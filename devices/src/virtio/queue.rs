@@ -182,14 +182,11 @@ impl SplitQueue {
             ),
             ("used ring", layout.used, USED_ALIGN, RING_HEADER + USED_ELEM * entries + RING_EVENT),
         ];
-        for (area, addr, align, len) in parts {
+        let ram = ram.own_handle();
+        let [desc, avail, used] = parts.map(|(area, addr, align, len)| {
             if !addr.is_multiple_of(align) {
                 return Err(QueueError::Unaligned { area, addr, align });
             }
-            ram.check(addr, len).map_err(|source| QueueError::NotInRam { area, source })?;
-        }
-        let ram = ram.own_handle();
-        let [desc, avail, used] = parts.map(|(area, addr, _, len)| {
             Window::new(&ram, addr, len).map_err(|source| QueueError::NotInRam { area, source })
         });
         Ok(Self {
