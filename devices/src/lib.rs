@@ -43,6 +43,7 @@
 //! | [`virtio`] | registers, rings and chains; the devices [`virtio::blk`] and [`virtio::rng`] |
 //! | [`svirtb`] | the teaching protocol at 0xcafe0000 |
 //! | [`serial`] | the serial console |
+//! | [`display`] | the picture between a GPU and its viewers |
 //! | [`observe`] | the mistakes of a driver, and all its actions |
 //! | [`catalogue`] | all rules that drivers break, explained |
 //! | [`doctor`] | the mistakes of drivers, as findings |
@@ -80,6 +81,7 @@ mod address;
 pub mod block;
 pub mod bus;
 pub mod catalogue;
+pub mod display;
 pub mod doctor;
 pub mod irq;
 pub mod memory;

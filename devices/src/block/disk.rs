@@ -13,7 +13,7 @@ use std::time::Duration;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{BlockError, Completion, Engine, GrowError, Image, ImageStorage};
-use super::{Operation, Request, Storage};
+use super::{Operation, Request, Storage, StorageInfo};
 
 /// How often [`Lane::run`] checks whether the machine is being stopped.
 const LOOK: Duration = Duration::from_millis(100);
@@ -124,6 +124,11 @@ impl Disk {
     /// Whether the host can free space within the disk.
     pub fn frees_space(&self) -> bool {
         self.0.storage.frees_space()
+    }
+
+    /// The format, the engine and the backing images, for people.
+    pub fn info(&self) -> StorageInfo {
+        self.0.storage.info()
     }
 
     /// The handle that stops the disk.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Completion, Request, Stop};
+use super::{Completion, Request, Stop, StorageInfo};
 
 /// Moves bytes between an image and guest buffers, for one [`super::Lane`]. [`super::Disk`] has checked the requests.
 ///
@@ -52,4 +52,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn grow(&self, size: u64) -> io::Result<()>;
     /// Whether the host can free space within the storage (PUNCH_HOLE).
     fn frees_space(&self) -> bool;
+    /// The format, the engine and the backing images, for people.
+    fn info(&self) -> StorageInfo {
+        StorageInfo::raw("custom")
+    }
 }

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | What is a disk, what does it check, what follows from a failed flush, how is it stopped? | `disk.rs` |
 //! | What is the contract of an engine? | `engine.rs` |
+//! | What does a storage report of itself? | `info.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | Which requests does one call of the host move together? | `joined.rs` |
 //! | Which engines can a user select? | `kind.rs` |
@@ -31,6 +32,7 @@ mod disk;
 mod engine;
 pub mod format;
 mod image;
+mod info;
 mod joined;
 mod kind;
 mod lock;
@@ -48,6 +50,7 @@ use crate::stuck::Stuck;
 pub use disk::{Disk, FullAlarm, Lane, Stop};
 pub use engine::{Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
+pub use info::StorageInfo;
 pub use kind::EngineKind;
 pub use mmap::MmapStorage;
 pub(crate) use sector_hint::sector_hint;

@@ -15,7 +15,8 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{BlockError, Completion, Engine, Image, Operation, Request, Stop, Storage, joined};
+use super::{BlockError, Completion, Engine, Image, Operation};
+use super::{Request, Stop, Storage, StorageInfo, joined};
 use crate::memory::Buffers;
 
 /// Written in pieces of this size if the host cannot write zeros itself.
@@ -60,6 +61,10 @@ impl Storage for ImageStorage {
 
     fn frees_space(&self) -> bool {
         !self.0.no_punch_hole.load(Ordering::Relaxed)
+    }
+
+    fn info(&self) -> StorageInfo {
+        StorageInfo::raw("sync")
     }
 }
 

@@ -14,7 +14,8 @@
 //!
 //! `status` reports `"state"`: running, pausing, paused or resuming; `"paused"`: true only in the state paused;
 //! `"reason"`, if the machine does not run: a client's message, or the full disk with the host's error; and `"disks"`:
-//! for each the name, bus, image path, size in bytes and whether it is read-only, on virtio also its id.
+//! for each the name, bus, image path, size in bytes, whether it is read-only, format and engine; on virtio also its id;
+//! with layers the backing images, over a network the number of reconnects.
 //!
 //! | question | file |
 //! |---|---|

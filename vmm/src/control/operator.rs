@@ -108,6 +108,15 @@ fn described(disk: &Disk, mut known: Value) -> Value {
         known.insert("path".to_owned(), disk.name().into());
         known.insert("size".to_owned(), disk.size().into());
         known.insert("read-only".to_owned(), disk.read_only().into());
+        let info = disk.info();
+        known.insert("format".to_owned(), info.format.into());
+        known.insert("engine".to_owned(), info.engine.into());
+        if !info.backing.is_empty() {
+            known.insert("backing".to_owned(), info.backing.into());
+        }
+        if let Some(reconnects) = info.reconnects {
+            known.insert("reconnects".to_owned(), reconnects.into());
+        }
     }
     known
 }

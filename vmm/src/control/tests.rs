@@ -151,7 +151,7 @@ fn each_message_has_its_answer() {
     let path = scene.dir.path().join("d.img");
     let status = |state| {
         format!(
-            r#"{{"result":{{"disks":[{{"bus":"virtio","id":"root","name":"virtio0","path":"{}","read-only":false,"size":1048576}}],{state}}}}}"#,
+            r#"{{"result":{{"disks":[{{"bus":"virtio","engine":"sync","format":"raw","id":"root","name":"virtio0","path":"{}","read-only":false,"size":1048576}}],{state}}}}}"#,
             path.display()
         )
     };

@@ -11,7 +11,7 @@ use super::split::{Part, Split};
 use super::{Map, Store};
 use crate::block::slots::Slots;
 use crate::block::{
-    BlockError, Completion, Engine, Operation, Request, SECTOR_SIZE, Stop, Storage,
+    BlockError, Completion, Engine, Operation, Request, SECTOR_SIZE, Stop, Storage, StorageInfo,
 };
 
 /// How long to wait for one of two stores before the other one is checked.
@@ -80,6 +80,10 @@ impl<M: Map + 'static> Storage for MappedStorage<M> {
 
     fn frees_space(&self) -> bool {
         self.0.layer.frees_space()
+    }
+
+    fn info(&self) -> StorageInfo {
+        self.0.base.info()
     }
 }
 

@@ -16,7 +16,9 @@ use std::path::Path;
 
 use super::sectors::Sectors;
 use super::{Extent, Map, MappedStorage, Store};
-use crate::block::{Engine, EngineKind, Image, ImageError, SECTOR_SIZE, Stop, Storage};
+use crate::block::{
+    Engine, EngineKind, Image, ImageError, SECTOR_SIZE, Stop, Storage, StorageInfo,
+};
 
 /// The storage of a disk with an image that does not change. Clones share the layer.
 #[derive(Debug, Clone)]
@@ -64,6 +66,10 @@ impl Storage for Snapshot {
 
     fn frees_space(&self) -> bool {
         self.0.frees_space()
+    }
+
+    fn info(&self) -> StorageInfo {
+        self.0.info()
     }
 }
 

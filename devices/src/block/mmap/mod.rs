@@ -21,7 +21,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use self::mapping::{Copied, Mapping};
 use super::{BlockError, Completion, Engine, Image, ImageError, ImageStorage};
-use super::{Operation, Request, Stop, Storage};
+use super::{Operation, Request, Stop, Storage, StorageInfo};
 use crate::memory::Buffers;
 
 /// An image whose lanes read from one mapping of it.
@@ -96,6 +96,10 @@ impl Storage for MmapStorage {
 
     fn frees_space(&self) -> bool {
         self.image.frees_space()
+    }
+
+    fn info(&self) -> StorageInfo {
+        StorageInfo::raw("mmap")
     }
 }
 

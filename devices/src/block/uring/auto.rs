@@ -22,6 +22,7 @@ use super::{MakeRing, make_ring};
 use crate::block::sync::PIECE;
 use crate::block::{
     BlockError, Completion, Engine, Image, ImageStorage, Operation, Request, Stop, Storage,
+    StorageInfo,
 };
 use crate::memory::Buffers;
 
@@ -87,6 +88,10 @@ impl Storage for AutoStorage {
 
     fn frees_space(&self) -> bool {
         self.image.frees_space()
+    }
+
+    fn info(&self) -> StorageInfo {
+        StorageInfo::raw("auto")
     }
 }
 

@@ -24,7 +24,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use self::engine::{Job, RingEngine};
 use self::ring::Ring;
-use super::{Engine, Image, ImageError, ImageStorage, Stop, Storage};
+use super::{Engine, Image, ImageError, ImageStorage, Stop, Storage, StorageInfo};
 
 pub use auto::AutoStorage;
 
@@ -72,6 +72,10 @@ impl Storage for UringStorage {
 
     fn frees_space(&self) -> bool {
         self.image.frees_space()
+    }
+
+    fn info(&self) -> StorageInfo {
+        StorageInfo::raw("uring")
     }
 }
 
