@@ -97,6 +97,11 @@ impl Ring {
         ram.load_u16(self.used + 4 + 8 * u64::from(self.size)).expect(IN_RAM)
     }
 
+    /// Without EVENT_IDX: the used ring's flags (2.7.10).
+    pub fn used_flags(&self, ram: &GuestRam) -> u16 {
+        ram.load_u16(self.used).expect(IN_RAM)
+    }
+
     /// Without EVENT_IDX: sets the available ring's flags (2.7.6).
     pub fn set_flags(&self, ram: &GuestRam, flags: u16) {
         ram.store_u16(self.avail, flags).expect(IN_RAM);

@@ -52,6 +52,17 @@ pub enum ServiceResult {
     NotRunning,
 }
 
+/// The result of [`VirtioDevice::poll`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PollResult {
+    /// The device took or answered requests.
+    Worked,
+    /// There was nothing to do.
+    Idle,
+    /// The queue does not exist, or does not run.
+    NotRunning,
+}
+
 /// A kind of virtio device, without its transport.
 ///
 /// All calls take `&self`, because several vCPUs and the I/O thread use a device at the same time. Only
@@ -85,6 +96,12 @@ pub trait VirtioDevice: Send + Sync {
     /// occupy the caller. If another thread services the queue at this moment, that thread checks it again, and this
     /// call returns immediately.
     fn service(&self, queue: u16) -> ServiceResult;
+    /// Services a queue like [`VirtioDevice::service`], and asks its driver not to ring the doorbell. For a thread that
+    /// looks at the queue again and again. At the end it calls `service`, which turns doorbells on again. A device
+    /// without it is driven by doorbells alone.
+    fn poll(&self, _queue: u16) -> PollResult {
+        PollResult::NotRunning
+    }
     /// Starts one queue after [`VirtioDevice::stop_queue`] (2.6.1).
     fn start_queue(&self, index: u16, queue: SplitQueue, live: Live);
     /// Stops one queue: when this returns `Ok`, the device no longer accesses it.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::spec::ring::{
     AVAIL_ALIGN, AVAIL_ELEM, AVAIL_NO_INTERRUPT, DESC_SIZE, RING_EVENT, RING_HEADER, USED_ALIGN,
-    USED_ELEM,
+    USED_ELEM, USED_NO_NOTIFY,
 };
 use crate::memory::{GuestRam, OutOfRam, Window};
 use crate::observe::{Event, Suppression};
@@ -156,6 +156,8 @@ pub struct SplitQueue {
     longest_chain: u16,
     /// `published` at the last decision about an interrupt.
     signalled: u16,
+    /// Whether the driver was asked not to ring the doorbell.
+    quiet: bool,
 }
 
 impl SplitQueue {
@@ -201,6 +203,7 @@ impl SplitQueue {
             rules,
             longest_chain: if rules.long_chains { max } else { size },
             signalled: 0,
+            quiet: false,
         })
     }
 
@@ -297,15 +300,35 @@ impl SplitQueue {
         }
     }
 
-    /// With EVENT_IDX: requests a doorbell for the next chain (2.7.10.2). Returns true if the driver added a chain in
-    /// the meantime, so that the device must check again.
+    /// Asks the driver not to ring the doorbell, because the device looks at the queue without one (2.7.10). With
+    /// EVENT_IDX the last request for a doorbell stays: the driver may ring once more.
+    pub fn quieten(&mut self) {
+        if !std::mem::replace(&mut self.quiet, true) && !self.rules.event_idx {
+            self.used.store_u16(0, USED_NO_NOTIFY);
+        }
+    }
+
+    /// Ends [`SplitQueue::quieten`], before the device leaves the queue.
+    pub fn leave(&mut self) {
+        if self.quiet {
+            self.rearm();
+        }
+    }
+
+    /// Requests a doorbell for the next chain, if the driver may believe that it needs none: with EVENT_IDX
+    /// (2.7.10.2), and after [`SplitQueue::quieten`]. Returns true if the driver added a chain in the meantime, so that
+    /// the device must check again.
     pub fn rearm(&mut self) -> bool {
-        if !self.rules.event_idx {
+        let was_quiet = std::mem::take(&mut self.quiet);
+        if self.rules.event_idx {
+            let avail_event = RING_HEADER + USED_ELEM * u64::from(self.size);
+            self.used.store_u16(avail_event, self.next_avail);
+        } else if was_quiet {
+            self.used.store_u16(0, 0);
+        } else {
             return false;
         }
-        let avail_event = RING_HEADER + USED_ELEM * u64::from(self.size);
-        self.used.store_u16(avail_event, self.next_avail);
-        // The driver writes its index, then reads avail_event; the device writes avail_event, then reads the driver's
+        // The driver writes its index, then reads the request; the device writes the request, then reads the driver's
         // index.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         self.avail.load_u16(INDEX) != self.next_avail

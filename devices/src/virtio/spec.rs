@@ -134,6 +134,8 @@ pub mod ring {
     pub const DESC_INDIRECT: u16 = 4;
     /// Available ring flag: the driver asks for no interrupts (2.7.7).
     pub const AVAIL_NO_INTERRUPT: u16 = 1;
+    /// Used ring flag: the device asks for no doorbells (2.7.10).
+    pub const USED_NO_NOTIFY: u16 = 1;
 }
 
 /// The block device (5.2).

@@ -33,7 +33,7 @@ use crate::observe::Reporter;
 use crate::observe::Tap;
 use crate::stuck::Stuck;
 use crate::turn::Turn;
-use crate::virtio::device::{Activation, Live, ServiceResult, VirtioDevice};
+use crate::virtio::device::{Activation, Live, PollResult, ServiceResult, VirtioDevice};
 use crate::virtio::queue::{Progress, SplitQueue};
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
@@ -302,6 +302,19 @@ impl VirtioDevice for Blk {
             Some((result, _)) => result,
             // The thread that has the worker checks the queue again.
             None => ServiceResult::Drained,
+        }
+    }
+
+    fn poll(&self, index: u16) -> PollResult {
+        match self.queue(index) {
+            Some(queue) if !queue.retired.load(Ordering::Acquire) => {
+                match queue.worker.take(|worker| worker.poll(&queue.retired)) {
+                    Some((_, true)) => PollResult::Worked,
+                    Some((result, false)) => result,
+                    None => PollResult::Idle,
+                }
+            }
+            _ => PollResult::NotRunning,
         }
     }
 

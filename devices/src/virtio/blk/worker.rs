@@ -4,6 +4,7 @@
 //! parallel. The state that all workers of a device share is in [`Shared`], without a lock.
 
 mod answers;
+mod doorbell;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,11 +21,12 @@ use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE};
 use crate::observe::{Event, Outcome, Rule, Words};
 use crate::stuck::Stuck;
 use crate::virtio::chain::{Chain, ChainError};
-use crate::virtio::device::{Live, ServiceResult};
+use crate::virtio::device::{Live, PollResult, ServiceResult};
 use crate::virtio::diagnosis::NoStatusByte;
 use crate::virtio::queue::{Progress, SplitQueue};
 use crate::virtio::rules;
 use crate::virtio::spec::{blk, feature};
+use doorbell::Doorbell;
 
 /// The most bytes that one call moves. A single request may be longer.
 const BYTES_PER_CALL: u64 = 16 << 20;
@@ -70,7 +72,9 @@ impl Worker {
     ///
     /// If the host does not finish the requests in flight.
     pub(super) fn stop(&mut self, until: Instant) -> Result<(), Stuck> {
-        self.live = None;
+        if let Some(mut live) = self.live.take() {
+            live.queue.leave();
+        }
         let done = self.settle(until);
         // Requests that wait for room never reached the disk.
         for request in std::mem::take(&mut self.waiting) {
@@ -82,6 +86,20 @@ impl Worker {
     /// Answers finished requests, then takes available ones: at most as many as the queue has entries. Interrupts at
     /// most once, if the driver wants that. Once `retired` is set, no more requests are taken.
     pub(super) fn service(&mut self, retired: &AtomicBool) -> ServiceResult {
+        self.serve(retired, Doorbell::On)
+    }
+
+    /// The same, and asks the driver not to ring the doorbell.
+    pub(super) fn poll(&mut self, retired: &AtomicBool) -> PollResult {
+        let before = self.progress();
+        match self.serve(retired, Doorbell::Off) {
+            ServiceResult::NotRunning => PollResult::NotRunning,
+            _ if self.progress() == before => PollResult::Idle,
+            _ => PollResult::Worked,
+        }
+    }
+
+    fn serve(&mut self, retired: &AtomicBool, doorbell: Doorbell) -> ServiceResult {
         let before = self.progress();
         self.answer_finished();
         let Some(mut requests) = self.live.as_ref().map(|live| live.queue.size()) else {
@@ -101,7 +119,7 @@ impl Worker {
             if requests == 0 || bytes == 0 {
                 self.finish_batch();
                 // Check for more work, so that another thread is not woken for nothing.
-                let more = |live: &mut LiveQueue| live.queue.has_available() || live.queue.rearm();
+                let more = |live: &mut LiveQueue| live.queue.has_available() || doorbell.set(live);
                 let more = self.live.as_mut().is_some_and(more);
                 break if more { ServiceResult::MoreWork } else { ServiceResult::Drained };
             }
@@ -115,7 +133,7 @@ impl Worker {
                 }
                 None if self.is_broken() => break ServiceResult::Drained,
                 None if batch.take() => self.finish_batch(),
-                None if !self.live.as_mut().is_some_and(|live| live.queue.rearm()) => {
+                None if !self.live.as_mut().is_some_and(|live| doorbell.set(live)) => {
                     if self.progress() == before {
                         self.report_nothing();
                     }

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::device::VirtioDevice;
+use super::device::{PollResult, VirtioDevice};
 use super::rules;
 use super::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_USED};
 use super::spec::status::{DRIVER_OK, FEATURES_OK};
@@ -139,6 +139,23 @@ impl Mmio {
     /// Services a queue whose requests the host has finished: call it when a descriptor of [`Mmio::wakes`] is readable.
     pub fn service_finished(&self, index: u16) {
         self.core.service(index);
+    }
+
+    /// The number of queues.
+    pub fn queues(&self) -> u16 {
+        self.core.device().queue_max().len().try_into().unwrap_or(u16::MAX)
+    }
+
+    /// Services a queue whose doorbell the VMM received itself. Doorbells that break a rule go unnoticed there: a VMM
+    /// receives them only once [`Mmio::was_used`].
+    pub fn rung(&self, index: u16) {
+        self.core.service(index);
+    }
+
+    /// Services a queue, and asks its driver not to ring the doorbell: see [`VirtioDevice::poll`]. Ends with
+    /// [`Mmio::rung`].
+    pub fn poll(&self, index: u16) -> PollResult {
+        self.core.poll(index)
     }
 
     /// For each queue, the descriptor that becomes readable when the host has finished requests. Then call

@@ -6,7 +6,7 @@ use super::{Core, QueueSetup, Setup, Version};
 use crate::irq::Wake;
 use crate::observe::{Event, Place, Rule};
 use crate::stuck::Stuck;
-use crate::virtio::device::ServiceResult;
+use crate::virtio::device::{PollResult, ServiceResult};
 use crate::virtio::queue::{QueueError, QueueLayout, RingRules, SplitQueue};
 use crate::virtio::spec::feature;
 use crate::virtio::spec::status::DRIVER_OK;
@@ -162,6 +162,14 @@ impl<R: Default> Core<R> {
             self.leave(index, &**leftover);
         }
         result
+    }
+
+    /// Services a queue without a doorbell.
+    pub(in crate::virtio) fn poll(&self, index: u16) -> PollResult {
+        if self.signals.is_reset_needed() {
+            return PollResult::NotRunning;
+        }
+        self.device.poll(index)
     }
 
     /// Leaves a queue to another thread, where there is one; else services it.

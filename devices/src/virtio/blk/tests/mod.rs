@@ -9,6 +9,7 @@ mod indirect;
 mod no_status;
 mod notify_on_empty;
 mod observed;
+mod polling;
 mod queue_reset;
 mod queues;
 mod ranges;
