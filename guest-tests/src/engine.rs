@@ -1,15 +1,19 @@
-//! What moves the bytes of the guests' disks: cafevm's own engine, or one that makes it harder.
+//! What moves the bytes of the guests' disks, and which thread serves their doorbells: cafevm's defaults, or something
+//! that makes it harder.
 //!
 //! `CAFEVM_TEST_ENGINE=late` gives every disk of every test storage that finishes its requests on another thread, later
 //! and out of order. `CAFEVM_TEST_ENGINE=snapshot` puts the map of `snapshot=on` in front of every writable image: what
 //! was there is read from a copy, and what is written goes to the image, which so holds in the end what it must. The
 //! names of cafevm's own engines (`engine=` of a disk) give each disk that engine, if it can have it.
+//!
+//! `CAFEVM_TEST_DOORBELL` is the `doorbell=` of each virtio disk. `CAFEVM_TEST_PAGES=off` makes each read of a register
+//! an exit.
 
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, fs, io};
 
-use cafevm::config::{VmConfig, WrapStorage};
+use cafevm::config::{DiskBus, Doorbell, VmConfig, WrapStorage};
 use cafevm_devices::block::format::Snapshot;
 use cafevm_devices::block::{Access, Cache, EngineKind, Image, ImageStorage, Opening};
 use cafevm_devices::testing::LateStorage;
@@ -17,18 +21,27 @@ use tempfile::NamedTempFile;
 
 /// The variable that names the engine.
 pub const VARIABLE: &str = "CAFEVM_TEST_ENGINE";
+/// The variable that names the thread for doorbells.
+pub const DOORBELL: &str = "CAFEVM_TEST_DOORBELL";
+/// The variable that turns register pages off.
+pub const PAGES: &str = "CAFEVM_TEST_PAGES";
 /// How long requests pile up before some of them are done: less than a guest that is killed lives.
 const DELAY: Duration = Duration::from_micros(100);
 
-/// Gives the disks the engine that the environment asks for.
+/// Gives the disks the engine and the thread for doorbells that the environment asks for.
 ///
 /// # Errors
 ///
-/// If there is no such engine; the text lists all engines.
+/// If there is none with this name; the text lists all.
 pub fn apply(config: &mut VmConfig) -> Result<(), String> {
-    let name = env::var_os(VARIABLE).unwrap_or_default();
-    let engine = named(&name.to_string_lossy())?;
+    let engine = named(&text(VARIABLE))?;
+    let doorbell = doorbell(&text(DOORBELL))?;
+    config.register_pages &= text(PAGES) != "off";
     for disk in &mut config.disks {
+        // A test may ask for one itself.
+        if matches!(disk.bus, DiskBus::Virtio(_)) && disk.doorbell == Doorbell::default() {
+            disk.doorbell = doorbell;
+        }
         disk.storage = match engine {
             Kind::Own(EngineKind::Mmap) if disk.cache == Cache::None => None,
             // A test may ask for one itself.
@@ -52,8 +65,28 @@ pub fn apply(config: &mut VmConfig) -> Result<(), String> {
 /// Whether requests are finished after their doorbell: then a reset may come first, and a batch may have several
 /// interrupts.
 pub fn is_late() -> bool {
-    let late = ["late", "uring", "auto"];
-    env::var_os(VARIABLE).is_some_and(|name| late.iter().any(|late| name == *late))
+    ["late", "uring", "auto"].contains(&&*text(VARIABLE)) || is_rung_elsewhere()
+}
+
+/// Whether another thread than the vCPU may serve doorbells: they are no exits then, and their number varies.
+pub fn is_rung_elsewhere() -> bool {
+    doorbell(&text(DOORBELL)).is_ok_and(|doorbell| doorbell != Doorbell::Vcpu)
+}
+
+/// The value of a variable; empty if it is not set.
+fn text(variable: &str) -> String {
+    env::var_os(variable).unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn doorbell(name: &str) -> Result<Doorbell, String> {
+    match Doorbell::ALL.iter().find(|(known, _)| *known == name) {
+        Some((_, doorbell)) => Ok(*doorbell),
+        None if name.is_empty() => Ok(Doorbell::default()),
+        None => {
+            let known = Doorbell::ALL.map(|(known, _)| known).join(", ");
+            Err(format!("{DOORBELL}={name}: there are {known}"))
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,5 +140,12 @@ mod tests {
         assert_eq!(named("late"), Ok(Kind::Late));
         assert_eq!(named("snapshot"), Ok(Kind::Snapshot));
         assert!(named("early").is_err());
+    }
+
+    #[test]
+    fn a_thread_for_doorbells_has_a_name() {
+        assert_eq!(doorbell(""), Ok(Doorbell::Vcpu));
+        assert_eq!(doorbell("spin"), Ok(Doorbell::Spin));
+        assert!(doorbell("bell").is_err());
     }
 }

@@ -94,6 +94,8 @@ pub mod mmio {
     pub const LEGACY_VERSION: u32 = 1;
     /// VendorID: "QEMU", little-endian. The specification leaves it free; some drivers (xv6) require this value.
     pub const VENDOR: u32 = 0x554d_4551;
+    /// The offset of QueueNotify, the doorbell, in bytes.
+    pub const QUEUE_NOTIFY: u64 = 0x050;
     /// The offset of InterruptStatus, in bytes.
     pub const INTERRUPT_STATUS: u64 = 0x060;
     /// The offset of Status, in bytes.

@@ -9,10 +9,10 @@ use cafevm_devices::svirtb::EntrySize;
 use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 
 use crate::cli::nearest::do_you_mean;
-use crate::config::{DiskBus, DiskConfig, OnFull};
+use crate::config::{DiskBus, DiskConfig, Doorbell, OnFull};
 
 /// Each key, and its bus, if it applies to one bus only.
-const KEYS: [(&str, Option<&str>); 12] = [
+const KEYS: [(&str, Option<&str>); 13] = [
     ("path", None),
     ("bus", None),
     ("readonly", None),
@@ -24,6 +24,7 @@ const KEYS: [(&str, Option<&str>); 12] = [
     ("queues", Some("virtio")),
     ("queue-size", Some("virtio")),
     ("block-size", Some("virtio")),
+    ("doorbell", Some("virtio")),
     ("entry-size", Some("svirtb")),
 ];
 
@@ -205,11 +206,12 @@ impl Values {
             engine: self.choice("engine", &EngineKind::ALL, EngineKind::default())?,
             on_full: self.choice("werror", &on_full, OnFull::default())?,
             bus: self.bus()?,
+            doorbell: self.choice("doorbell", &Doorbell::ALL, Doorbell::default())?,
             ..DiskConfig::new(path)
         })
     }
 
-    /// Takes the keys of the bus, which are all that is left.
+    /// Takes the keys of the bus.
     fn bus(&mut self) -> Result<DiskBus, SpecError> {
         let name = self.choice("bus", &[("virtio", "virtio"), ("svirtb", "svirtb")], "virtio")?;
         let other = |(key, bus): &(&'static str, Option<&'static str>)| {

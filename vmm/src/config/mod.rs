@@ -1,6 +1,7 @@
 //! The configuration of a machine.
 
 mod bank;
+mod doorbell;
 pub mod gdb;
 pub(crate) mod ids;
 
@@ -21,6 +22,7 @@ use crate::error::ConfigError;
 use crate::layout::MIB;
 
 pub use bank::{Slot, VirtioBank};
+pub use doorbell::Doorbell;
 
 /// The configuration of a machine. Start from [`VmConfig::new`] and change fields.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub struct VmConfig {
     pub rng: bool,
     /// The virtio slots.
     pub virtio: VirtioBank,
+    /// Whether the guest reads registers without an exit where that is possible. For tests.
+    pub register_pages: bool,
     /// The path of the control socket.
     pub control: Option<PathBuf>,
     /// The time after which the machine is stopped.
@@ -71,6 +75,7 @@ impl VmConfig {
             memory: 128 * MIB,
             cpus: 1,
             virtio: VirtioBank::default(),
+            register_pages: true,
             control: None,
             timeout: None,
             tap: Tap::default(),
@@ -173,6 +178,8 @@ pub struct DiskConfig {
     pub cache: Cache,
     /// What moves the bytes.
     pub engine: EngineKind,
+    /// Which thread serves its doorbells; on svirtb always the vCPU.
+    pub doorbell: Doorbell,
     /// What happens to a write when the host's disk is full.
     pub on_full: OnFull,
     /// The bus that the disk is attached to.
@@ -200,10 +207,16 @@ impl DiskConfig {
             snapshot: false,
             cache: Cache::default(),
             engine: EngineKind::default(),
+            doorbell: Doorbell::default(),
             on_full: OnFull::default(),
             bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,
         }
+    }
+
+    /// Whether a request can keep the thread that serves its doorbell waiting for the host's storage.
+    pub(crate) fn can_wait(&self) -> bool {
+        matches!(self.engine, EngineKind::Sync | EngineKind::Mmap)
     }
 
     /// How the image is opened: with `snapshot`, for reading only, and shared with other readers.

@@ -19,6 +19,7 @@ use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig, ids};
 use crate::error::{ConfigError, Error, HostError};
 use crate::layout::{COM1, COM1_IRQ};
 use crate::machine::devices::{Devices, SvirtbDisk, VirtioDisk, VirtioSlot};
+use crate::machine::doorbells::Doorbells;
 use crate::machine::irq;
 use crate::machine::register_pages::RegisterPages;
 use crate::size::Human;
@@ -43,6 +44,8 @@ pub(crate) struct Attached {
     pub(crate) devices: Devices,
     /// The pages of virtio registers.
     pub(crate) pages: RegisterPages,
+    /// The doorbells that threads of the host serve.
+    pub(crate) doorbells: Doorbells,
 }
 
 /// Attaches the disks and the virtio-rng device to the memory bus, and an empty slot at every other slot.
@@ -57,7 +60,8 @@ pub(crate) fn attach_devices(
     around: &Surroundings<'_>,
 ) -> Result<Attached, Error> {
     let pages = RegisterPages::new(around.vm, config);
-    let attached = Attached { pages, ..Attached::default() };
+    let doorbells = Doorbells::new(around.vm, config);
+    let attached = Attached { pages, doorbells, ..Attached::default() };
     let mut attaching = Attaching { buses, config, around, attached, used: 0 };
     for (wanted, image) in config.disks.iter().zip(images) {
         attaching.disk(wanted, image)?;
@@ -84,7 +88,7 @@ impl Attaching<'_> {
         self.attached.devices.images.push(disk.clone());
         let what = describe(&disk, wanted);
         match &wanted.bus {
-            DiskBus::Virtio(options) => self.virtio_disk(&disk, &what, wanted.cache, options),
+            DiskBus::Virtio(options) => self.virtio_disk(&disk, &what, wanted, options),
             DiskBus::Svirtb { entry_size } => self.svirtb_disk(&disk, &what, *entry_size),
         }
     }
@@ -110,11 +114,11 @@ impl Attaching<'_> {
         &mut self,
         disk: &Disk,
         what: &str,
-        cache: Cache,
+        wanted: &DiskConfig,
         options: &blk::BlkOptions,
     ) -> Result<(), Error> {
         let name = ids::name(self.used);
-        let writeback = cache != Cache::WriteThrough;
+        let writeback = wanted.cache != Cache::WriteThrough;
         let options =
             blk::BlkOptions { id: ids::id(self.used, options), writeback, ..options.clone() };
         let tap = self.config.tap.clone();
@@ -122,6 +126,9 @@ impl Attaching<'_> {
         let base = self.config.virtio.slot(self.used).base;
         let device = self.virtio(&name, what, blk.clone())?;
         self.attached.pages.insert(base, device.clone());
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let doorbell = wanted.doorbell.resolved(wanted.can_wait(), cpus, self.config.cpus);
+        self.attached.doorbells.insert(&name, &device, base, doorbell)?;
         self.attached.devices.disks.push(VirtioDisk { device, blk });
         Ok(())
     }

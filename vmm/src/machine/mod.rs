@@ -15,6 +15,7 @@
 pub(crate) mod assembly;
 pub(crate) mod attach;
 pub(crate) mod devices;
+pub(crate) mod doorbells;
 pub(crate) mod host;
 pub(crate) mod images;
 pub(crate) mod irq;

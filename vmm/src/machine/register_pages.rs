@@ -67,7 +67,8 @@ impl RegisterPages {
         // Otherwise a slot could be in two pages.
         let fits = config.virtio.stride.is_multiple_of(SLOT_SIZE);
         let unseen = config.virtio.policy == Policy::Lenient && !config.tap.is_on();
-        let memory = (possible && fits && unseen).then(|| vm.clone());
+        let wanted = config.register_pages;
+        let memory = (wanted && possible && fits && unseen).then(|| vm.clone());
         Self { memory: memory.map(|vm| Box::new(vm) as Box<dyn MemorySlots>), pages: Vec::new() }
     }
 

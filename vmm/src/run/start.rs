@@ -10,6 +10,7 @@ use cafevm_devices::serial::Serial;
 use kvm_ioctls::VmFd;
 use tracing::debug;
 
+use crate::config::Doorbell;
 use crate::console::Output;
 use crate::console::output::Draining;
 use crate::error::{Error, HostError};
@@ -18,9 +19,10 @@ use crate::machine::assembly::Vm;
 use crate::machine::attach::{self, Attached};
 use crate::machine::devices::Devices;
 use crate::machine::irq;
-use crate::runtime::io_thread::IoThread;
+use crate::runtime::io_thread::{self, IoThread};
 use crate::runtime::jobs::{Jobs, Unsettled};
 use crate::runtime::messages::{Done, Job};
+use crate::runtime::rung::Rung;
 use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
 use crate::threads::mailbox::{Inbox, Outbox, mailbox};
@@ -35,7 +37,8 @@ use crate::waiting::Examiner;
 pub(crate) struct Running {
     /// The vCPUs, each with its entry in the roll.
     pub(crate) threads: Vec<(String, VcpuThread)>,
-    pub(crate) io: JoinHandle<Result<(), HostError>>,
+    /// The I/O thread and the threads for doorbells, each with its entry in the roll.
+    pub(crate) workers: Vec<(String, JoinHandle<Result<(), HostError>>)>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) devices: Devices,
     /// Whether the guest is known to be Linux.
@@ -82,7 +85,7 @@ impl Running {
         attach::attach_serial(&mut buses, serial.clone())?;
         debug!("memory bus: {:x?}; ports: {:x?}", buses.mmio, buses.pio);
 
-        let Attached { devices, pages } = attached;
+        let Attached { devices, pages, doorbells } = attached;
         let (vm, snapshots) = (fd.clone(), Snapshots::default());
         let examiner =
             Examiner { vm, devices: devices.clone(), snapshots, cpus: vcpus.len(), symbols };
@@ -97,7 +100,10 @@ impl Running {
             results,
         };
         let (of_io, of_vcpus) = (ending.clone(), ending.clone());
-        let io = IoThread { ending: of_io, roll: roll.clone(), leftover, driver_ok, jobs };
+        let spinning: Vec<_> =
+            doorbells.disks.iter().filter(|disk| disk.by == Doorbell::Spin).cloned().collect();
+        let io =
+            IoThread { ending: of_io, roll: roll.clone(), leftover, driver_ok, doorbells, jobs };
         let machine = Machine {
             buses: Arc::new(buses),
             ending: of_vcpus,
@@ -106,10 +112,10 @@ impl Running {
             snapshots: examiner.snapshots.clone(),
             debugger,
         };
-        let (threads, io) = (Vec::new(), io.spawn()?);
+        let workers = vec![(io_thread::NAME.to_owned(), io.spawn()?)];
         let mut running = Self {
-            threads,
-            io,
+            threads: Vec::new(),
+            workers,
             roll,
             devices,
             linux,
@@ -123,6 +129,15 @@ impl Running {
             ram,
             _vm: fd,
         };
+        for disk in spinning {
+            match Rung::spawn(disk, &running.ending, &running.roll) {
+                Ok(worker) => running.workers.push(worker),
+                Err(error) => {
+                    running.stop()?;
+                    return Err(error.into());
+                }
+            }
+        }
         for vcpu in vcpus {
             let name = vcpu.name();
             match vcpu.spawn(&machine) {

@@ -10,7 +10,6 @@ use crate::run::start::Running;
 use crate::vcpu::dispatch::Exits;
 
 use crate::machine::devices::{Devices, Unfinished};
-use crate::runtime::io_thread;
 
 /// The time after which a line is logged that names what blocks the threads.
 const SOON: Duration = Duration::from_secs(1);
@@ -45,8 +44,10 @@ impl Running {
                 exits = exits.plus(thread.join()?);
             }
         }
-        if !left.iter().any(|name| name == io_thread::NAME) && !may_hang {
-            self.io.join().map_err(|_| HostError::Bug("the I/O thread panicked".to_owned()))??;
+        for (name, thread) in self.workers {
+            if !left.contains(&name) && !may_hang {
+                thread.join().map_err(|_| HostError::Bug(format!("{name} panicked")))??;
+            }
         }
         // The guest's output is written before the log lines about its end.
         drop(self.output);

@@ -7,11 +7,14 @@ use cafevm_devices::virtio::mmio::Mmio;
 use event_manager::{EventOps, EventSet, Events};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::config::Doorbell;
 use crate::error::HostError;
 use crate::machine::devices::Devices;
+use crate::machine::doorbells::Doorbells;
 use crate::machine::register_pages::RegisterPages;
 use crate::runtime::event_loop::{AtExit, EventLoop, Subscriber, failed, watch};
 use crate::runtime::jobs::{Jobs, Unsettled};
+use crate::runtime::rung::Rung;
 use crate::threads::ending::Ending;
 use crate::threads::roll::Roll;
 use crate::threads::wake::WakeFd;
@@ -27,6 +30,7 @@ pub(crate) struct IoThread {
     pub(crate) leftover: Arc<WakeFd>,
     /// Woken when a driver sets DRIVER_OK.
     pub(crate) driver_ok: Arc<WakeFd>,
+    pub(crate) doorbells: Doorbells,
     pub(crate) jobs: Jobs,
 }
 
@@ -37,13 +41,16 @@ impl IoThread {
     ///
     /// If the host does not provide a resource.
     pub(crate) fn spawn(self) -> Result<JoinHandle<Result<(), HostError>>, HostError> {
-        let Self { ending, roll, leftover, driver_ok, jobs } = self;
+        let Self { ending, roll, leftover, driver_ok, doorbells, jobs } = self;
         let (devices, pages) = (jobs.devices.clone(), jobs.pages.clone());
         let mut events: EventLoop<dyn Subscriber + Send> = EventLoop::new()?;
         events.add(Box::new(AtExit(ending.clone())))?;
         events.add(Box::new(Leftover { wake: leftover, devices: devices.clone() }))?;
         events.add(Box::new(Finished::new(&devices, jobs.unsettled.clone())))?;
-        events.add(Box::new(DriverOk { wake: driver_ok, pages }))?;
+        for disk in doorbells.disks.iter().filter(|disk| disk.by == Doorbell::Thread) {
+            events.add(Box::new(Rung::new(disk.clone(), &ending)))?;
+        }
+        events.add(Box::new(DriverOk { wake: driver_ok, pages, doorbells }))?;
         events.add(Box::new(jobs))?;
         let present = roll.enter(NAME.to_owned(), &ending);
         let run = move || {
@@ -117,10 +124,11 @@ impl Subscriber for Finished {
     }
 }
 
-/// Maps register pages whose drivers have all set DRIVER_OK.
+/// Maps register pages whose drivers have all set DRIVER_OK, and connects the doorbells of those drivers.
 struct DriverOk {
     wake: Arc<WakeFd>,
     pages: Arc<Mutex<RegisterPages>>,
+    doorbells: Doorbells,
 }
 
 impl Subscriber for DriverOk {
@@ -131,6 +139,7 @@ impl Subscriber for DriverOk {
     fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
         self.wake.clear();
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).look();
+        self.doorbells.look();
         Ok(())
     }
 }

@@ -17,6 +17,7 @@
 //! | How does a socket with a file listen? | `unix_socket.rs` |
 //! | What do threads and clients send each other? | `messages.rs` |
 //! | What does the I/O thread do? | `io_thread.rs`, `jobs.rs` |
+//! | Which thread serves a doorbell, if not the vCPU? | `rung.rs` |
 //! | How is a machine paused and resumed? | `pausing.rs` |
 
 pub(crate) mod event_loop;
@@ -24,5 +25,6 @@ pub(crate) mod io_thread;
 pub(crate) mod jobs;
 pub(crate) mod messages;
 pub(crate) mod pausing;
+pub(crate) mod rung;
 pub(crate) mod timer;
 pub(crate) mod unix_socket;

@@ -36,6 +36,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::device::{PollResult, VirtioDevice};
 use super::rules;
+pub use super::spec::mmio::QUEUE_NOTIFY;
 use super::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_USED};
 use super::spec::status::{DRIVER_OK, FEATURES_OK};
 use super::transport::{Core, CoreOptions};

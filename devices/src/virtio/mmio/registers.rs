@@ -2,7 +2,7 @@
 
 use super::Version;
 use crate::virtio::queue::Area;
-use crate::virtio::spec::mmio::CONFIG;
+use crate::virtio::spec::mmio::{CONFIG, QUEUE_NOTIFY};
 
 /// Whether a driver may read a register, write it, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Register {
             0x03c => Self::QueueAlign,
             0x040 => Self::QueuePfn,
             0x044 => Self::QueueReady,
-            0x050 => Self::QueueNotify,
+            QUEUE_NOTIFY => Self::QueueNotify,
             0x060 => Self::InterruptStatus,
             0x064 => Self::InterruptAck,
             0x070 => Self::Status,
