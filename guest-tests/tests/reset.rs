@@ -8,7 +8,10 @@ use cafevm_guest_tests::{
 };
 use cafevm_resources::test_guests::RESET;
 
-tests! { after_the_doorbell, while_another_processor_rings, of_the_queue_alone }
+tests! {
+    after_the_doorbell, while_another_processor_rings, of_the_queue_alone, while_the_io_thread_serves,
+    while_a_thread_of_the_disk_serves
+}
 
 /// Sectors that requests are about; behind them the guest puts 8 bytes for each.
 const SECTORS: usize = 256;
@@ -20,14 +23,14 @@ fn sectors_of(words: impl Iterator<Item = u64>) -> Vec<u8> {
 }
 
 /// `missed` is the number of rounds, of 100, in which the reset came before any request was done.
-fn reset(set: &str, scenario: &str, missed: RangeInclusive<u64>) -> Outcome {
-    // An engine that finishes later may always lose against a reset.
+fn reset(set: &str, scenario: &str, keys: &str, missed: RangeInclusive<u64>) -> Outcome {
+    // What finishes later may always lose against a reset.
     let missed = if engine::is_late() { 0..=100 } else { missed };
     let scratch = Scratch::new()?;
     let mut contents = sectors_of(0..SECTORS as u64);
     contents.resize(SECTORS * SECTOR + MODEL, 0);
     let image = scratch.holding("d.img", contents)?;
-    let guest = Guest::new(RESET).cmdline(&format!("t={set} rounds=100")).virtio(&image);
+    let guest = Guest::new(RESET).cmdline(&format!("t={set} rounds=100")).disk(&image, keys);
     let run = guest.with(|config| config.cpus = 2).run()?;
     run.passed(&[scenario])?;
     let told =
@@ -51,14 +54,25 @@ fn reset(set: &str, scenario: &str, missed: RangeInclusive<u64>) -> Outcome {
     }
 }
 
+const PLAIN: &str = "bus=virtio";
+
 fn after_the_doorbell() -> Outcome {
-    reset("doorbell", "reset-after-the-doorbell", 0..=0)
+    reset("doorbell", "reset-after-the-doorbell", PLAIN, 0..=0)
 }
 
 fn while_another_processor_rings() -> Outcome {
-    reset("race", "reset-while-another-rings", 0..=100)
+    reset("race", "reset-while-another-rings", PLAIN, 0..=100)
 }
 
 fn of_the_queue_alone() -> Outcome {
-    reset("queue", "reset-of-the-queue", 0..=0)
+    reset("queue", "reset-of-the-queue", PLAIN, 0..=0)
+}
+
+fn while_the_io_thread_serves() -> Outcome {
+    reset("doorbell", "reset-after-the-doorbell", "doorbell=thread", 0..=100)
+}
+
+fn while_a_thread_of_the_disk_serves() -> Outcome {
+    reset("doorbell", "reset-after-the-doorbell", "doorbell=spin", 0..=100)?;
+    reset("queue", "reset-of-the-queue", "doorbell=spin", 0..=100)
 }

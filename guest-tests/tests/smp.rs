@@ -1,6 +1,6 @@
 //! Two vCPUs at work at once: `resources/guests/test-guests/src/bin/smp.rs`.
 
-use cafevm_guest_tests::{Guest, Image, Outcome, SECTOR, Scratch, ensure, sectors, tests};
+use cafevm_guest_tests::{Guest, Image, Outcome, SECTOR, Scratch, engine, ensure, sectors, tests};
 use cafevm_resources::test_guests::SMP;
 
 tests! { a_virtio_disk_each, virtio_and_svirtb, one_disk_between_them }
@@ -52,7 +52,8 @@ fn one_disk_between_them() -> Outcome {
     let shared = image(&scratch, "shared.img")?;
     let run = guest("shared").virtio(&shared).run()?;
     run.passed(&SCENARIOS)?;
-    ensure!(run.exits.mmio_write >= 4 * ROUNDS as u64, "fewer doorbells than requests: {run}");
+    let rung = engine::is_rung_elsewhere() || run.exits.mmio_write >= 4 * ROUNDS as u64;
+    ensure!(rung, "fewer doorbells than requests: {run}");
     shared.holds(|wanted| {
         rounds(wanted, 32, 0xb0);
         rounds(wanted, 33, 0xa0);
