@@ -42,6 +42,7 @@
 //! | [`block`] | disks: requests, checks, engines, images |
 //! | [`virtio`] | registers, rings and chains; the devices [`virtio::blk`] and [`virtio::rng`] |
 //! | [`svirtb`] | the teaching protocol at 0xcafe0000 |
+//! | [`register_page`] | registers that a guest reads as memory |
 //! | [`serial`] | the serial console |
 //! | [`display`] | the picture between a GPU and its viewers |
 //! | [`observe`] | the mistakes of a driver, and all its actions |
@@ -86,6 +87,7 @@ pub mod doctor;
 pub mod irq;
 pub mod memory;
 pub mod observe;
+pub mod register_page;
 pub mod serial;
 pub mod stuck;
 pub mod svirtb;

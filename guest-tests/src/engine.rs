@@ -36,7 +36,7 @@ const DELAY: Duration = Duration::from_micros(100);
 pub fn apply(config: &mut VmConfig) -> Result<(), String> {
     let engine = named(&text(VARIABLE))?;
     let doorbell = doorbell(&text(DOORBELL))?;
-    config.register_pages &= text(PAGES) != "off";
+    config.register_pages &= has_register_pages();
     for disk in &mut config.disks {
         // A test may ask for one itself.
         if matches!(disk.bus, DiskBus::Virtio(_)) && disk.doorbell == Doorbell::default() {
@@ -71,6 +71,11 @@ pub fn is_late() -> bool {
 /// Whether another thread than the vCPU may serve doorbells: they are no exits then, and their number varies.
 pub fn is_rung_elsewhere() -> bool {
     doorbell(&text(DOORBELL)).is_ok_and(|doorbell| doorbell != Doorbell::Vcpu)
+}
+
+/// Whether a guest may read registers without an exit.
+pub fn has_register_pages() -> bool {
+    text(PAGES) != "off"
 }
 
 /// The value of a variable; empty if it is not set.

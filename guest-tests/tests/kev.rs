@@ -1,6 +1,6 @@
 //! A svirtb driver as the KeV course has it: `resources/guests/test-guests/src/bin/kev.rs`.
 
-use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, ensure, sectors, tests};
+use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, engine, ensure, sectors, tests};
 use cafevm_resources::test_guests::KEV;
 
 tests! {
@@ -30,6 +30,8 @@ fn kev(bytes: usize, keys: &str) -> Outcome {
     run.printed(&format!("size {bytes} bytes"))?;
     // Once around the ring is 4106 requests, each with one write exit for its doorbell; the rest is fewer than that.
     ensure!((4106..6000).contains(&run.exits.mmio_write), "a doorbell a request? {run}");
+    // After the first handshake the driver reads status and tail as memory; a few reads come before the page is mapped.
+    ensure!(engine::has_register_pages() == (run.exits.mmio_read < 1000), "reads are exits: {run}");
     image.holds(|wanted| {
         wanted[sectors(2..3)].fill(0x22);
         wanted[(bytes - 1) / SECTOR * SECTOR..].fill(0x99);

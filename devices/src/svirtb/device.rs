@@ -1,9 +1,9 @@
 //! The device on the bus: decodes each access, passes it to the protocol, and reports it.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::protocol::Protocol;
 use super::registers::{Register, Status};
@@ -13,8 +13,10 @@ use super::waiting::{self, Snapshot};
 use super::words::{Breach, Effect, Meaning};
 use crate::block::Disk;
 use crate::bus::{BusDevice, first_bytes};
+use crate::irq::Wake;
 use crate::memory::GuestRam;
 use crate::observe::{Direction, Event, Place, Reporter, Tap, Waiting, Words};
+use crate::register_page::Window;
 
 /// The name of the device in the log and for observers.
 pub const NAME: &str = "svirtb";
@@ -23,11 +25,13 @@ pub const NAME: &str = "svirtb";
 ///
 /// A write to queue_head returns when all entries are finished; [`crate::block::Stop`] of its disk ends that early.
 /// Meanwhile other vCPUs can read registers without waiting; their writes wait.
-#[derive(Debug)]
 pub struct Device {
     inner: Mutex<Inner>,
-    /// The values of the registers, in the order of [`Register::ALL`].
-    shown: [AtomicU32; Register::ALL.len()],
+    /// The values of the registers.
+    window: Window,
+    /// Whether a driver ever reached READY, and who is woken then.
+    used: AtomicBool,
+    ready: Option<Arc<dyn Wake>>,
     reporter: Reporter,
     entry_size: EntrySize,
     straddling_writes: AtomicU64,
@@ -53,13 +57,29 @@ impl Device {
         let server = Server::new(disk, ram, reporter.clone())?;
         let device = Self {
             inner: Mutex::new(Inner { protocol: Protocol::default(), server }),
-            shown: Default::default(),
+            window: Window::default(),
+            used: AtomicBool::new(false),
+            ready: None,
             reporter,
             entry_size,
             straddling_writes: AtomicU64::new(0),
         };
         device.publish(&device.inner().protocol);
         Ok(device)
+    }
+
+    /// The same device with its registers in `window`. Wakes `ready` when a driver first reaches READY
+    /// ([`Device::was_used`]).
+    #[must_use]
+    pub fn with_window(self, window: Window, ready: Arc<dyn Wake>) -> Self {
+        let device = Self { window, ready: Some(ready), ..self };
+        device.publish(&device.inner().protocol);
+        device
+    }
+
+    /// Whether a driver ever reached READY.
+    pub fn was_used(&self) -> bool {
+        self.used.load(Ordering::Acquire)
     }
 
     /// Its name, and the log of the rules that its driver broke.
@@ -105,19 +125,20 @@ impl Device {
         if before != now {
             self.reporter.emit(|| Event::Status { before, now });
         }
+        if now == Status::Ready.value() && !self.used.swap(true, Ordering::AcqRel) {
+            self.ready.iter().for_each(|ready| ready.wake());
+        }
     }
 
     /// Publishes the values of the registers, so that a read takes no lock.
     fn publish(&self, protocol: &Protocol) {
-        for (shown, register) in self.shown.iter().zip(Register::ALL) {
-            shown.store(protocol.read(register), Ordering::Release);
+        for register in Register::ALL {
+            self.window.set(register.offset(), protocol.read(register));
         }
     }
 
     fn value(&self, register: Register) -> u32 {
-        let mut shown = Register::ALL.iter().zip(&self.shown);
-        let shown = shown.find(|(known, _)| **known == register);
-        shown.map_or(0, |(_, value)| value.load(Ordering::Acquire))
+        u32::from_le(self.window.word(register.offset()).load(Ordering::Acquire))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -154,6 +175,12 @@ impl Device {
 
     fn complain(&self, breach: &Breach) {
         self.reporter.broken(breach.rule(), format_args!("{breach}"));
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 

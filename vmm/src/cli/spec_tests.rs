@@ -33,8 +33,7 @@ fn a_spec_is_a_path_or_keys() {
 
 #[test]
 fn a_virtio_disk_has_its_own_keys() {
-    let text =
-        "d,engine=mmap,cache=unsafe,werror=stop,queues=4,queue-size=1024,block-size=4096,id=x,doorbell=spin";
+    let text = "d,engine=mmap,cache=unsafe,werror=stop,queues=4,queue-size=1024,block-size=4096,id=x,doorbell=spin";
     let options = BlkOptions {
         id: "x".to_owned(),
         queues: 4,

@@ -36,8 +36,8 @@ pub(crate) struct Vm {
     pub(crate) attached: Attached,
     /// Woken when a doorbell leaves work for the I/O thread.
     pub(crate) leftover: Arc<WakeFd>,
-    /// Woken when a driver sets DRIVER_OK.
-    pub(crate) driver_ok: Arc<WakeFd>,
+    /// Woken when a driver completes its handshake.
+    pub(crate) handshake: Arc<WakeFd>,
     pub(crate) gate: Arc<Gate>,
     /// Whether the guest is known to be Linux.
     pub(crate) linux: bool,
@@ -71,18 +71,18 @@ impl Vm {
         let mut buses = Buses::observed(&config.tap);
         buses.unclaimed.looks_for_svirtb = config.kernel.is_built_in();
         buses.unclaimed.doctor.clone_from(&config.doctor);
-        let (leftover, driver_ok) = (Arc::new(WakeFd::new()?), Arc::new(WakeFd::new()?));
+        let (leftover, handshake) = (Arc::new(WakeFd::new()?), Arc::new(WakeFd::new()?));
         let gate = Arc::new(Gate::new()?);
         let around = Surroundings {
             vm: &fd,
             ram: &ram,
             leftover: &leftover,
-            driver_ok: &driver_ok,
+            handshake: &handshake,
             gate: &gate,
         };
         let attached = attach::attach_devices(&mut buses, config, images, &around)?;
         let (vcpus, ending) = (vcpus.collect(), Arc::new(Ending::new()?));
-        Ok(Self { fd, vcpus, buses, attached, leftover, driver_ok, gate, linux, ending, ram })
+        Ok(Self { fd, vcpus, buses, attached, leftover, handshake, gate, linux, ending, ram })
     }
 }
 

@@ -21,7 +21,7 @@ use crate::layout::{COM1, COM1_IRQ};
 use crate::machine::devices::{Devices, SvirtbDisk, VirtioDisk, VirtioSlot};
 use crate::machine::doorbells::Doorbells;
 use crate::machine::irq;
-use crate::machine::register_pages::RegisterPages;
+use crate::machine::register_pages::{PagedDisk, RegisterPages};
 use crate::size::Human;
 use crate::threads::gate::Gate;
 use crate::threads::wake::WakeFd;
@@ -33,8 +33,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) ram: &'a GuestRam,
     /// Woken when a doorbell leaves work for the I/O thread.
     pub(crate) leftover: &'a Arc<WakeFd>,
-    /// Woken when a driver sets DRIVER_OK.
-    pub(crate) driver_ok: &'a Arc<WakeFd>,
+    /// Woken when a driver completes its handshake.
+    pub(crate) handshake: &'a Arc<WakeFd>,
     pub(crate) gate: &'a Arc<Gate>,
 }
 
@@ -103,7 +103,9 @@ impl Attaching<'_> {
         let (ram, tap) = (self.around.ram.clone(), self.config.tap.clone());
         let device = svirtb::Device::new(disk, ram, entry_size, tap)
             .map_err(HostError::os("give the disk on svirtb an engine"))?;
-        let device = Arc::new(device);
+        let window = self.attached.pages.svirtb_window();
+        let device = Arc::new(device.with_window(window, self.around.handshake.clone()));
+        self.attached.pages.insert(svirtb::BASE, PagedDisk::Svirtb(device.clone()));
         self.attached.devices.svirtb =
             Some(SvirtbDisk { device: device.clone(), disk: disk.clone() });
         let inserted = self.buses.mmio.insert(svirtb::BASE, svirtb::LEN, "svirtb", device);
@@ -125,7 +127,7 @@ impl Attaching<'_> {
         let blk = Arc::new(Blk::new(&name, disk, &options, tap).map_err(ConfigError::Blk)?);
         let base = self.config.virtio.slot(self.used).base;
         let device = self.virtio(&name, what, blk.clone())?;
-        self.attached.pages.insert(base, device.clone());
+        self.attached.pages.insert(base, PagedDisk::Virtio(device.clone()));
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let doorbell = wanted.doorbell.resolved(wanted.can_wait(), cpus, self.config.cpus);
         self.attached.doorbells.insert(&name, &device, base, doorbell)?;
@@ -159,7 +161,7 @@ impl Attaching<'_> {
             version: config.virtio.version,
             policy: config.virtio.policy,
             leftover: Some(around.leftover.clone()),
-            driver_ok: Some(around.driver_ok.clone()),
+            driver_ok: Some(around.handshake.clone()),
             window: self.attached.pages.window(slot.base),
         };
         let line = irq::level(around.vm.clone(), slot.irq);

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "a memory slot hands the address of a mapping to KVM")]
 
 use cafevm_devices::memory::GuestRam;
-use cafevm_devices::virtio::mmio::{PAGE_SIZE, RegisterPage};
+use cafevm_devices::register_page::{PAGE_SIZE, RegisterPage};
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};

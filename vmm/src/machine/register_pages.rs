@@ -1,12 +1,14 @@
-//! Pages of virtio registers that the guest reads as memory: a read causes no exit, a write does.
+//! Pages of registers that the guest reads as memory: a read causes no exit, a write does.
 //!
-//! A page is mapped when the drivers of all disks in it have set DRIVER_OK. Until then every read reaches its device,
-//! which reports wrong reads: a driver that completed its handshake can read registers. Strict devices and observed
-//! devices need every access, so their pages are never mapped.
+//! A page is mapped when the drivers of all disks in it have completed their handshake: DRIVER_OK on virtio, READY on
+//! svirtb. Until then every read reaches its device, which reports wrong reads: a driver that completed its handshake
+//! can read registers. Strict devices and observed devices need every access, so their pages are never mapped.
 
 use std::sync::Arc;
 
-use cafevm_devices::virtio::mmio::{Mmio, PAGE_SIZE, Policy, RegisterPage, SLOT_SIZE, Window};
+use cafevm_devices::register_page::{PAGE_SIZE, RegisterPage, SLOT_SIZE, Window};
+use cafevm_devices::svirtb;
+use cafevm_devices::virtio::mmio::{Mmio, Policy};
 use kvm_ioctls::{Cap, VmFd};
 use tracing::{debug, warn};
 
@@ -34,7 +36,7 @@ impl MemorySlots for Arc<VmFd> {
     }
 }
 
-/// The pages of a machine's virtio slots.
+/// The pages of a machine's registers.
 #[derive(Default)]
 pub(crate) struct RegisterPages {
     /// The machine that maps them; none if every read must be an exit.
@@ -45,9 +47,25 @@ pub(crate) struct RegisterPages {
 struct Page {
     addr: u64,
     registers: Arc<RegisterPage>,
-    /// The disks of the page whose drivers have not set DRIVER_OK.
-    waiting: Vec<Arc<Mmio>>,
+    /// The disks of the page whose drivers have not completed their handshake.
+    waiting: Vec<PagedDisk>,
     state: State,
+}
+
+/// A disk with registers in a page.
+pub(crate) enum PagedDisk {
+    Virtio(Arc<Mmio>),
+    Svirtb(Arc<svirtb::Device>),
+}
+
+impl PagedDisk {
+    /// Whether its driver ever completed its handshake.
+    fn was_used(&self) -> bool {
+        match self {
+            Self::Virtio(disk) => disk.was_used(),
+            Self::Svirtb(disk) => disk.was_used(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +79,7 @@ enum State {
 }
 
 impl RegisterPages {
-    /// The pages of a bank, without slots in use yet.
+    /// The pages of a machine, without devices yet.
     pub(crate) fn new(vm: &Arc<VmFd>, config: &VmConfig) -> Self {
         let possible = vm.check_extension(Cap::ReadonlyMem);
         // Otherwise a slot could be in two pages.
@@ -72,30 +90,38 @@ impl RegisterPages {
         Self { memory: memory.map(|vm| Box::new(vm) as Box<dyn MemorySlots>), pages: Vec::new() }
     }
 
-    /// The memory in which the registers of the slot at `base` are stored.
+    /// The memory in which the registers of the virtio slot at `base` are stored.
     pub(crate) fn window(&mut self, base: u64) -> Window {
-        self.page(base).registers.slot(base % PAGE_SIZE).unwrap_or_default()
+        let page = self.page(base, RegisterPage::new);
+        page.registers.slot(base % PAGE_SIZE).unwrap_or_default()
     }
 
-    /// Adds a disk in the slot at `base`.
-    pub(crate) fn insert(&mut self, base: u64, disk: Arc<Mmio>) {
-        let page = self.page(base);
+    /// The memory in which the registers of svirtb are stored. Its page has no other device.
+    pub(crate) fn svirtb_window(&mut self) -> Window {
+        let page = self.page(svirtb::BASE, RegisterPage::of_one_device);
+        page.registers.slot(0).unwrap_or_default()
+    }
+
+    /// Adds a disk whose registers begin at `base`.
+    pub(crate) fn insert(&mut self, base: u64, disk: PagedDisk) {
+        let page = self.page(base, RegisterPage::new);
         page.waiting.push(disk);
         page.state = State::Hidden;
     }
 
-    fn page(&mut self, base: u64) -> &mut Page {
+    /// The page at `base`; `make` makes its memory.
+    fn page(&mut self, base: u64, make: impl FnOnce() -> Arc<RegisterPage>) -> &mut Page {
         let addr = base - base % PAGE_SIZE;
         let known = self.pages.iter().position(|page| page.addr == addr);
         let index = known.unwrap_or_else(|| {
-            let (registers, waiting) = (RegisterPage::new(), Vec::new());
+            let (registers, waiting) = (make(), Vec::new());
             self.pages.push(Page { addr, registers, waiting, state: State::Empty });
             self.pages.len() - 1
         });
         &mut self.pages[index]
     }
 
-    /// Maps the pages whose drivers have all set DRIVER_OK.
+    /// Maps the pages whose drivers have all completed their handshake.
     pub(crate) fn look(&mut self) {
         for page in self.pages.iter_mut().filter(|page| page.state == State::Hidden) {
             page.waiting.retain(|disk| !disk.was_used());
@@ -189,12 +215,12 @@ mod tests {
         }
     }
 
-    /// Two pages whose drivers have all set DRIVER_OK.
+    /// Two pages whose drivers have all completed their handshake.
     fn two_pages() -> (RegisterPages, FakeMemory) {
         let memory = FakeMemory::default();
         let mut pages = RegisterPages { memory: Some(Box::new(memory.clone())), pages: Vec::new() };
         for addr in [FIRST, SECOND] {
-            pages.page(addr).state = State::Hidden;
+            pages.page(addr, RegisterPage::new).state = State::Hidden;
         }
         (pages, memory)
     }

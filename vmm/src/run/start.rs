@@ -79,7 +79,7 @@ impl Running {
         symbols: Vec<PathBuf>,
         debugger: Option<Arc<Debugger>>,
     ) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
-        let Vm { fd, vcpus, mut buses, attached, leftover, driver_ok, gate, linux, ending, ram } =
+        let Vm { fd, vcpus, mut buses, attached, leftover, handshake, gate, linux, ending, ram } =
             vm;
         let Connected { serial, output, drained } = connect(&fd, output)?;
         attach::attach_serial(&mut buses, serial.clone())?;
@@ -103,7 +103,7 @@ impl Running {
         let spinning: Vec<_> =
             doorbells.disks.iter().filter(|disk| disk.by == Doorbell::Spin).cloned().collect();
         let io =
-            IoThread { ending: of_io, roll: roll.clone(), leftover, driver_ok, doorbells, jobs };
+            IoThread { ending: of_io, roll: roll.clone(), leftover, handshake, doorbells, jobs };
         let machine = Machine {
             buses: Arc::new(buses),
             ending: of_vcpus,

@@ -28,8 +28,8 @@ pub(crate) struct IoThread {
     pub(crate) roll: Arc<Roll>,
     /// Woken when a doorbell leaves work.
     pub(crate) leftover: Arc<WakeFd>,
-    /// Woken when a driver sets DRIVER_OK.
-    pub(crate) driver_ok: Arc<WakeFd>,
+    /// Woken when a driver completes its handshake.
+    pub(crate) handshake: Arc<WakeFd>,
     pub(crate) doorbells: Doorbells,
     pub(crate) jobs: Jobs,
 }
@@ -41,7 +41,7 @@ impl IoThread {
     ///
     /// If the host does not provide a resource.
     pub(crate) fn spawn(self) -> Result<JoinHandle<Result<(), HostError>>, HostError> {
-        let Self { ending, roll, leftover, driver_ok, doorbells, jobs } = self;
+        let Self { ending, roll, leftover, handshake, doorbells, jobs } = self;
         let (devices, pages) = (jobs.devices.clone(), jobs.pages.clone());
         let mut events: EventLoop<dyn Subscriber + Send> = EventLoop::new()?;
         events.add(Box::new(AtExit(ending.clone())))?;
@@ -50,7 +50,7 @@ impl IoThread {
         for disk in doorbells.disks.iter().filter(|disk| disk.by == Doorbell::Thread) {
             events.add(Box::new(Rung::new(disk.clone(), &ending)))?;
         }
-        events.add(Box::new(DriverOk { wake: driver_ok, pages, doorbells }))?;
+        events.add(Box::new(Handshake { wake: handshake, pages, doorbells }))?;
         events.add(Box::new(jobs))?;
         let present = roll.enter(NAME.to_owned(), &ending);
         let run = move || {
@@ -124,14 +124,14 @@ impl Subscriber for Finished {
     }
 }
 
-/// Maps register pages whose drivers have all set DRIVER_OK, and connects the doorbells of those drivers.
-struct DriverOk {
+/// Maps the register pages and connects the doorbells of drivers that have completed their handshake.
+struct Handshake {
     wake: Arc<WakeFd>,
     pages: Arc<Mutex<RegisterPages>>,
     doorbells: Doorbells,
 }
 
-impl Subscriber for DriverOk {
+impl Subscriber for Handshake {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         watch(ops, &*self.wake)
     }

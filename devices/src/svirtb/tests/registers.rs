@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::observe::RequestInfo;
+use crate::register_page::RegisterPage;
+use crate::testing::CountingLine;
 
 const MAGIC: u32 = 0x7472_6976;
 const DRIVER_OK: u32 = 0;
@@ -352,4 +354,26 @@ fn every_breach_names_its_rule() {
     ] {
         assert_eq!(said, expected);
     }
+}
+
+#[test]
+fn the_registers_are_the_memory_of_the_window_and_ready_is_announced_once() {
+    let mut m = Machine::off(&[0; 512], false, EntrySize::Auto, RING);
+    let window = RegisterPage::of_one_device().slot(0).unwrap();
+    let (ram, woken) = (m.driver.ram().clone(), Arc::new(CountingLine::default()));
+    let device = Device::new(&m.disk, ram.clone(), EntrySize::Auto, Tap::default()).unwrap();
+    m.driver = SvirtbDriver::new(device.with_window(window.clone(), woken.clone()), ram, RING);
+    assert!(!m.driver.device().was_used());
+    let in_memory = |register: Register| {
+        let mut word = [0; 4];
+        window.read(register.offset(), &mut word);
+        u32::from_le_bytes(word)
+    };
+    for now in Status::ALL.into_iter().chain(Status::ALL) {
+        m.bring_to(now);
+        assert_eq!(Register::ALL.map(in_memory), m.registers(), "{now:?}");
+        m.driver.set(Register::Status, RESET);
+    }
+    assert!(m.driver.device().was_used());
+    assert_eq!(woken.take(), 1);
 }

@@ -2,11 +2,11 @@
 
 use super::Version;
 use super::options::version_value;
-use super::page::Window;
 use super::reads::registers;
 use super::registers::{Register, Target};
 use crate::bus::BusDevice;
 use crate::observe::Reporter;
+use crate::register_page::Window;
 use crate::virtio::rules;
 use crate::virtio::spec::mmio::{MAGIC, VENDOR};
 

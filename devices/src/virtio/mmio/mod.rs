@@ -4,7 +4,7 @@
 //! | question | file |
 //! |---|---|
 //! | Which register is at an offset? | `registers.rs`, `decode.rs` |
-//! | What do registers read? | `reads.rs`, `page.rs` |
+//! | What do registers read? | `reads.rs`, [`crate::register_page`] |
 //! | Which registers hold what the driver wrote? | `state.rs` |
 //! | How do the queue registers work, modern and legacy? | `queues.rs` |
 //! | Where are InterruptStatus and Status? | `signals.rs` |
@@ -22,7 +22,6 @@ mod decode;
 mod empty_slot;
 mod meaning;
 mod options;
-mod page;
 mod queues;
 mod reads;
 mod registers;
@@ -45,17 +44,15 @@ use crate::bus::{BusDevice, first_bytes};
 use crate::irq::IrqLine;
 use crate::memory::GuestRam;
 use crate::observe::{self, Event, Waiting, Words};
+pub use crate::register_page::SLOT_SIZE;
+use crate::register_page::Window;
 use crate::stuck::Stuck;
 pub use empty_slot::EmptySlot;
 use meaning::{ConfigAccess, Meaning};
 pub use options::MmioOptions;
-pub use page::{PAGE_SIZE, RegisterPage, Window};
 use registers::{Direction, Register, Target};
 use signals::WindowSignals;
 use state::{Registers, Session, with_features};
-
-/// The bytes of guest-physical address space that one device occupies.
-pub const SLOT_SIZE: u64 = 0x200;
 
 /// A virtio device behind the registers of virtio-mmio.
 ///

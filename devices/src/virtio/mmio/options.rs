@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::page::Window;
 use crate::irq::Wake;
+use crate::register_page::Window;
 use crate::virtio::spec::mmio::{LEGACY_VERSION, VERSION};
 use crate::virtio::transport::{Policy, Version};
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::page::Window;
 use crate::irq::IrqLine;
 use crate::observe::{Event, Reporter};
+use crate::register_page::Window;
 use crate::virtio::notifier::{Notifier, Signals};
 use crate::virtio::spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_STATUS, INTERRUPT_USED, STATUS};
 use crate::virtio::spec::status::{DEVICE_NEEDS_RESET, DRIVER_OK};

@@ -1,6 +1,7 @@
 //! The values of registers, which are in memory at any time.
 
 use super::*;
+use crate::register_page::RegisterPage;
 use crate::testing::CountingLine;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Registers as memory: a [`Window`] stores the current value of each register.
+//! Registers as memory: a [`Window`] stores the current value of each register of a device.
 //!
 //! The device reads its registers from there. So a VMM can map the memory itself into the guest, read-only, in place of
 //! the registers: a read then causes no exit. The device cannot report wrong reads then, so a VMM maps it only after
@@ -8,28 +8,33 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::SLOT_SIZE;
-
 /// The bytes of a page of guest-physical memory that holds registers.
 pub const PAGE_SIZE: u64 = 0x1000;
+
+/// The bytes of one device's registers.
+pub const SLOT_SIZE: u64 = 0x200;
 
 const SLOT_WORDS: usize = 0x200 / 4;
 const PAGE_WORDS: usize = 0x1000 / 4;
 const _: () = assert!(4 * SLOT_WORDS as u64 == SLOT_SIZE && 4 * PAGE_WORDS as u64 == PAGE_SIZE);
 
-/// One page of registers, alone in its host page. Addresses without a slot read as ones, as on the bus.
+/// One page of registers, alone in its host page.
 #[repr(C, align(4096))]
 pub struct RegisterPage([AtomicU32; PAGE_WORDS]);
 
 impl RegisterPage {
-    /// A page without slots.
+    /// A page without slots. Addresses without a slot read as ones, as on the bus.
     pub fn new() -> Arc<Self> {
         Arc::new(Self([const { AtomicU32::new(u32::MAX) }; PAGE_WORDS]))
     }
 
+    /// A page that one device has to itself. Addresses without a register read as zeros.
+    pub fn of_one_device() -> Arc<Self> {
+        Arc::new(Self([const { AtomicU32::new(0) }; PAGE_WORDS]))
+    }
+
     /// Creates the slot at `offset` bytes in the page, which reads as zeros first. None if it would not be completely
     /// in the page.
-    /// lie wholly in the page.
     pub fn slot(self: &Arc<Self>, offset: u64) -> Option<Window> {
         let first = usize::try_from(offset / 4).ok()?;
         let fits = offset.is_multiple_of(4) && first <= PAGE_WORDS - SLOT_WORDS;
@@ -73,17 +78,17 @@ impl Window {
     }
 
     /// The word, in the guest's byte order, that holds the byte at `offset`, which is below [`SLOT_SIZE`].
-    pub(in crate::virtio) fn word(&self, offset: u64) -> &AtomicU32 {
+    pub(crate) fn word(&self, offset: u64) -> &AtomicU32 {
         &self.page.0[self.first + (offset % SLOT_SIZE) as usize / 4]
     }
 
     /// Sets the value of the register at `offset`.
-    pub(super) fn set(&self, offset: u64, value: u32) {
+    pub(crate) fn set(&self, offset: u64, value: u32) {
         self.word(offset).store(value.to_le(), Ordering::Release);
     }
 
     /// Fills `data` with the value at `offset`. An access is within one word, or covers whole words.
-    pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
+    pub(crate) fn read(&self, offset: u64, data: &mut [u8]) {
         for (at, part) in (offset..).step_by(4).zip(data.chunks_mut(4)) {
             let word = self.word(at).load(Ordering::Acquire).to_ne_bytes();
             for (from, to) in word.iter().skip((at % 4) as usize).zip(part) {
