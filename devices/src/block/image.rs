@@ -153,6 +153,14 @@ pub enum ImageError {
         /// The host's error.
         source: io::Error,
     },
+    /// An image in the format qcow2 that cannot be used.
+    #[error("{}: {error}", path.display())]
+    Qcow2 {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: super::format::Qcow2Error,
+    },
     /// Another error of the host.
     #[error("{}: cannot {what} the image: {source}", path.display())]
     Host {
@@ -288,6 +296,16 @@ impl Image {
             });
         }
         fstatfs(&self.file).is_ok_and(|fs| PUNCHES_HOLES.contains(&fs.f_type))
+    }
+
+    /// How it was opened.
+    pub(super) const fn opening(&self) -> Opening {
+        self.opening
+    }
+
+    /// Whether it is a block device.
+    pub(super) const fn is_device(&self) -> bool {
+        self.is_device
     }
 
     /// The image's path, for errors.

@@ -37,6 +37,7 @@ mod joined;
 mod kind;
 mod lock;
 mod mmap;
+mod new_file;
 mod sector_hint;
 mod slots;
 mod sync;
