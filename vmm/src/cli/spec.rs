@@ -3,20 +3,25 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
+use cafevm_devices::block::format::Backing;
 use cafevm_devices::block::{Access, Cache, EngineKind};
 use cafevm_devices::svirtb::EntrySize;
 use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 
 use crate::cli::nearest::do_you_mean;
-use crate::config::{DiskBus, DiskConfig, Doorbell, OnFull};
+use crate::config::{DiskBus, DiskConfig, Doorbell, ImageFormat, Layers, OnFull};
 
 /// Each key, and its bus, if it applies to one bus only.
-const KEYS: [(&str, Option<&str>); 13] = [
+const KEYS: [(&str, Option<&str>); 16] = [
     ("path", None),
     ("bus", None),
     ("readonly", None),
     ("snapshot", None),
+    ("format", None),
+    ("backing", None),
+    ("overlay", None),
     ("cache", None),
     ("engine", None),
     ("werror", None),
@@ -204,10 +209,25 @@ impl Values {
             snapshot: self.choice("snapshot", &[("on", true), ("off", false)], false)?,
             cache: self.choice("cache", &cache, Cache::default())?,
             engine: self.choice("engine", &EngineKind::ALL, EngineKind::default())?,
+            layers: self.layers()?,
             on_full: self.choice("werror", &on_full, OnFull::default())?,
             bus: self.bus()?,
             doorbell: self.choice("doorbell", &Doorbell::ALL, Doorbell::default())?,
             ..DiskConfig::new(path)
+        })
+    }
+
+    fn layers(&mut self) -> Result<Layers, SpecError> {
+        let formats = [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
+        let backing = [("refuse", Backing::Refuse), ("allow", Backing::Allow)];
+        let overlay = self.0.remove("overlay").map(PathBuf::from);
+        if overlay.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(SpecError::NoValue("overlay".to_owned()));
+        }
+        Ok(Layers {
+            format: self.choice("format", &formats, ImageFormat::default())?,
+            backing: self.choice("backing", &backing, Backing::default())?,
+            overlay,
         })
     }
 

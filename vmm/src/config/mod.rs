@@ -4,6 +4,7 @@ mod bank;
 mod doorbell;
 pub mod gdb;
 pub(crate) mod ids;
+mod layers;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use crate::layout::MIB;
 
 pub use bank::{Slot, VirtioBank};
 pub use doorbell::Doorbell;
+pub use layers::{ImageFormat, Layers};
 
 /// The configuration of a machine. Start from [`VmConfig::new`] and change fields.
 #[derive(Debug, Clone)]
@@ -114,6 +116,7 @@ impl VmConfig {
         if let Some(disk) = self.disks.iter().find(uncached) {
             return Err(ConfigError::MmapUncached(disk.path.clone()));
         }
+        self.disks.iter().try_for_each(Layers::check)?;
         self.virtio.check_devices(self.virtio_slots().count())?;
         if self.kernel.is_built_in() && self.command_line.matches('"').count() % 2 == 1 {
             return Err(ConfigError::OpenQuote);
@@ -182,6 +185,8 @@ pub struct DiskConfig {
     pub doorbell: Doorbell,
     /// What happens to a write when the host's disk is full.
     pub on_full: OnFull,
+    /// The image's format, and the files above and below it.
+    pub layers: Layers,
     /// The bus that the disk is attached to.
     pub bus: DiskBus,
     /// Wraps the image's storage, for tests.
@@ -209,6 +214,7 @@ impl DiskConfig {
             engine: EngineKind::default(),
             doorbell: Doorbell::default(),
             on_full: OnFull::default(),
+            layers: Layers::default(),
             bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,
         }
@@ -219,9 +225,10 @@ impl DiskConfig {
         matches!(self.engine, EngineKind::Sync | EngineKind::Mmap)
     }
 
-    /// How the image is opened: with `snapshot`, for reading only, and shared with other readers.
+    /// How the image is opened: below a layer, for reading only, and shared with other readers.
     pub fn opening(&self) -> Opening {
-        self.cache.opening(if self.snapshot { Access::ReadOnly } else { self.access })
+        let is_below = self.snapshot || self.layers.overlay.is_some();
+        self.cache.opening(if is_below { Access::ReadOnly } else { self.access })
     }
 }
 
