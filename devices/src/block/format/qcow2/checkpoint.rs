@@ -125,6 +125,7 @@ impl Checkpoints {
             }
         }
         let [fresh, links, mut rest] = steps;
+        self.file.reach_end()?;
         self.write_sectors(&changes, &fresh)?;
         self.mark(true)?;
         self.sync()?;
@@ -176,7 +177,7 @@ impl Checkpoints {
             {
                 *byte |= 1;
             }
-            self.file.file().write_all_at(&bytes, first * SECTOR as u64)?;
+            self.file.write_at(&bytes, first * SECTOR as u64)?;
         }
         Ok(())
     }
@@ -186,14 +187,11 @@ impl Checkpoints {
         self.file.file().read_exact_at(&mut byte, DIRTY_BYTE)?;
         let [byte] = byte;
         let new = if dirty { byte | 1 } else { byte & !1 };
-        if new == byte { Ok(()) } else { self.file.file().write_all_at(&[new], DIRTY_BYTE) }
+        if new == byte { Ok(()) } else { self.file.write_at(&[new], DIRTY_BYTE) }
     }
 
     fn sync(&self) -> Result<(), Failure> {
-        if !self.file.image().syncs() {
-            return Ok(());
-        }
-        self.file.file().sync_data().map_err(Failure::Sync)
+        self.file.sync().map_err(Failure::Sync)
     }
 }
 

@@ -11,11 +11,8 @@ use super::open::{Base, size_of};
 use crate::block::new_file::NewFile;
 use crate::block::{Image, ImageError, Opening};
 
-/// The usual cluster: 64 KiB.
+/// The logarithm of the usual cluster: 64 KiB.
 const CLUSTER_BITS: u32 = 16;
-const CLUSTER: u64 = 1 << CLUSTER_BITS;
-/// The bytes of the disk that one L2 table maps.
-const L2_REACH: u64 = CLUSTER / 8 * CLUSTER;
 /// The header extension with the backing file's format (Header extensions).
 const BACKING_FORMAT: u32 = 0xe279_2aca;
 /// The longest name of a backing file (Header, bytes 16 to 19).
@@ -33,7 +30,8 @@ pub(super) fn overlay(path: &Path, opening: Opening, base: &Base) -> Result<Imag
             let size = size_of(base).map_err(failed)?;
             let name = backing_name(path, base.image.path()).map_err(Error::Create);
             let name = name.map_err(failed)?;
-            match create(path, &name, base.format(), size) {
+            let backing = Some((&*name, base.format()));
+            match (New { backing, size, cluster_bits: CLUSTER_BITS }).create(path) {
                 // Another process was faster; the lock decides who has it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => made.map_err(Error::Create).map_err(failed)?,
@@ -66,54 +64,79 @@ fn backing_name(overlay: &Path, base: &Path) -> io::Result<String> {
     Ok(name)
 }
 
-/// Makes an empty image of `size` bytes.
-fn create(path: &Path, backing: &str, format: &str, size: u64) -> io::Result<()> {
-    let new = NewFile::beside(path)?;
-    write(new.file(), backing, format, size)?;
-    new.publish(path)
+/// An image that is to be made.
+pub(super) struct New<'a> {
+    /// The backing file's name and format.
+    pub(super) backing: Option<(&'a str, &'a str)>,
+    /// The bytes of the disk.
+    pub(super) size: u64,
+    /// The logarithm of the bytes of a cluster.
+    pub(super) cluster_bits: u32,
 }
 
-/// The clusters: header, refcount table, refcount block, L1 table.
-fn write(file: &File, backing: &str, format: &str, size: u64) -> io::Result<()> {
-    let l1_entries = size.div_ceil(L2_REACH).max(1);
-    let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
-    let clusters = 3 + l1_clusters;
-    let short = |number: u64| u32::try_from(number).map_err(io::Error::other);
-    file.set_len(clusters * CLUSTER)?;
-    file.write_all_at(&header(backing, format, size, short(l1_entries)?)?, 0)?;
-    file.write_all_at(&(2 * CLUSTER).to_be_bytes(), CLUSTER)?;
-    let refcounts: Vec<u8> = (0..clusters).flat_map(|_| 1_u16.to_be_bytes()).collect();
-    file.write_all_at(&refcounts, 2 * CLUSTER)
-}
+impl New<'_> {
+    /// Makes an empty image at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The host's error. Then there is no file.
+    pub(super) fn create(&self, path: &Path) -> io::Result<()> {
+        let new = NewFile::beside(path)?;
+        self.write(new.file())?;
+        new.publish(path)
+    }
 
-/// The header with its extensions and the name of the backing file.
-fn header(backing: &str, format: &str, size: u64, l1_entries: u32) -> io::Result<Vec<u8>> {
-    const LEN: u32 = 104;
-    let short = |number: usize| u32::try_from(number).map_err(io::Error::other);
-    let padded = format.len().next_multiple_of(8);
-    // The extension, and the one that ends the list.
-    let name_at = u64::from(LEN) + 8 + padded as u64 + 8;
-    let mut bytes = Vec::new();
-    let mut put = |field: &[u8]| bytes.extend_from_slice(field);
-    put(&MAGIC);
-    put(&3_u32.to_be_bytes()); // version
-    put(&name_at.to_be_bytes());
-    put(&short(backing.len())?.to_be_bytes());
-    put(&CLUSTER_BITS.to_be_bytes());
-    put(&size.to_be_bytes());
-    put(&0_u32.to_be_bytes()); // no encryption
-    put(&l1_entries.to_be_bytes());
-    put(&(3 * CLUSTER).to_be_bytes()); // L1 table
-    put(&CLUSTER.to_be_bytes()); // refcount table
-    put(&1_u32.to_be_bytes()); // of one cluster
-    put(&[0; 12]); // no snapshots
-    put(&[0; 24]); // no features
-    put(&4_u32.to_be_bytes()); // refcounts of 16 bits
-    put(&LEN.to_be_bytes());
-    put(&BACKING_FORMAT.to_be_bytes());
-    put(&short(format.len())?.to_be_bytes());
-    put(format.as_bytes());
-    put(&vec![0; padded - format.len() + 8]);
-    put(backing.as_bytes());
-    Ok(bytes)
+    /// The clusters: header, refcount table, refcount block, L1 table.
+    fn write(&self, file: &File) -> io::Result<()> {
+        let cluster = 1 << self.cluster_bits;
+        let l1_entries = self.size.div_ceil(cluster / 8 * cluster).max(1);
+        let clusters = 3 + (l1_entries * 8).div_ceil(cluster);
+        // One refcount block has room for them.
+        if clusters > cluster / 2 {
+            return Err(io::Error::other("an image of this size needs larger clusters"));
+        }
+        file.set_len(clusters * cluster)?;
+        file.write_all_at(&self.header(l1_entries)?, 0)?;
+        file.write_all_at(&(2 * cluster).to_be_bytes(), cluster)?;
+        let refcounts: Vec<u8> = (0..clusters).flat_map(|_| 1_u16.to_be_bytes()).collect();
+        file.write_all_at(&refcounts, 2 * cluster)
+    }
+
+    /// The header with its extensions and the name of the backing file.
+    fn header(&self, l1_entries: u64) -> io::Result<Vec<u8>> {
+        const LEN: u32 = 104;
+        let short = |number: u64| u32::try_from(number).map_err(io::Error::other);
+        let (name, format) = self.backing.unwrap_or_default();
+        let padded = format.len().next_multiple_of(8);
+        let cluster = 1_u64 << self.cluster_bits;
+        let mut extensions = Vec::new();
+        if !format.is_empty() {
+            extensions.extend_from_slice(&BACKING_FORMAT.to_be_bytes());
+            extensions.extend_from_slice(&short(format.len() as u64)?.to_be_bytes());
+            extensions.extend_from_slice(format.as_bytes());
+            extensions.resize(8 + padded, 0);
+        }
+        extensions.resize(extensions.len() + 8, 0); // the end of the list
+        let name_at = if name.is_empty() { 0 } else { u64::from(LEN) + extensions.len() as u64 };
+        let mut bytes = Vec::new();
+        let mut put = |field: &[u8]| bytes.extend_from_slice(field);
+        put(&MAGIC);
+        put(&3_u32.to_be_bytes()); // version
+        put(&name_at.to_be_bytes());
+        put(&short(name.len() as u64)?.to_be_bytes());
+        put(&self.cluster_bits.to_be_bytes());
+        put(&self.size.to_be_bytes());
+        put(&0_u32.to_be_bytes()); // no encryption
+        put(&short(l1_entries)?.to_be_bytes());
+        put(&(3 * cluster).to_be_bytes()); // L1 table
+        put(&cluster.to_be_bytes()); // refcount table
+        put(&1_u32.to_be_bytes()); // of one cluster
+        put(&[0; 12]); // no snapshots
+        put(&[0; 24]); // no features
+        put(&4_u32.to_be_bytes()); // refcounts of 16 bits
+        put(&LEN.to_be_bytes());
+        put(&extensions);
+        put(name.as_bytes());
+        Ok(bytes)
+    }
 }

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use imago::Storage;
@@ -38,14 +39,28 @@ struct Inner {
     changes: Mutex<Changes>,
     /// Whether there are changes: most reads find none.
     changed: AtomicBool,
+    /// The end of all metadata: the file must reach there.
+    end: AtomicU64,
     helper: CommonStorageHelper,
+    /// What checkpoints did.
+    #[cfg(test)]
+    steps: Mutex<Vec<super::tests::Step>>,
 }
 
 impl ImageFile {
     pub(super) fn new(image: Image, raw: bool) -> Self {
-        let (changes, changed, helper) = Default::default();
+        let (changes, changed, end, helper) = Default::default();
         let storage = ImageStorage::new(image);
-        Self(Arc::new(Inner { storage, raw, changes, changed, helper }))
+        Self(Arc::new(Inner {
+            storage,
+            raw,
+            changes,
+            changed,
+            end,
+            helper,
+            #[cfg(test)]
+            steps: Mutex::default(),
+        }))
     }
 
     /// The storage that moves the guest's data.
@@ -69,6 +84,49 @@ impl ImageFile {
     /// Whether it is a raw image: then a byte that the file does not have was cut off.
     pub(super) fn is_raw(&self) -> bool {
         self.0.raw
+    }
+
+    /// Writes metadata to the file. Only for a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// The host's error.
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.log(super::tests::Step::Write(offset, bytes.to_vec()));
+        self.file().write_all_at(bytes, offset)
+    }
+
+    /// Enlarges the file so that it has all its metadata: zeros are not written.
+    ///
+    /// # Errors
+    ///
+    /// The host's error.
+    pub(super) fn reach_end(&self) -> io::Result<()> {
+        let end = self.0.end.load(Ordering::Acquire);
+        if self.file().metadata()?.len() < end { self.file().set_len(end) } else { Ok(()) }
+    }
+
+    /// Makes all data and metadata durable, unless that is not wanted.
+    ///
+    /// # Errors
+    ///
+    /// The host's error.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        self.log(super::tests::Step::Sync);
+        if self.image().syncs() { self.file().sync_data() } else { Ok(()) }
+    }
+
+    #[cfg(test)]
+    fn log(&self, step: super::tests::Step) {
+        self.0.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+    }
+
+    /// Takes the steps of checkpoints since the last call.
+    #[cfg(test)]
+    pub(super) fn steps(&self) -> Vec<super::tests::Step> {
+        std::mem::take(&mut *self.0.steps.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The metadata that is not in the file.
@@ -130,6 +188,7 @@ impl ImageFile {
         if let (Some((from, _)), Some((to, _))) = (changed.first(), changed.last()) {
             self.make_room(from * size, (to - from + 1) * size)?;
         }
+        self.0.end.fetch_max(end, Ordering::AcqRel);
         let mut changes = self.changes();
         for (number, (new, _)) in changed {
             let sector = <&[u8; SECTOR]>::try_from(new).map_err(io::Error::other)?;

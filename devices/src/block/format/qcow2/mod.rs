@@ -142,8 +142,7 @@ impl Format {
             let mut checkpoints = checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
             return self.checkpoint(&mut checkpoints);
         }
-        let image = self.file().image();
-        if image.syncs() { image.file().sync_data().map_err(Failure::Sync) } else { Ok(()) }
+        self.file().sync().map_err(Failure::Sync)
     }
 
     fn checkpoint(&self, checkpoints: &mut Checkpoints) -> Result<(), Failure> {

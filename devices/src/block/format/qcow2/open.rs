@@ -134,9 +134,9 @@ fn make_writable(image: &Image, header: &Header) -> Result<(), Qcow2Error> {
     }
     refcounts::refuse_shared_tables(image.file(), header)?;
     if header.dirty {
-        let wrong = refcounts::repair(image.file(), header)?;
+        let (high, low) = refcounts::repair(image.file(), header)?;
         info!(
-            "{}: it was not closed when it was last used; the refcounts are counted anew: {wrong} were wrong",
+            "{}: was not closed when it was last used; its refcounts are counted anew: {high} were too high, {low} too low",
             image.name()
         );
     }

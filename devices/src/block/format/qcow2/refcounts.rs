@@ -3,6 +3,7 @@
 //! A process that is killed while it writes metadata can leave refcounts that differ from the tables. The header then
 //! says that the image is dirty, and [`repair`] counts again before the image is written.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -114,12 +115,38 @@ pub(super) fn refuse_shared_tables(file: &File, header: &Header) -> Result<(), E
     }
 }
 
-/// Counts the references to all clusters, and corrects the refcounts in the file. Returns how many were wrong.
+/// Counts the references to all clusters, and corrects the refcounts in the file. Returns how many were too high, and
+/// how many too low.
 ///
 /// # Errors
 ///
 /// If the tables are damaged, or the host fails. Then nothing was changed.
-pub(super) fn repair(file: &File, header: &Header) -> Result<u64, Error> {
+pub(super) fn repair(file: &File, header: &Header) -> Result<(u64, u64), Error> {
+    let found = audit(file, header)?;
+    for (at, bytes) in found.corrected {
+        file.write_all_at(&bytes, at).map_err(Error::Host)?;
+    }
+    file.sync_data().map_err(Error::Host)?;
+    Ok((found.high, found.low))
+}
+
+/// Refcounts that differ from the tables.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// How many are too high: clusters that nothing uses.
+    pub(super) high: u64,
+    /// How many are too low.
+    pub(super) low: u64,
+    /// The corrected refcount blocks, and their first bytes.
+    corrected: Vec<(u64, Vec<u8>)>,
+}
+
+/// Counts the references to all clusters, and compares the refcounts in the file.
+///
+/// # Errors
+///
+/// If the tables are damaged, or the host fails.
+pub(super) fn audit(file: &File, header: &Header) -> Result<Found, Error> {
     let mut counts = Counts { of: Vec::new(), bits: header.cluster_bits };
     counts.add(0, 1)?;
     counts.add(header.l1.0, header.l1.1 * 8)?;
@@ -143,7 +170,7 @@ pub(super) fn repair(file: &File, header: &Header) -> Result<u64, Error> {
             }
         }
     }
-    counts.correct(file, header, &blocks)
+    counts.compare(file, header, &blocks)
 }
 
 /// The first byte and the length of a compressed cluster (L2 table entry, compressed clusters descriptor).
@@ -203,15 +230,13 @@ impl Counts {
         if counts.iter_mut().all(&mut count) { Ok(()) } else { Err(damaged()) }
     }
 
-    /// Corrects the refcount blocks.
-    fn correct(&self, file: &File, header: &Header, blocks: &[u64]) -> Result<u64, Error> {
+    fn compare(&self, file: &File, header: &Header, blocks: &[u64]) -> Result<Found, Error> {
         let per_block = usize::try_from(in_block(header)).unwrap_or(usize::MAX);
         let cluster = usize::try_from(header.cluster()).unwrap_or(0);
         if self.of.len().div_ceil(per_block) > blocks.len() {
             return Err(Error::damaged("clusters beyond its refcounts"));
         }
-        let mut wrong = 0;
-        let mut corrected = Vec::new();
+        let mut found = Found::default();
         for (number, block) in blocks.iter().enumerate() {
             let first = number.saturating_mul(per_block).min(self.of.len());
             let counts = self.of.get(first..).unwrap_or_default();
@@ -225,26 +250,24 @@ impl Counts {
             }
             let mut bytes = vec![0; cluster];
             read_up_to(file, &mut bytes, block).map_err(Error::Host)?;
-            let before = wrong;
+            let mut differs = false;
             for index in 0..per_block {
                 let at = (index as u64) << header.refcount_order;
                 let count = counts.get(index).copied().unwrap_or(0).into();
-                if get(&bytes, at, header.refcount_order) == count {
-                    continue;
+                match get(&bytes, at, header.refcount_order).cmp(&count) {
+                    Ordering::Equal => continue,
+                    Ordering::Greater => found.high += 1,
+                    Ordering::Less => found.low += 1,
                 }
                 if !set(&mut bytes, at, header.refcount_order, count) {
                     return Err(Error::damaged("more references than a refcount can hold"));
                 }
-                wrong += 1;
+                differs = true;
             }
-            if wrong > before {
-                corrected.push((block, bytes));
+            if differs {
+                found.corrected.push((block, bytes));
             }
         }
-        for (at, bytes) in corrected {
-            file.write_all_at(&bytes, at).map_err(Error::Host)?;
-        }
-        file.sync_data().map_err(Error::Host)?;
-        Ok(wrong)
+        Ok(found)
     }
 }
