@@ -56,10 +56,8 @@ pub(super) fn size_of(base: &Base) -> Result<u64, Qcow2Error> {
         Some(_) => header(&base.image)?.size,
         None => base.image.size(),
     };
-    match size / SECTOR_SIZE * SECTOR_SIZE {
-        0 => Err(Qcow2Error::damaged("an image of less than a sector")),
-        size => Ok(size),
-    }
+    // The last sector of a raw image may be a part of one.
+    size.checked_next_multiple_of(SECTOR_SIZE).ok_or_else(|| Qcow2Error::damaged("its size"))
 }
 
 /// Opens `image`, with the backing files that it names if `backing` allows that.
@@ -234,7 +232,7 @@ impl Chain {
         let Base { image, qcow2 } = base;
         let name = image.name();
         let layer = self.layer(image, qcow2.is_none(), qcow2.unwrap_or_default())?;
-        if size < layer.size() / SECTOR_SIZE * SECTOR_SIZE {
+        if size < layer.size() {
             let why = format!("it has {size} bytes, fewer than the {} of the image", layer.size());
             return Err(Qcow2Error::OtherBase { base: name, why });
         }
