@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
 
+use super::watch::Watched;
 use super::{BlockError, Completion, Engine, GrowError, Image, ImageStorage};
 use super::{Operation, Request, Storage, StorageInfo};
 
@@ -58,6 +59,7 @@ struct Shared {
     lost: OnceLock<String>,
     stop: Stop,
     full: Option<Arc<dyn FullAlarm>>,
+    watched: Watched,
     /// For each lane, the number of requests in its engine.
     in_flight: Mutex<Vec<Arc<AtomicUsize>>>,
 }
@@ -73,6 +75,7 @@ impl Disk {
             lost: OnceLock::new(),
             stop: Stop::default(),
             full: None,
+            watched: Watched::default(),
             in_flight: Mutex::default(),
         }))
     }
@@ -170,6 +173,16 @@ impl Disk {
         Ok(())
     }
 
+    /// The storage.
+    pub(super) fn storage(&self) -> &dyn Storage {
+        &*self.0.storage
+    }
+
+    /// Who is told of changes.
+    pub(super) fn watched(&self) -> &Watched {
+        &self.0.watched
+    }
+
     /// Records that written data may be lost: from now on every flush fails.
     pub(crate) fn lose(&self, why: String) {
         if self.0.lost.set(why).is_ok() {
@@ -245,6 +258,9 @@ impl Lane {
             Ok(()) => {
                 // Only this lane writes the count, so no atomic read-modify-write is needed.
                 self.in_flight.store(self.in_flight() + 1, Ordering::Relaxed);
+                if request.operation.changes() {
+                    self.disk.watched().before_change(request.offset, request.operation.len());
+                }
                 self.engine.push(request);
             }
             Err(error) => {

@@ -25,9 +25,13 @@
 //! | How does `engine=mmap` read, and what if its image is cut? | `mmap/` |
 //! | How does `engine=uring` keep requests in the kernel? What does `engine=auto` do at once? | `uring/` |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
+//! | How is a disk copied while the guest writes? | `backup.rs`, `watch.rs` |
+//! | How does an overlay reach its base while the guest writes? | `commit.rs` |
 //! | What may be wrong with a sector past the end? | `sector_hint.rs` |
 //! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
 
+mod backup;
+mod commit;
 mod disk;
 mod engine;
 pub mod format;
@@ -42,14 +46,17 @@ mod sector_hint;
 mod slots;
 mod sync;
 mod uring;
+mod watch;
 
 use std::io;
 
 use crate::memory::Buffers;
 use crate::stuck::Stuck;
 
+pub use backup::{Backup, CopyError};
+pub use commit::Commit;
 pub use disk::{Disk, FullAlarm, Lane, Stop};
-pub use engine::{Engine, Storage};
+pub use engine::{CommitTarget, Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
 pub use info::StorageInfo;
 pub use kind::EngineKind;

@@ -1,5 +1,7 @@
 //! The messages of the control socket: JSON objects with one key, the name of the message.
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value};
 
 use crate::size;
@@ -7,7 +9,8 @@ use crate::size;
 /// An example of each message.
 const EXAMPLES: &str = concat!(
     r#"{"status":{}}, {"explain":{}}, {"pause":{}}, {"resume":{}}, {"quit":{}}, "#,
-    r#"{"resize":{"id":"virtio0","size":"64M"}}"#
+    r#"{"resize":{"id":"virtio0","size":"64M"}}, {"backup":{"id":"virtio0","to":"FILE"}}, "#,
+    r#"{"commit":{"id":"virtio0"}}"#
 );
 
 /// A message of a client.
@@ -19,6 +22,18 @@ pub(super) enum Message {
         id: String,
         /// Its new size.
         bytes: u64,
+    },
+    /// Copy a disk to a new file.
+    Backup {
+        /// The disk's id or name.
+        id: String,
+        /// The file.
+        to: PathBuf,
+    },
+    /// Write an overlay into its base.
+    Commit {
+        /// The disk's id or name.
+        id: String,
     },
     Pause,
     Resume,
@@ -54,7 +69,9 @@ impl Message {
             "pause" => Self::Pause,
             "resume" => Self::Resume,
             "quit" => Self::Quit,
-            "resize" => Self::Resize { id: id(&mut body)?, bytes: bytes(&mut body)? },
+            "resize" => Self::Resize { id: id(&name, &mut body)?, bytes: bytes(&mut body)? },
+            "backup" => Self::Backup { id: id(&name, &mut body)?, to: to(&mut body)? },
+            "commit" => Self::Commit { id: id(&name, &mut body)? },
             _ => return Err(format!("there is no message \"{name}\"; {}", messages())),
         };
         match body.keys().next() {
@@ -68,13 +85,21 @@ fn messages() -> String {
     format!("the messages are {EXAMPLES}")
 }
 
-fn id(body: &mut Map<String, Value>) -> Result<String, String> {
+fn id(message: &str, body: &mut Map<String, Value>) -> Result<String, String> {
     match body.remove("id") {
         Some(Value::String(id)) => Ok(id),
         Some(other) => Err(format!("the id {other} is not a text; give a disk's id or name")),
         None => {
-            Err("\"resize\" needs an \"id\": a disk's id or name, such as \"virtio0\"".to_owned())
+            Err(format!("\"{message}\" needs an \"id\": a disk's id or name, such as \"virtio0\""))
         }
+    }
+}
+
+fn to(body: &mut Map<String, Value>) -> Result<PathBuf, String> {
+    match body.remove("to") {
+        Some(Value::String(path)) if !path.is_empty() => Ok(path.into()),
+        Some(other) => Err(format!("to {other} is not the path of a file")),
+        None => Err("\"backup\" needs a \"to\": the path of a file that does not exist".to_owned()),
     }
 }
 

@@ -26,9 +26,11 @@
 //! | How does a request become requests to files? | `engine.rs` |
 //! | In which order does metadata reach the file? | `checkpoint.rs` |
 //! | What if the process was killed in between? | `refcounts.rs` |
+//! | How is it written into its base? | `commit.rs` |
 //! | How is an overlay made? | `create.rs` |
 
 mod checkpoint;
+mod commit;
 mod create;
 mod engine;
 mod error;
@@ -49,9 +51,10 @@ use imago::format::PreallocateMode;
 use tracing::error;
 
 use self::checkpoint::{Checkpoints, Failure};
+use self::commit::Target;
 use self::engine::Qcow2Engine;
 use self::file::ImageFile;
-use crate::block::{Engine, Image, ImageError, Opening, Stop, Storage, StorageInfo};
+use crate::block::{CommitTarget, Engine, Image, ImageError, Opening, Stop, Storage, StorageInfo};
 
 pub use error::Qcow2Error;
 pub use open::{Backing, Base};
@@ -100,6 +103,10 @@ impl Storage for Qcow2Storage {
 
     fn frees_space(&self) -> bool {
         self.0.file().storage().frees_space()
+    }
+
+    fn commit(&self) -> Result<Box<dyn CommitTarget>, ImageError> {
+        Ok(Box::new(Target::new(self.0.clone())?))
     }
 
     fn info(&self) -> StorageInfo {
