@@ -6,9 +6,11 @@
     reason = "a fuzzer's body is a test, and its numbers are small"
 )]
 
+mod qcow2;
 mod registers;
 mod svirtb;
 
+pub use qcow2::qcow2_open;
 pub use registers::mmio_registers;
 pub use svirtb::svirtb;
 
