@@ -16,6 +16,8 @@ pub mod test_guests {
     pub static BOOT: &[u8] = include_bytes!(env!("GUEST_BOOT"));
     /// Keeps a disk busy without end, by one doorbell.
     pub static BUSY: &[u8] = include_bytes!(env!("GUEST_BUSY"));
+    /// Counts while a read is out.
+    pub static COLD: &[u8] = include_bytes!(env!("GUEST_COLD"));
     /// Interrupts by index and without: none lost, none doubled.
     pub static EVENTS: &[u8] = include_bytes!(env!("GUEST_EVENTS"));
     /// As much as can be done wrong on both devices, without end.
