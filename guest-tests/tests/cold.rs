@@ -24,7 +24,7 @@ fn counted_during(keys: &str, storage: WrapStorage) -> Result<usize, Failed> {
     let guest = Guest::new(COLD).cmdline(&format!("reads={READS}")).disk(&image, keys);
     let run = guest.storage(storage).run()?;
     run.passed(&["cold"])?;
-    let during = run.text.lines().find_map(|line| line.strip_prefix("reads ")?.split(" ").next_back());
+    let during = run.text.lines().find_map(|line| line.strip_prefix("reads ")?.rsplit(' ').next());
     Ok(during.unwrap_or_default().parse()?)
 }
 

@@ -12,6 +12,8 @@ pub static SHELL: &[u8] = include_bytes!(env!("GUEST_SHELL"));
 /// port 0xf4 with 0 where all passed and 1 where one failed.
 #[cfg(feature = "test-guests")]
 pub mod test_guests {
+    /// The same sectors over both buses, 128 a doorbell, with the time.
+    pub static BATCHES: &[u8] = include_bytes!(env!("GUEST_BATCHES"));
     /// What the loader hands over, and each way for a guest to end.
     pub static BOOT: &[u8] = include_bytes!(env!("GUEST_BOOT"));
     /// Keeps a disk busy without end, by one doorbell.
