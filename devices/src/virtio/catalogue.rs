@@ -367,6 +367,26 @@ pub(crate) const RULES: &[RuleInfo] = &[
         ],
     ),
     RuleInfo::error(
+        "virtio.input-buffers",
+        rules::INPUT_BUFFERS,
+        [
+            "Fill the event queue of an input device with buffers of 8 bytes with the WRITE flag, a descriptor each; give at least as many as one update of the device has events.",
+            "The WRITE flag is missing, one large buffer is given for many events, or the queue has only one or two entries.",
+            "desc[0].len = 64 * sizeof(struct virtio_input_event); /* one buffer */",
+            "for (i = 0; i < 64; i++) { desc[i].addr = (u64)&events[i]; desc[i].len = 8; desc[i].flags = WRITE; }",
+        ],
+    ),
+    RuleInfo::warning(
+        "virtio.input-status",
+        rules::INPUT_STATUS,
+        [
+            "Put one whole event (type, code, value: 8 bytes) into each buffer of the status queue, for the device to read.",
+            "The buffer is shorter, or has the WRITE flag.",
+            "desc[0].len = 4; /* only the value */",
+            "desc[0].addr = (u64)&event; desc[0].len = sizeof(event); desc[0].flags = 0;",
+        ],
+    ),
+    RuleInfo::error(
         "host",
         rules::HOST,
         [

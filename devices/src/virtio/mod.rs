@@ -17,6 +17,8 @@ mod catalogue;
 pub mod chain;
 pub mod device;
 mod diagnosis;
+mod inline_queue;
+pub mod input;
 pub mod mmio;
 pub mod notifier;
 pub mod queue;

@@ -42,4 +42,8 @@ pub(super) const BLK_RANGES: Rule = "virtio 1.4, 5.2.6.1: ranges of discard and 
 pub(super) const BLK_TYPE: Rule = "virtio 1.4, 5.2.6: types of requests";
 pub(super) const BLK_SIZE: Rule = "cafevm: the bytes of one request";
 pub(super) const RNG_BUFFERS: Rule = "virtio 1.4, 5.4.6.1: buffers are for the device to write";
+pub(super) const INPUT_BUFFERS: Rule =
+    "virtio 1.4, 5.8.6.1: buffers of the eventq are for the device to write, one event each";
+pub(super) const INPUT_STATUS: Rule =
+    "virtio 1.4, 5.8.6.1: buffers of the statusq have an event for the device to read";
 pub(super) const HOST: Rule = "host";

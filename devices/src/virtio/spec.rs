@@ -1,5 +1,8 @@
 //! The constants of the specification, each with its section in "Virtual I/O Device (VIRTIO) Version 1.4".
 
+pub mod gpu;
+pub mod input;
+
 /// The device status field (2.1).
 pub mod status {
     /// ACKNOWLEDGE: the guest has found the device.

@@ -1,0 +1,1 @@
+//! The GPU device (5.7).
