@@ -38,13 +38,18 @@ pub enum ConfigError {
     #[error("only one disk can have bus=svirtb, as svirtb has one address; {} is the second: give it bus=virtio", .0.display())]
     SecondSvirtb(PathBuf),
     /// More virtio devices than slots or interrupt lines.
-    #[error("{given} virtio devices (disks and --rng) are too many: {limit}; attach fewer")]
+    #[error(
+        "{given} virtio devices (disks, --rng, --input and --gpu) are too many: {limit}; attach fewer"
+    )]
     TooManyDevices {
         /// How many there are.
         given: usize,
         /// What limits them.
         limit: String,
     },
+    /// Two GPUs.
+    #[error("two GPUs are too many: a machine has one at most")]
+    SecondGpu,
     /// An open quote in the command line: the built-in shell would read its devices as part of the quoted text.
     #[error(
         "--cmdline: a double quote is not closed, so that the built-in shell would not find its disks; close it, as in 'sh=\"read 0; exit\"'"
@@ -119,6 +124,7 @@ impl ConfigError {
             self,
             Self::SecondSvirtb(_)
                 | Self::TooManyDevices { .. }
+                | Self::SecondGpu
                 | Self::OpenQuote
                 | Self::VirtioBank { .. }
                 | Self::NoCpus

@@ -17,6 +17,7 @@ mod catalogue;
 pub mod chain;
 pub mod device;
 mod diagnosis;
+pub mod gpu;
 mod inline_queue;
 pub mod input;
 pub mod mmio;

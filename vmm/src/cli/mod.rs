@@ -5,6 +5,7 @@
 //! | From the arguments to the exit status | `command.rs` |
 //! | The value of `--disk` | `spec.rs` |
 //! | The value of `--virtio-mmio` | `bank.rs` |
+//! | `--rng`, `--input` and `--gpu` | `others.rs` |
 //! | The line for wrong usage | `usage.rs`, `nearest.rs` |
 //! | The explanation of a rule | `explain.rs` |
 //! | A kernel to start from | `new.rs` |
@@ -15,6 +16,7 @@ pub mod command;
 mod explain;
 mod nearest;
 mod new;
+pub mod others;
 mod print;
 pub mod spec;
 mod usage;
@@ -31,6 +33,7 @@ use clap_complete::Shell;
 
 use crate::boot::KernelSource;
 use crate::cli::nearest::do_you_mean;
+use crate::cli::others::Others;
 use crate::config::gdb::GdbAddress;
 use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
 use crate::console::{Input, Output};
@@ -148,9 +151,9 @@ pub struct RunArgs {
     #[arg(long = "disk", value_name = "SPEC", value_parser = OsStringValueParser::new().try_map(spec::parse), help = DISK)]
     pub disks: Vec<DiskConfig>,
 
-    /// Add a virtio-rng device, which gives the guest random bytes, in the slot after the disks
-    #[arg(long)]
-    pub rng: bool,
+    /// The other virtio devices.
+    #[command(flatten)]
+    pub others: Others,
 
     /// The virtio slots.
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = bank::parse, help = VIRTIO_MMIO)]
@@ -251,7 +254,7 @@ impl RunArgs {
             initrd: self.initrd,
             command_line: self.cmdline,
             disks: self.disks,
-            rng: self.rng,
+            others: self.others.0,
             memory: self.memory,
             cpus: self.cpus,
             timeout: self.timeout,

@@ -4,6 +4,7 @@ mod bank;
 mod doorbell;
 pub mod gdb;
 pub(crate) mod ids;
+mod user;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use cafevm_devices::doctor::Doctor;
 use cafevm_devices::observe::Tap;
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::BlkOptions;
+use cafevm_devices::virtio::gpu::GpuOptions;
+use cafevm_devices::virtio::input::InputKind;
 
 use crate::boot::KernelSource;
 use crate::config::gdb::GdbAddress;
@@ -23,6 +26,7 @@ use crate::layout::MIB;
 
 pub use bank::{Slot, VirtioBank};
 pub use doorbell::Doorbell;
+pub use user::{Display, Peripherals, User};
 
 /// The configuration of a machine. Start from [`VmConfig::new`] and change fields.
 #[derive(Debug, Clone)]
@@ -39,8 +43,10 @@ pub struct VmConfig {
     pub memory: u64,
     /// The number of vCPUs; at least 1.
     pub cpus: u32,
-    /// Whether there is a virtio-rng device, in the slot after the disks.
-    pub rng: bool,
+    /// The other virtio devices, in the slots after the disks, in this order.
+    pub others: Vec<OtherDevice>,
+    /// Gets the input devices and the display before the machine runs.
+    pub user: Option<User>,
     /// The virtio slots.
     pub virtio: VirtioBank,
     /// Whether the guest reads registers without an exit where that is possible. For tests.
@@ -71,7 +77,8 @@ impl VmConfig {
             initrd: None,
             command_line: String::new(),
             disks: Vec::new(),
-            rng: false,
+            others: Vec::new(),
+            user: None,
             memory: 128 * MIB,
             cpus: 1,
             virtio: VirtioBank::default(),
@@ -114,6 +121,9 @@ impl VmConfig {
         if let Some(disk) = self.disks.iter().find(uncached) {
             return Err(ConfigError::MmapUncached(disk.path.clone()));
         }
+        if self.others.iter().filter(|device| matches!(device, OtherDevice::Gpu(_))).count() > 1 {
+            return Err(ConfigError::SecondGpu);
+        }
         self.virtio.check_devices(self.virtio_slots().count())?;
         if self.kernel.is_built_in() && self.command_line.matches('"').count() % 2 == 1 {
             return Err(ConfigError::OpenQuote);
@@ -127,15 +137,10 @@ impl VmConfig {
         (0..).map(|n| self.virtio.slot(n)).zip(disks)
     }
 
-    /// The slot of the virtio-rng device, if there is one: the first slot after the disks.
-    pub fn rng_slot(&self) -> Option<Slot> {
-        let number = u32::try_from(self.virtio_disks().count()).unwrap_or(u32::MAX);
-        self.rng.then(|| self.virtio.slot(number))
-    }
-
-    /// The slots in use, lowest first.
+    /// The slots in use, lowest first: those of the disks, then those of the other devices.
     pub fn virtio_slots(&self) -> impl Iterator<Item = Slot> {
-        self.virtio_disks().map(|(slot, _)| slot).chain(self.rng_slot())
+        let count = self.virtio_disks().count() + self.others.len();
+        (0..).map(|n| self.virtio.slot(n)).take(count)
     }
 
     /// The kernel's file, if it is one.
@@ -164,6 +169,17 @@ impl VmConfig {
 
 /// The usual device file of KVM.
 pub const KVM: &str = "/dev/kvm";
+
+/// A virtio device that is not a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherDevice {
+    /// virtio-rng: random bytes of the host.
+    Rng,
+    /// virtio-input.
+    Input(InputKind),
+    /// virtio-gpu. A machine has one at most.
+    Gpu(GpuOptions),
+}
 
 /// The configuration of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -295,10 +311,11 @@ mod tests {
             "quiet virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6"
         );
         config.command_line.clear();
-        config.rng = true;
-        assert_eq!(config.virtio_slots().last(), Some(config.virtio.slot(2)));
-        assert!(config.whole_command_line().ends_with(" virtio_mmio.device=512@0xfeb00400:7"));
-        config.rng = false;
+        config.others = vec![OtherDevice::Rng, OtherDevice::Input(InputKind::Mouse)];
+        assert_eq!(config.virtio_slots().last(), Some(config.virtio.slot(3)));
+        let last = " virtio_mmio.device=512@0xfeb00400:7 virtio_mmio.device=512@0xfeb00600:8";
+        assert!(config.whole_command_line().ends_with(last));
+        config.others.clear();
         config.disks.truncate(1);
         assert_eq!(config.whole_command_line(), "virtio_mmio.device=512@0xfeb00000:5");
         config.disks.clear();
@@ -310,13 +327,14 @@ mod tests {
         let many = |n| config(vec![DiskConfig::new("a"); n]).check();
         assert!(many(19).is_ok());
         let too_many = |result: Result<(), ConfigError>| result.unwrap_err().to_string();
-        let lines = "20 virtio devices (disks and --rng) are too many: there are interrupt lines for 19; attach fewer";
+        let lines = "20 virtio devices (disks, --rng, --input and --gpu) are too many: there are interrupt lines for 19; attach fewer";
         assert_eq!(too_many(many(20)), lines);
-        let and_rng = VmConfig { rng: true, ..config(vec![DiskConfig::new("a"); 19]) }.check();
-        assert_eq!(too_many(and_rng), lines);
+        let others = vec![OtherDevice::Gpu(GpuOptions::default())];
+        let and_gpu = VmConfig { others, ..config(vec![DiskConfig::new("a"); 19]) }.check();
+        assert_eq!(too_many(and_gpu), lines);
         let virtio = VirtioBank { slots: 8, ..VirtioBank::default() };
         let in_8 = VmConfig { virtio, ..config(vec![DiskConfig::new("a"); 9]) }.check();
-        let slots = "9 virtio devices (disks and --rng) are too many: --virtio-mmio has slots=8; attach fewer";
+        let slots = "9 virtio devices (disks, --rng, --input and --gpu) are too many: --virtio-mmio has slots=8; attach fewer";
         assert_eq!(too_many(in_8), slots);
         assert!(config(vec![svirtb(), DiskConfig::new("a")]).check().is_ok());
         assert!(matches!(

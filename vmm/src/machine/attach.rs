@@ -3,19 +3,22 @@
 use std::sync::{Arc, Mutex};
 
 use cafevm_devices::block::{Access, Cache, Disk, EngineKind, Image};
+use cafevm_devices::display::Screen;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::observe::Reporter;
 use cafevm_devices::serial::{self, Serial};
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::{self, Blk};
 use cafevm_devices::virtio::device::VirtioDevice;
+use cafevm_devices::virtio::gpu::Gpu;
+use cafevm_devices::virtio::input::Input;
 use cafevm_devices::virtio::mmio::{self, EmptySlot, Mmio, SLOT_SIZE};
 use cafevm_devices::virtio::rng::Rng;
 use kvm_ioctls::VmFd;
 use tracing::info;
 
 use super::images;
-use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig, ids};
+use crate::config::{DiskBus, DiskConfig, Display, OnFull, OtherDevice, VmConfig, ids};
 use crate::error::{ConfigError, Error, HostError};
 use crate::layout::{COM1, COM1_IRQ};
 use crate::machine::devices::{Devices, SvirtbDisk, VirtioDisk, VirtioSlot};
@@ -48,7 +51,7 @@ pub(crate) struct Attached {
     pub(crate) doorbells: Doorbells,
 }
 
-/// Attaches the disks and the virtio-rng device to the memory bus, and an empty slot at every other slot.
+/// Attaches the disks and the other virtio devices to the memory bus, and an empty slot at every other slot.
 ///
 /// # Errors
 ///
@@ -66,10 +69,13 @@ pub(crate) fn attach_devices(
     for (wanted, image) in config.disks.iter().zip(images) {
         attaching.disk(wanted, image)?;
     }
-    if config.rng {
-        attaching.rng()?;
+    for other in &config.others {
+        attaching.other(other)?;
     }
     attaching.empty_slots()?;
+    if let Some(user) = &config.user {
+        user.begin(attaching.attached.devices.peripherals.clone());
+    }
     Ok(attaching.attached)
 }
 
@@ -135,14 +141,32 @@ impl Attaching<'_> {
         Ok(())
     }
 
-    /// Not added to the register pages of disks: the page of a disk is mapped whether or not the guest has a driver for
-    /// this device.
-    fn rng(&mut self) -> Result<(), Error> {
-        self.virtio(
-            "rng",
-            "random bytes of the host",
-            Arc::new(Rng::new("rng", self.config.tap.clone())),
-        )?;
+    /// Attaches a device that is not a disk. It is not added to the register pages of disks: the page of a disk is mapped
+    /// whether or not the guest has a driver for this device.
+    fn other(&mut self, wanted: &OtherDevice) -> Result<(), Error> {
+        let (number, tap) = (self.used, self.config.tap.clone());
+        match wanted {
+            OtherDevice::Rng => {
+                let rng = Arc::new(Rng::new("rng", tap));
+                self.virtio("rng", "random bytes of the host", rng)?;
+            }
+            OtherDevice::Input(kind) => {
+                let (name, serial) = (format!("{kind}{number}"), format!("cafevm-{kind}{number}"));
+                let input = Arc::new(Input::new(&name, *kind, &serial, tap));
+                self.virtio(&name, kind.product_name(), input.clone())?;
+                self.attached.devices.peripherals.inputs.push(input);
+            }
+            OtherDevice::Gpu(options) => {
+                let gpu = Arc::new(Gpu::new("gpu", options, Screen::default(), tap));
+                let (width, height) = gpu.display_size();
+                let what = format!(
+                    "a display of {width}x{height}, at most {} for pictures",
+                    Human(options.max_host_memory)
+                );
+                let device = self.virtio("gpu", &what, gpu.clone())?;
+                self.attached.devices.peripherals.display = Some(Display::new(device, gpu));
+            }
+        }
         Ok(())
     }
 

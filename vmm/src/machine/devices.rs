@@ -8,6 +8,8 @@ use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::Blk;
 use cafevm_devices::virtio::mmio::Mmio;
 
+use crate::config::Peripherals;
+
 /// A virtio disk.
 #[derive(Clone)]
 pub(crate) struct VirtioDisk {
@@ -56,6 +58,8 @@ pub(crate) struct Devices {
     /// All virtio devices, the disks among them, lowest slot first.
     pub(crate) virtio: Vec<VirtioSlot>,
     pub(crate) svirtb: Option<SvirtbDisk>,
+    /// Keyboards, mice, tablets and the GPU.
+    pub(crate) peripherals: Peripherals,
     /// The disks of both buses.
     pub(crate) images: Vec<Disk>,
 }

@@ -104,7 +104,7 @@ fn reasons_are_the_right_ones() {
     says(
         USAGE,
         &args,
-        "3 virtio devices (disks and --rng) are too many: --virtio-mmio has slots=2; attach fewer",
+        "3 virtio devices (disks, --rng, --input and --gpu) are too many: --virtio-mmio has slots=2; attach fewer",
     );
 }
 
