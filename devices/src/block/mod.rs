@@ -55,7 +55,7 @@ pub use kind::EngineKind;
 pub use mmap::MmapStorage;
 pub(crate) use sector_hint::sector_hint;
 pub use sync::{ImageStorage, SyncEngine};
-pub use uring::{AutoStorage, UringStorage};
+pub use uring::{AutoStorage, UringStorage, has_io_uring};
 
 /// The sector of both protocols: 512 bytes (virtio 1.4, 5.2.4; svirtb 2.2.1).
 pub const SECTOR_SIZE: u64 = 512;

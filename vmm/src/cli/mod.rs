@@ -99,7 +99,7 @@ A disk; may be given several times. The path of a raw image, or
 path=FILE[,bus=virtio|svirtb][,readonly=on|off][,snapshot=on|off]
 [,cache=writeback|writethrough|none|unsafe][,engine=sync|mmap|uring|auto]
 [,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]
-[,doorbell=vcpu|thread|spin|auto],
+[,doorbell=auto|vcpu|thread|spin],
 for svirtb [,entry-size=auto|32|28]. 'ro' is short for readonly=on. Write a comma in a path as ',,'";
 
 const VIRTIO_MMIO: &str = "\

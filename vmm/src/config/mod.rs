@@ -26,6 +26,7 @@ use crate::layout::MIB;
 
 pub use bank::{Slot, VirtioBank};
 pub use doorbell::Doorbell;
+pub(crate) use doorbell::Server;
 pub use user::{Display, Peripherals, User};
 
 /// The configuration of a machine. Start from [`VmConfig::new`] and change fields.
@@ -228,11 +229,6 @@ impl DiskConfig {
             bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,
         }
-    }
-
-    /// Whether a request can keep the thread that serves its doorbell waiting for the host's storage.
-    pub(crate) fn can_wait(&self) -> bool {
-        matches!(self.engine, EngineKind::Sync | EngineKind::Mmap)
     }
 
     /// How the image is opened: with `snapshot`, for reading only, and shared with other readers.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use cafevm_devices::block::{Access, Cache, Disk, EngineKind, Image};
+use cafevm_devices::block::{self, Access, Cache, Disk, EngineKind, Image};
 use cafevm_devices::display::Screen;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::observe::Reporter;
@@ -134,9 +134,9 @@ impl Attaching<'_> {
         let base = self.config.virtio.slot(self.used).base;
         let device = self.virtio(&name, what, blk.clone())?;
         self.attached.pages.insert(base, PagedDisk::Virtio(device.clone()));
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let doorbell = wanted.doorbell.resolved(wanted.can_wait(), cpus, self.config.cpus);
-        self.attached.doorbells.insert(&name, &device, base, doorbell)?;
+        let waits = wanted.engine == EngineKind::Auto && !block::has_io_uring();
+        let server = wanted.doorbell.server(waits);
+        self.attached.doorbells.insert(&name, &device, base, server)?;
         self.attached.devices.disks.push(VirtioDisk { device, blk });
         Ok(())
     }

@@ -10,7 +10,7 @@ use cafevm_devices::serial::Serial;
 use kvm_ioctls::VmFd;
 use tracing::debug;
 
-use crate::config::Doorbell;
+use crate::config::Server;
 use crate::console::Output;
 use crate::console::output::Draining;
 use crate::error::{Error, HostError};
@@ -18,6 +18,7 @@ use crate::layout::COM1_IRQ;
 use crate::machine::assembly::Vm;
 use crate::machine::attach::{self, Attached};
 use crate::machine::devices::Devices;
+use crate::machine::doorbells::RungDisk;
 use crate::machine::irq;
 use crate::runtime::io_thread::{self, IoThread};
 use crate::runtime::jobs::{Jobs, Unsettled};
@@ -100,8 +101,8 @@ impl Running {
             results,
         };
         let (of_io, of_vcpus) = (ending.clone(), ending.clone());
-        let spinning: Vec<_> =
-            doorbells.disks.iter().filter(|disk| disk.by == Doorbell::Spin).cloned().collect();
+        let own_thread = |disk: &&RungDisk| matches!(disk.by, Server::OwnThread { .. });
+        let own_threads: Vec<_> = doorbells.disks.iter().filter(own_thread).cloned().collect();
         let io =
             IoThread { ending: of_io, roll: roll.clone(), leftover, handshake, doorbells, jobs };
         let machine = Machine {
@@ -129,7 +130,7 @@ impl Running {
             ram,
             _vm: fd,
         };
-        for disk in spinning {
+        for disk in own_threads {
             match Rung::spawn(disk, &running.ending, &running.roll) {
                 Ok(worker) => running.workers.push(worker),
                 Err(error) => {

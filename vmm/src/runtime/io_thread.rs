@@ -7,7 +7,7 @@ use cafevm_devices::virtio::mmio::Mmio;
 use event_manager::{EventOps, EventSet, Events};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::config::Doorbell;
+use crate::config::Server;
 use crate::error::HostError;
 use crate::machine::devices::Devices;
 use crate::machine::doorbells::Doorbells;
@@ -47,7 +47,7 @@ impl IoThread {
         events.add(Box::new(AtExit(ending.clone())))?;
         events.add(Box::new(Leftover { wake: leftover, devices: devices.clone() }))?;
         events.add(Box::new(Finished::new(&devices, jobs.unsettled.clone())))?;
-        for disk in doorbells.disks.iter().filter(|disk| disk.by == Doorbell::Thread) {
+        for disk in doorbells.disks.iter().filter(|disk| disk.by == Server::IoThread) {
             events.add(Box::new(Rung::new(disk.clone(), &ending)))?;
         }
         events.add(Box::new(Handshake { wake: handshake, pages, doorbells }))?;
