@@ -11,7 +11,7 @@ use cafevm::config::{VmConfig, WrapStorage};
 use cafevm::console::{Input, Output};
 use cafevm::exit::Verdict;
 use cafevm::run::{Console, run};
-use cafevm::vcpu::dispatch::Exits;
+use cafevm::vcpu::exits::Exits;
 
 use crate::{Failed, Image, Outcome, engine, ensure, fail};
 

@@ -212,6 +212,14 @@ pub enum HostError {
         /// The host's error.
         source: std::io::Error,
     },
+    /// The socket for metrics cannot be created.
+    #[error("--metrics {address}: cannot listen there: {source}; give a port or path that is free")]
+    Metrics {
+        /// The address.
+        address: String,
+        /// The host's error.
+        source: std::io::Error,
+    },
     /// Another call of the host failed.
     #[error("cannot {what}: {source}")]
     Os {

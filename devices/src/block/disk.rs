@@ -6,14 +6,14 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{BlockError, Completion, Engine, GrowError, Image, ImageStorage};
-use super::{Operation, Request, Storage, StorageInfo};
+use super::{BlockError, Completion, DiskStats, Engine, GrowError, Image, ImageStorage};
+use super::{LaneStats, Operation, Request, Storage, StorageInfo};
 
 /// How often [`Lane::run`] checks whether the machine is being stopped.
 const LOOK: Duration = Duration::from_millis(100);
@@ -58,8 +58,10 @@ struct Shared {
     lost: OnceLock<String>,
     stop: Stop,
     full: Option<Arc<dyn FullAlarm>>,
-    /// For each lane, the number of requests in its engine.
-    in_flight: Mutex<Vec<Arc<AtomicUsize>>>,
+    /// Whether latencies are measured.
+    timed: bool,
+    /// The counters of each lane.
+    lanes: Mutex<Vec<Arc<LaneStats>>>,
 }
 
 impl Disk {
@@ -73,7 +75,8 @@ impl Disk {
             lost: OnceLock::new(),
             stop: Stop::default(),
             full: None,
-            in_flight: Mutex::default(),
+            timed: false,
+            lanes: Mutex::default(),
         }))
     }
 
@@ -93,6 +96,15 @@ impl Disk {
         self
     }
 
+    /// The same disk, with latencies in [`Disk::stats`]. Call it before any lane is created.
+    #[must_use]
+    pub fn timed(mut self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.timed = true;
+        }
+        self
+    }
+
     /// Creates a lane for one queue, or for another user with its own requests.
     ///
     /// # Errors
@@ -100,10 +112,9 @@ impl Disk {
     /// If the host does not provide the resources of an engine.
     pub fn lane(&self) -> io::Result<Lane> {
         let engine = self.0.storage.engine(&self.0.stop)?;
-        let in_flight = Arc::new(AtomicUsize::new(0));
-        let mut lanes = self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.push(in_flight.clone());
-        Ok(Lane { disk: self.clone(), engine, in_flight, refused: Vec::new(), done: Vec::new() })
+        let stats = Arc::new(LaneStats::new(self.0.timed));
+        self.lanes().push(stats.clone());
+        Ok(Lane { disk: self.clone(), engine, stats, refused: Vec::new(), done: Vec::new() })
     }
 
     /// The disk's name in messages: usually the image's path.
@@ -148,8 +159,20 @@ impl Disk {
 
     /// The number of requests of all lanes that the host has not finished. Takes no lock that is held during I/O.
     pub fn in_flight(&self) -> usize {
-        let lanes = self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.iter().map(|lane| lane.load(Ordering::Relaxed)).sum()
+        self.lanes().iter().map(|lane| lane.in_flight()).sum()
+    }
+
+    /// What the disk has done so far. Takes no lock that is held during I/O.
+    pub fn stats(&self) -> DiskStats {
+        let mut sum = DiskStats::default();
+        for lane in &*self.lanes() {
+            lane.add_to(&mut sum);
+        }
+        sum
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Vec<Arc<LaneStats>>> {
+        self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enlarges the disk. Nothing may be in flight.
@@ -224,8 +247,9 @@ impl fmt::Debug for Disk {
 pub struct Lane {
     disk: Disk,
     engine: Box<dyn Engine>,
-    /// The number of requests in the engine, for [`Disk::in_flight`].
-    in_flight: Arc<AtomicUsize>,
+    /// What the lane has done, for [`Disk::stats`]. The lane counts its requests in flight; its user counts finished
+    /// requests of the guest, of which one may be several of the lane.
+    stats: Arc<LaneStats>,
     /// Completions of refused requests, which never reached the engine.
     refused: Vec<Completion>,
     /// Reused by [`Lane::run`].
@@ -243,8 +267,7 @@ impl Lane {
     pub fn push(&mut self, request: Request) {
         match self.disk.check(&request) {
             Ok(()) => {
-                // Only this lane writes the count, so no atomic read-modify-write is needed.
-                self.in_flight.store(self.in_flight() + 1, Ordering::Relaxed);
+                self.stats.set_in_flight(self.in_flight() + 1);
                 self.engine.push(request);
             }
             Err(error) => {
@@ -268,7 +291,7 @@ impl Lane {
             return;
         }
         let left = self.in_flight().saturating_sub(fresh.len());
-        self.in_flight.store(left, Ordering::Relaxed);
+        self.stats.set_in_flight(left);
         for completion in &*fresh {
             if let Err(BlockError::Sync(error)) = &completion.result {
                 self.disk.lose(error.to_string());
@@ -292,7 +315,12 @@ impl Lane {
 
     /// The number of requests in the engine.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.stats.in_flight()
+    }
+
+    /// Counts finished requests.
+    pub(crate) fn stats(&self) -> &LaneStats {
+        &self.stats
     }
 
     /// The descriptor that becomes readable when there may be completions; none if `push` completes all requests.

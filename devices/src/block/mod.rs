@@ -19,6 +19,7 @@
 //! | What is a disk, what does it check, what follows from a failed flush, how is it stopped? | `disk.rs` |
 //! | What is the contract of an engine? | `engine.rs` |
 //! | What does a storage report of itself? | `info.rs` |
+//! | What is counted and measured? | `stats.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | Which requests does one call of the host move together? | `joined.rs` |
 //! | Which engines can a user select? | `kind.rs` |
@@ -39,6 +40,7 @@ mod lock;
 mod mmap;
 mod sector_hint;
 mod slots;
+mod stats;
 mod sync;
 mod uring;
 
@@ -54,6 +56,8 @@ pub use info::StorageInfo;
 pub use kind::EngineKind;
 pub use mmap::MmapStorage;
 pub(crate) use sector_hint::sector_hint;
+pub use stats::{DiskStats, ErrorKind, Histogram, OperationKind, OperationStats};
+pub(crate) use stats::{LaneStats, Moment};
 pub use sync::{ImageStorage, SyncEngine};
 pub use uring::{AutoStorage, UringStorage, has_io_uring};
 

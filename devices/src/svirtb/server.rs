@@ -20,7 +20,7 @@ use super::entry::{Command, Entry, EntryError, Plan};
 use super::joined::Joined;
 use super::ring::{Ring, Settled};
 use super::rules;
-use crate::block::{BlockError, Disk, Lane, Operation};
+use crate::block::{BlockError, Disk, Lane, Moment, Operation, OperationKind};
 use crate::memory::{Buffers, GuestRam};
 use crate::observe::{Event, Outcome, Reporter, RequestInfo, Words};
 
@@ -132,12 +132,29 @@ impl Server {
     /// Transfers entries together. Returns whether all are finished; otherwise each is tried alone, to find the one that
     /// fails. It is no harm that those before it are transferred twice: the guest waits, and sees only the result.
     fn transfer(&mut self, joined: Joined) -> bool {
-        let Joined { plan, buffers, .. } = joined;
-        self.run(plan.command, buffers, plan.offset).is_ok()
+        let Joined { plan, buffers, entries, .. } = joined;
+        let begun = self.lane.stats().now();
+        let is_done = self.run(plan.command, buffers, plan.offset).is_ok();
+        if is_done {
+            self.count(plan.command, entries as u64, plan.bytes, begun);
+        }
+        is_done
+    }
+
+    /// Counts finished entries.
+    fn count(&self, command: Command, entries: u64, bytes: u64, begun: Moment) {
+        let kind = match command {
+            Command::Read => OperationKind::Read,
+            Command::Write => OperationKind::Write,
+        };
+        let stats = self.lane.stats();
+        stats.finished(kind, entries, bytes);
+        stats.took(kind, entries, begun, stats.now());
     }
 
     /// Serves one entry. Returns the transfer.
     fn entry(&mut self, ring: &mut Ring, index: u32) -> Result<Plan, Unfinished> {
+        let begun = self.lane.stats().now();
         let (settled, fetched) = ring.fetch(&self.ram, index);
         if let Some(settled) = settled {
             self.report_spacing(&settled);
@@ -155,6 +172,17 @@ impl Server {
         {
             alarm.raise(self.lane.disk().name(), full);
             return Err(Unfinished::NoRoom);
+        }
+        let command = entry.and_then(|entry| entry.command());
+        match (command, &result) {
+            (Some(command), Ok(plan)) => self.count(command, 1, plan.bytes, begun),
+            (Some(command), Err(error)) => {
+                if let Some(kind) = error.kind() {
+                    self.count(command, 1, 0, begun);
+                    self.lane.stats().failed(kind);
+                }
+            }
+            (None, _) => {}
         }
         self.reporter.emit(|| Event::Finished {
             request: request(index, entry.as_ref()),
@@ -213,7 +241,10 @@ impl Server {
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
-        self.lane.run(Operation::Flush, 0)
+        let begun = self.lane.stats().now();
+        let flushed = self.lane.run(Operation::Flush, 0);
+        self.lane.stats().flushed(begun, &flushed);
+        flushed
     }
 
     fn flush_failed(&mut self, first: u32, error: &EntryError) {

@@ -34,7 +34,7 @@ use clap_complete::Shell;
 use crate::boot::KernelSource;
 use crate::cli::nearest::do_you_mean;
 use crate::cli::others::Others;
-use crate::config::gdb::GdbAddress;
+use crate::config::address::ListenAddress;
 use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
 use crate::console::{Input, Output};
 use crate::doctor::DoctorConfig;
@@ -214,8 +214,13 @@ pub struct RunArgs {
     pub symbols: Option<PathBuf>,
 
     /// Wait for gdb at this TCP port or Unix socket before the guest starts. With --doctor, a finding stops the guest
-    #[arg(long, value_name = "[HOST:]PORT|unix:PATH", value_parser = GdbAddress::parse)]
-    pub gdb: Option<GdbAddress>,
+    #[arg(long, value_name = "[HOST:]PORT|unix:PATH", value_parser = ListenAddress::parse)]
+    pub gdb: Option<ListenAddress>,
+
+    /// Serve metrics for Prometheus over HTTP at this TCP port or Unix socket: requests, bytes, errors and latencies of
+    /// each disk, and exits (GET /metrics)
+    #[arg(long, value_name = "[HOST:]PORT|unix:PATH", value_parser = ListenAddress::parse)]
+    pub metrics: Option<ListenAddress>,
 
     /// The device file of KVM
     #[arg(long, value_name = "DEVICE", default_value = KVM)]
@@ -262,6 +267,7 @@ impl RunArgs {
             symbols: self.symbols,
             stall: self.stall,
             gdb: self.gdb,
+            metrics: self.metrics,
             ..VmConfig::new(kernel)
         };
         let serial_is = |word| self.serial.as_os_str().eq_ignore_ascii_case(word);

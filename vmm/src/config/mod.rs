@@ -1,8 +1,8 @@
 //! The configuration of a machine.
 
+pub mod address;
 mod bank;
 mod doorbell;
-pub mod gdb;
 pub(crate) mod ids;
 mod user;
 
@@ -20,7 +20,7 @@ use cafevm_devices::virtio::gpu::GpuOptions;
 use cafevm_devices::virtio::input::InputKind;
 
 use crate::boot::KernelSource;
-use crate::config::gdb::GdbAddress;
+use crate::config::address::ListenAddress;
 use crate::error::ConfigError;
 use crate::layout::MIB;
 
@@ -65,7 +65,9 @@ pub struct VmConfig {
     /// An ELF file with the guest's symbols; the kernel if none.
     pub symbols: Option<PathBuf>,
     /// Where a debugger connects; the guest waits for it.
-    pub gdb: Option<GdbAddress>,
+    pub gdb: Option<ListenAddress>,
+    /// Where metrics are served over HTTP. Without it, latencies are not measured.
+    pub metrics: Option<ListenAddress>,
     /// The device file of KVM.
     pub kvm: PathBuf,
 }
@@ -91,6 +93,7 @@ impl VmConfig {
             stall: Duration::from_millis(500),
             symbols: None,
             gdb: None,
+            metrics: None,
             kvm: PathBuf::from(KVM),
         }
     }

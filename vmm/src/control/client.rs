@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use event_manager::EventSet;
 use serde_json::json;
 
 use super::Operator;
+use crate::runtime::listener::Stream;
 use crate::runtime::messages::{Answer, Ticket};
 
 /// The longest line in bytes.
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection.
 pub(super) struct Client {
-    pub(super) stream: UnixStream,
+    pub(super) stream: Stream,
     /// Input that is not a complete line yet.
     input: Vec<u8>,
     output: VecDeque<u8>,
@@ -36,7 +36,7 @@ pub(super) struct Client {
 
 impl Client {
     /// A client on a non-blocking descriptor.
-    pub(super) fn new(stream: UnixStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         let (input, output) = Default::default();
         let (ended, skipping, deaf) = (false, false, false);
         Self { stream, input, output, waits: None, ended, skipping, deaf }

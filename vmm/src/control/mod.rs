@@ -15,7 +15,8 @@
 //! `status` reports `"state"`: running, pausing, paused or resuming; `"paused"`: true only in the state paused;
 //! `"reason"`, if the machine does not run: a client's message, or the full disk with the host's error; and `"disks"`:
 //! for each the name, bus, image path, size in bytes, whether it is read-only, format and engine; on virtio also its id;
-//! with layers the backing images, over a network the number of reconnects.
+//! with layers the backing images, over a network the number of reconnects; the finished `"requests"`, their `"bytes"`
+//! and `"errors"` by kind, and the requests `"in-flight"`.
 //!
 //! | question | file |
 //! |---|---|
@@ -32,7 +33,8 @@ mod socket;
 use std::path::Path;
 
 use crate::error::HostError;
-use crate::runtime::unix_socket::Listener;
+use crate::runtime::listener::Listener;
+use crate::runtime::unix_socket;
 
 pub(crate) use operator::Operator;
 pub(crate) use socket::ControlSocket;
@@ -43,5 +45,7 @@ pub(crate) use socket::ControlSocket;
 ///
 /// If another file is there, or the host cannot create a socket.
 pub(crate) fn listen(path: &Path) -> Result<Listener, HostError> {
-    Listener::at(path).map_err(|source| HostError::Control { path: path.to_owned(), source })
+    unix_socket::Listener::at(path)
+        .map(Listener::Unix)
+        .map_err(|source| HostError::Control { path: path.to_owned(), source })
 }

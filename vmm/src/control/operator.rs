@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cafevm_devices::block::Disk;
+use cafevm_devices::block::{Disk, DiskStats, ErrorKind, OperationKind};
 use serde_json::{Value, json};
 
 use super::message::Message;
@@ -102,6 +102,12 @@ impl<'a> Operator<'a> {
     }
 }
 
+/// An object of these numbers.
+fn counts<const N: usize>(names: [&str; N], numbers: [u64; N]) -> Value {
+    let names = names.map(|name| name.replace(' ', "-"));
+    Value::Object(names.into_iter().zip(numbers.map(Value::from)).collect())
+}
+
 /// Adds to `known` what `status` reports of every disk.
 fn described(disk: &Disk, mut known: Value) -> Value {
     if let Some(known) = known.as_object_mut() {
@@ -111,6 +117,13 @@ fn described(disk: &Disk, mut known: Value) -> Value {
         let info = disk.info();
         known.insert("format".to_owned(), info.format.into());
         known.insert("engine".to_owned(), info.engine.into());
+        let DiskStats { operations, errors, in_flight } = disk.stats();
+        let kinds = OperationKind::ALL.map(OperationKind::name);
+        let requests = operations.map(|operation| operation.requests);
+        known.insert("requests".to_owned(), counts(kinds, requests));
+        known.insert("bytes".to_owned(), counts(kinds, operations.map(|done| done.bytes)));
+        known.insert("errors".to_owned(), counts(ErrorKind::ALL.map(ErrorKind::name), errors));
+        known.insert("in-flight".to_owned(), in_flight.into());
         if !info.backing.is_empty() {
             known.insert("backing".to_owned(), info.backing.into());
         }

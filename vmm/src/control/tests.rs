@@ -149,11 +149,17 @@ fn each_message_has_its_answer() {
     let mut scene = Scene::new();
     let mut client = BufReader::new(scene.connect());
     let path = scene.dir.path().join("d.img");
+    let zeros = r#"{"discard":0,"flush":0,"read":0,"write":0,"write-zeroes":0}"#;
+    let errors = r#"{"flush":0,"host":0,"out-of-range":0,"read-only":0,"stopped":0}"#;
     let status = |state| {
-        format!(
-            r#"{{"result":{{"disks":[{{"bus":"virtio","engine":"sync","format":"raw","id":"root","name":"virtio0","path":"{}","read-only":false,"size":1048576}}],{state}}}}}"#,
-            path.display()
-        )
+        let known = format!(
+            r#""bus":"virtio","bytes":{zeros},"engine":"sync","errors":{errors},"format":"raw","id":"root","in-flight":0"#
+        );
+        let path = path.display();
+        let more = format!(
+            r#""name":"virtio0","path":"{path}","read-only":false,"requests":{zeros},"size":1048576"#
+        );
+        format!(r#"{{"result":{{"disks":[{{{known},{more}}}],{state}}}}}"#)
     };
     for (line, answer) in [
         (r#"{"resize":{"id":"root","size":4096}}"#, r#"{"result":{"id":"root","size":4096}}"#),

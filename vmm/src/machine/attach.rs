@@ -91,6 +91,7 @@ struct Attaching<'a> {
 impl Attaching<'_> {
     fn disk(&mut self, wanted: &DiskConfig, image: Image) -> Result<(), Error> {
         let disk = disk(wanted, image, self.around.gate)?;
+        let disk = if self.config.metrics.is_some() { disk.timed() } else { disk };
         self.attached.devices.images.push(disk.clone());
         let what = describe(&disk, wanted);
         match &wanted.bus {

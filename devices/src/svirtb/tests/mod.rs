@@ -6,6 +6,7 @@ mod hostile;
 mod joined;
 mod registers;
 mod script;
+mod stats;
 mod strides;
 
 use std::sync::Arc;

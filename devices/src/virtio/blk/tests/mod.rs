@@ -15,6 +15,7 @@ mod queues;
 mod ranges;
 mod resize;
 mod side_by_side;
+mod stats;
 mod stuck;
 
 use std::fs;
