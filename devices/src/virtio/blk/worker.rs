@@ -80,8 +80,11 @@ impl Worker {
         if let Some(mut live) = self.live.take() {
             live.queue.leave();
         }
+        // Requests that wait for the limits, or for room, never reached the disk.
+        while let Some(request) = self.lane.drop_held() {
+            self.pending.complete_part(request.tag, 0, Ok(()));
+        }
         let done = self.settle(until);
-        // Requests that wait for room never reached the disk.
         for request in std::mem::take(&mut self.waiting) {
             self.pending.complete_part(request.tag, 0, Ok(()));
         }
@@ -158,12 +161,34 @@ impl Worker {
         self.answer_finished();
     }
 
-    /// Waits until nothing is in flight, and answers the finished requests. Requests that wait for room are kept.
+    /// The same as [`Worker::settle`], but first starts the requests that wait for the limits of the disk.
     ///
     /// # Errors
     ///
     /// If the host does not finish by then.
-    pub(super) fn settle(&mut self, until: Instant) -> Result<(), Stuck> {
+    pub(super) fn finish_all(&mut self, until: Instant) -> Result<(), Stuck> {
+        self.lane.start_held();
+        self.settle(until)
+    }
+
+    /// The same as [`Worker::settle`]. Requests that are kept become durable.
+    ///
+    /// # Errors
+    ///
+    /// If the host does not finish by then.
+    pub(super) fn harden(&mut self, until: Instant) -> Result<(), Stuck> {
+        self.lane.harden_held();
+        self.waiting.iter_mut().for_each(|request| request.operation.harden());
+        self.settle(until)
+    }
+
+    /// Waits until the host has nothing in flight, and answers the finished requests. Requests that wait for room, or for
+    /// the limits of the disk, are kept.
+    ///
+    /// # Errors
+    ///
+    /// If the host does not finish by then.
+    fn settle(&mut self, until: Instant) -> Result<(), Stuck> {
         self.finish_batch();
         while self.lane.in_flight() > 0 {
             let left = until.saturating_duration_since(Instant::now());
@@ -173,8 +198,8 @@ impl Worker {
                     format!("{} requests of queue {}", self.lane.in_flight(), self.index);
                 return Err(self.shared.stuck(requests));
             }
-            self.lane.wait(left);
-            self.answer_finished();
+            self.lane.wait_started(left);
+            self.answer_started();
         }
         self.interrupt();
         Ok(())
@@ -188,7 +213,7 @@ impl Worker {
     pub(super) fn flush(&mut self, until: Instant) -> Result<Result<(), BlockError>, Stuck> {
         self.settle(until)?;
         let begun = self.lane.stats().now();
-        let flushed = self.lane.run(Operation::Flush, 0);
+        let flushed = self.lane.flush();
         self.lane.stats().flushed(begun, &flushed);
         Ok(flushed)
     }
