@@ -98,7 +98,8 @@ const DISK: &str = "\
 A disk; may be given several times. The path of a raw image, or
 path=FILE[,bus=virtio|svirtb][,readonly=on|off][,snapshot=on|off]
 [,cache=writeback|writethrough|none|unsafe][,engine=sync|mmap|uring|auto]
-[,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]
+[,werror=report|stop][,bps=SIZE[,bps-burst=SIZE]][,iops=N[,iops-burst=N]],
+and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]
 [,doorbell=auto|vcpu|thread|spin],
 for svirtb [,entry-size=auto|32|28]. 'ro' is short for readonly=on. Write a comma in a path as ',,'";
 
@@ -163,7 +164,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub strict: bool,
 
-    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, quit
+    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, limit, quit
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 

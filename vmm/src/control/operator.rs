@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use cafevm_devices::block::{Disk, DiskStats, ErrorKind, OperationKind};
+use cafevm_devices::svirtb;
 use serde_json::{Value, json};
 
 use super::message::Message;
 use crate::exit::Verdict;
 use crate::machine::devices::Devices;
-use crate::runtime::messages::{Answer, Job, Ticket};
+use crate::runtime::messages::{self, Answer, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::threads::ending::Ending;
 use crate::threads::mailbox::Outbox;
@@ -62,6 +63,13 @@ impl<'a> Operator<'a> {
                 Ok(disk) => self.jobs.send(Job::Resize { ticket, disk, id, bytes }),
                 Err(why) => return Ok(Err(why)),
             },
+            Message::Limit { id, limits } => {
+                let is_svirtb = self.devices.svirtb.is_some() && id == svirtb::NAME;
+                match if is_svirtb { Ok(None) } else { self.find(&id).map(Some) } {
+                    Ok(disk) => self.jobs.send(Job::Limit { ticket, disk, id, limits }),
+                    Err(why) => return Ok(Err(why)),
+                }
+            }
         }
         Err(ticket)
     }
@@ -117,13 +125,18 @@ fn described(disk: &Disk, mut known: Value) -> Value {
         let info = disk.info();
         known.insert("format".to_owned(), info.format.into());
         known.insert("engine".to_owned(), info.engine.into());
-        let DiskStats { operations, errors, in_flight } = disk.stats();
+        let DiskStats { operations, errors, in_flight, delayed } = disk.stats();
         let kinds = OperationKind::ALL.map(OperationKind::name);
         let requests = operations.map(|operation| operation.requests);
         known.insert("requests".to_owned(), counts(kinds, requests));
         known.insert("bytes".to_owned(), counts(kinds, operations.map(|done| done.bytes)));
         known.insert("errors".to_owned(), counts(ErrorKind::ALL.map(ErrorKind::name), errors));
         known.insert("in-flight".to_owned(), in_flight.into());
+        let limits = disk.limits();
+        if !limits.is_none() {
+            known.insert("limits".to_owned(), messages::limits(limits).into());
+            known.insert("delayed".to_owned(), delayed.into());
+        }
         if !info.backing.is_empty() {
             known.insert("backing".to_owned(), info.backing.into());
         }

@@ -5,6 +5,7 @@
 //! | What is in the configuration space? | `config.rs` |
 //! | How is a descriptor chain parsed? | `request.rs`: it returns an owned request, and guest memory is not read again |
 //! | How is a request carried out, and how is it answered? | `worker.rs`, `worker/answers.rs` |
+//! | How does a queue come to rest? | `worker/settling.rs` |
 //! | Which requests are started together? | `batch.rs` |
 //! | What do all workers of a device share? | `shared.rs` |
 //! | What belongs to a queue in use? | `live.rs` |
