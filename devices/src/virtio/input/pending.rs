@@ -104,6 +104,11 @@ impl Pending {
         self.owed.clear();
     }
 
+    /// The number of events that wait.
+    pub(super) const fn events(&self) -> usize {
+        self.events
+    }
+
     /// The number of groups that were dropped.
     pub(super) const fn dropped(&self) -> u64 {
         self.dropped
