@@ -16,10 +16,12 @@
 //! | How is a ring accessed? | `window.rs` |
 //! | What is checked when a buffer is added, and how are buffers cut? | `ranges.rs` |
 //! | What do engines need beyond preadv and pwritev? | `lend.rs` |
+//! | How do a socket and the guest's buffers meet? | `parts.rs` |
 //! | How do files and the guest's buffers meet? | `buffers.rs` |
 
 mod buffers;
 mod lend;
+mod parts;
 mod ranges;
 mod regions;
 mod window;
@@ -36,6 +38,7 @@ use regions::Regions;
 
 pub use buffers::Buffers;
 pub(crate) use lend::Lent;
+pub(crate) use parts::{Gather, Scatter};
 pub use ranges::Ranges;
 pub use window::Window;
 

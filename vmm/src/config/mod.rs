@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cafevm_devices::block::nbd::NbdOptions;
 use cafevm_devices::block::{Access, Cache, EngineKind, Opening, Storage};
 use cafevm_devices::doctor::Doctor;
 use cafevm_devices::observe::Tap;
@@ -182,6 +183,8 @@ pub struct DiskConfig {
     pub doorbell: Doorbell,
     /// What happens to a write when the host's disk is full.
     pub on_full: OnFull,
+    /// The NBD server of the disk; `path` is its URI then.
+    pub nbd: Option<NbdOptions>,
     /// The bus that the disk is attached to.
     pub bus: DiskBus,
     /// Wraps the image's storage, for tests.
@@ -209,6 +212,7 @@ impl DiskConfig {
             engine: EngineKind::default(),
             doorbell: Doorbell::default(),
             on_full: OnFull::default(),
+            nbd: None,
             bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,
         }

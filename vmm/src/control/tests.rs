@@ -67,7 +67,7 @@ impl Scene {
             mmio: disk.device.clone(),
         };
         let virtio = disks.iter().map(slot).collect();
-        let devices = Devices { disks, virtio, svirtb: None, images: vec![disk] };
+        let devices = Devices { disks, virtio, images: vec![disk], ..Devices::default() };
 
         let gate = Arc::new(Gate::new().unwrap());
         let (to_jobs, inbox) = mailbox().unwrap();

@@ -22,6 +22,7 @@ use crate::machine::irq;
 use crate::runtime::io_thread::{self, IoThread};
 use crate::runtime::jobs::{Jobs, Unsettled};
 use crate::runtime::messages::{Done, Job};
+use crate::runtime::nbd;
 use crate::runtime::rung::Rung;
 use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
@@ -37,7 +38,7 @@ use crate::waiting::Examiner;
 pub(crate) struct Running {
     /// The vCPUs, each with its entry in the roll.
     pub(crate) threads: Vec<(String, VcpuThread)>,
-    /// The I/O thread and the threads for doorbells, each with its entry in the roll.
+    /// The I/O thread, and the threads for doorbells and for NBD servers, each with its entry in the roll.
     pub(crate) workers: Vec<(String, JoinHandle<Result<(), HostError>>)>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) devices: Devices,
@@ -129,6 +130,15 @@ impl Running {
             ram,
             _vm: fd,
         };
+        for link in running.devices.links.clone() {
+            match nbd::spawn(link, &running.ending, &running.roll) {
+                Ok(worker) => running.workers.push(worker),
+                Err(error) => {
+                    running.stop()?;
+                    return Err(error.into());
+                }
+            }
+        }
         for disk in spinning {
             match Rung::spawn(disk, &running.ending, &running.roll) {
                 Ok(worker) => running.workers.push(worker),
