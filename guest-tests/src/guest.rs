@@ -71,6 +71,13 @@ impl Guest {
         self
     }
 
+    /// Attaches a disk as `--disk TEXT` does.
+    #[must_use]
+    pub fn spec(mut self, text: impl Into<String>) -> Self {
+        self.specs.push(text.into());
+        self
+    }
+
     /// What is sent to the serial port, as fast as the guest takes it.
     #[must_use]
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {

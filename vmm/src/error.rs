@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use cafevm_devices::block::ImageError;
+use cafevm_devices::block::nbd::NbdError;
 use cafevm_devices::bus::BusError;
 use cafevm_devices::virtio::blk::BlkError;
 
@@ -20,6 +21,9 @@ pub enum Error {
     /// An image.
     #[error("--disk {0}")]
     Image(#[from] ImageError),
+    /// A disk on an NBD server.
+    #[error("--disk {0}")]
+    Nbd(#[from] NbdError),
     /// The combination of devices.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cafevm_devices::block::nbd::NbdOptions;
 use cafevm_devices::block::{Access, Cache, EngineKind, Limits, Opening, Storage};
 use cafevm_devices::doctor::Doctor;
 use cafevm_devices::observe::Tap;
@@ -206,6 +207,8 @@ pub struct DiskConfig {
     pub on_full: OnFull,
     /// How many requests and bytes a second the disk serves; the control socket can change it.
     pub limits: Limits,
+    /// The NBD server of the disk; `path` is its URI then.
+    pub nbd: Option<NbdOptions>,
     /// The bus that the disk is attached to.
     pub bus: DiskBus,
     /// Wraps the image's storage, for tests.
@@ -234,6 +237,7 @@ impl DiskConfig {
             doorbell: Doorbell::default(),
             on_full: OnFull::default(),
             limits: Limits::default(),
+            nbd: None,
             bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,
         }

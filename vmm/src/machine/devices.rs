@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cafevm_devices::block::nbd::NbdLink;
 use cafevm_devices::block::{Disk, GrowError};
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::Blk;
@@ -67,6 +68,8 @@ pub(crate) struct Devices {
     pub(crate) peripherals: Peripherals,
     /// The disks of both buses.
     pub(crate) images: Vec<Disk>,
+    /// The connections of those that are on NBD servers, each with a thread.
+    pub(crate) links: Vec<NbdLink>,
 }
 
 impl Devices {
@@ -74,6 +77,9 @@ impl Devices {
     pub(crate) fn stop(&self) {
         for disk in &self.images {
             disk.stop_handle().stop();
+        }
+        for link in &self.links {
+            link.wake();
         }
     }
 

@@ -9,6 +9,7 @@
 mod registers;
 mod svirtb;
 
+pub use crate::block::nbd::play::play as nbd;
 pub use registers::mmio_registers;
 pub use svirtb::svirtb;
 
