@@ -91,6 +91,14 @@ pub enum ConfigError {
     /// Both engine=mmap and cache=none.
     #[error("--disk {}: engine=mmap reads from the host's page cache, which cache=none bypasses; give another cache or another engine", .0.display())]
     MmapUncached(PathBuf),
+    /// Keys about formats and layers that exclude each other.
+    #[error("--disk {}: {what}", path.display())]
+    Layers {
+        /// The disk.
+        path: PathBuf,
+        /// The contradiction, and what to do.
+        what: &'static str,
+    },
     /// No vCPU.
     #[error("--cpus 0: a machine needs at least 1 vCPU")]
     NoCpus,
@@ -135,6 +143,7 @@ impl ConfigError {
                 | Self::StopWithoutControl(_)
                 | Self::ReadOnlySnapshot(_)
                 | Self::MmapUncached(_)
+                | Self::Layers { .. }
                 | Self::SameId { .. }
                 | Self::IdIsAName { .. }
         )

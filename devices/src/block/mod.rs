@@ -30,9 +30,13 @@
 //! | How does `engine=uring` keep requests in the kernel? What does `engine=auto` do at once? | `uring/` |
 //! | How does a disk on an NBD server work, and what if its connection is lost? | [`mod@nbd`] |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
+//! | How is a disk copied while the guest writes? | `backup.rs`, `watch.rs` |
+//! | How does an overlay reach its base while the guest writes? | `commit.rs` |
 //! | What may be wrong with a sector past the end? | `sector_hint.rs` |
 //! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
 
+mod backup;
+mod commit;
 mod disk;
 mod engine;
 pub mod format;
@@ -45,19 +49,23 @@ mod limit;
 mod lock;
 mod mmap;
 pub mod nbd;
+mod new_file;
 mod sector_hint;
 mod slots;
 mod stats;
 mod sync;
 mod uring;
+mod watch;
 
 use std::io;
 
 use crate::memory::Buffers;
 use crate::stuck::Stuck;
 
+pub use backup::{Backup, CopyError};
+pub use commit::Commit;
 pub use disk::{Disk, FullAlarm, Stop};
-pub use engine::{Engine, Storage};
+pub use engine::{CommitTarget, Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
 pub use info::StorageInfo;
 pub use kind::EngineKind;

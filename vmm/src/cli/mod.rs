@@ -97,6 +97,7 @@ pub struct DemoArgs {
 const DISK: &str = "\
 A disk; may be given several times. The path of a raw image, or
 path=FILE[,bus=virtio|svirtb][,readonly=on|off][,snapshot=on|off]
+[,format=raw|qcow2][,backing=refuse|allow][,overlay=FILE]
 [,cache=writeback|writethrough|none|unsafe][,engine=sync|mmap|uring|auto]
 [,werror=report|stop][,bps=SIZE[,bps-burst=SIZE]][,iops=N[,iops-burst=N]],
 and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]

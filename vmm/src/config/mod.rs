@@ -4,6 +4,7 @@ pub mod address;
 mod bank;
 mod doorbell;
 pub(crate) mod ids;
+mod layers;
 pub(crate) mod limits;
 mod user;
 
@@ -29,6 +30,7 @@ use crate::layout::MIB;
 pub use bank::{Slot, VirtioBank};
 pub use doorbell::Doorbell;
 pub(crate) use doorbell::Server;
+pub use layers::{ImageFormat, Layers};
 pub use limits::LimitsError;
 pub use user::{Display, Peripherals, User};
 
@@ -131,6 +133,7 @@ impl VmConfig {
         if self.others.iter().filter(|device| matches!(device, OtherDevice::Gpu(_))).count() > 1 {
             return Err(ConfigError::SecondGpu);
         }
+        self.disks.iter().try_for_each(Layers::check)?;
         self.virtio.check_devices(self.virtio_slots().count())?;
         if self.kernel.is_built_in() && self.command_line.matches('"').count() % 2 == 1 {
             return Err(ConfigError::OpenQuote);
@@ -209,6 +212,8 @@ pub struct DiskConfig {
     pub limits: Limits,
     /// The NBD server of the disk; `path` is its URI then.
     pub nbd: Option<NbdOptions>,
+    /// The image's format, and the files above and below it.
+    pub layers: Layers,
     /// The bus that the disk is attached to.
     pub bus: DiskBus,
     /// Wraps the image's storage, for tests.
@@ -238,14 +243,16 @@ impl DiskConfig {
             on_full: OnFull::default(),
             limits: Limits::default(),
             nbd: None,
+            layers: Layers::default(),
             bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,
         }
     }
 
-    /// How the image is opened: with `snapshot`, for reading only, and shared with other readers.
+    /// How the image is opened: below a layer, for reading only, and shared with other readers.
     pub fn opening(&self) -> Opening {
-        self.cache.opening(if self.snapshot { Access::ReadOnly } else { self.access })
+        let is_below = self.snapshot || self.layers.overlay.is_some();
+        self.cache.opening(if is_below { Access::ReadOnly } else { self.access })
     }
 }
 

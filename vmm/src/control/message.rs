@@ -1,5 +1,7 @@
 //! The messages of the control socket: JSON objects with one key, the name of the message.
 
+use std::path::PathBuf;
+
 use cafevm_devices::block::Limits;
 use serde_json::{Map, Value};
 
@@ -9,8 +11,8 @@ use crate::size;
 /// An example of each message.
 const EXAMPLES: &str = concat!(
     r#"{"status":{}}, {"explain":{}}, {"pause":{}}, {"resume":{}}, {"quit":{}}, "#,
-    r#"{"resize":{"id":"virtio0","size":"64M"}}, "#,
-    r#"{"limit":{"id":"virtio0","bps":"10M","iops":1000}}"#
+    r#"{"resize":{"id":"virtio0","size":"64M"}}, {"backup":{"id":"virtio0","to":"FILE"}}, "#,
+    r#"{"commit":{"id":"virtio0"}}, {"limit":{"id":"virtio0","bps":"10M","iops":1000}}"#
 );
 
 /// A message of a client.
@@ -28,6 +30,18 @@ pub(super) enum Message {
         /// The disk's id or name.
         id: String,
         limits: Limits,
+    },
+    /// Copy a disk to a new file.
+    Backup {
+        /// The disk's id or name.
+        id: String,
+        /// The file.
+        to: PathBuf,
+    },
+    /// Write an overlay into its base.
+    Commit {
+        /// The disk's id or name.
+        id: String,
     },
     Pause,
     Resume,
@@ -65,6 +79,8 @@ impl Message {
             "quit" => Self::Quit,
             "resize" => Self::Resize { id: id(&name, &mut body)?, bytes: bytes(&mut body)? },
             "limit" => Self::Limit { id: id(&name, &mut body)?, limits: limits(&mut body)? },
+            "backup" => Self::Backup { id: id(&name, &mut body)?, to: to(&mut body)? },
+            "commit" => Self::Commit { id: id(&name, &mut body)? },
             _ => return Err(format!("there is no message \"{name}\"; {}", messages())),
         };
         match body.keys().next() {
@@ -85,6 +101,14 @@ fn id(message: &str, body: &mut Map<String, Value>) -> Result<String, String> {
         None => {
             Err(format!("\"{message}\" needs an \"id\": a disk's id or name, such as \"virtio0\""))
         }
+    }
+}
+
+fn to(body: &mut Map<String, Value>) -> Result<PathBuf, String> {
+    match body.remove("to") {
+        Some(Value::String(path)) if !path.is_empty() => Ok(path.into()),
+        Some(other) => Err(format!("to {other} is not the path of a file")),
+        None => Err("\"backup\" needs a \"to\": the path of a file that does not exist".to_owned()),
     }
 }
 

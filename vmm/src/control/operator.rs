@@ -1,6 +1,7 @@
 //! Carries out messages.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,9 +9,10 @@ use cafevm_devices::block::{Disk, DiskStats, ErrorKind, OperationKind};
 use cafevm_devices::svirtb;
 use serde_json::{Value, json};
 
+use super::copies::Copies;
 use super::message::Message;
 use crate::exit::Verdict;
-use crate::machine::devices::Devices;
+use crate::machine::devices::{AnyDisk, Devices};
 use crate::runtime::messages::{self, Answer, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::threads::ending::Ending;
@@ -24,7 +26,17 @@ pub(crate) struct Operator<'a> {
     pub(crate) pausing: Rc<RefCell<Pausing<'a>>>,
     pub(crate) ending: Arc<Ending>,
     explain: Explain<'a>,
+    copies: Copies,
     next: u64,
+}
+
+/// An answer that follows later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Later {
+    /// Soon: a client waits only so long.
+    Soon(Ticket),
+    /// When a large amount of data was copied.
+    Whenever(Ticket),
 }
 
 impl<'a> Operator<'a> {
@@ -35,12 +47,14 @@ impl<'a> Operator<'a> {
         pausing: Rc<RefCell<Pausing<'a>>>,
         ending: Arc<Ending>,
         explain: Explain<'a>,
+        answers: Outbox<(Ticket, Answer)>,
     ) -> Self {
-        Self { devices, jobs, pausing, ending, explain, next: 0 }
+        let copies = Copies::new(answers);
+        Self { devices, jobs, pausing, ending, explain, copies, next: 0 }
     }
 
-    /// Carries out one line. Returns the answer, or the ticket of an answer that follows later.
-    pub(super) fn perform(&mut self, line: &[u8]) -> Result<Answer, Ticket> {
+    /// Carries out one line. Returns the answer, or which answer follows later.
+    pub(super) fn perform(&mut self, line: &[u8]) -> Result<Answer, Later> {
         let message = match Message::parse(line) {
             Ok(message) => message,
             Err(why) => return Ok(Err(why)),
@@ -70,8 +84,10 @@ impl<'a> Operator<'a> {
                     Err(why) => return Ok(Err(why)),
                 }
             }
+            Message::Backup { id, to } => return self.copy(ticket, id, Some(to)),
+            Message::Commit { id } => return self.copy(ticket, id, None),
         }
-        Err(ticket)
+        Err(Later::Soon(ticket))
     }
 
     /// The reason why an answer takes long, as far as it is known.
@@ -97,6 +113,23 @@ impl<'a> Operator<'a> {
             status.insert("reason".to_owned(), reason.into());
         }
         status
+    }
+
+    /// Begins a backup to a file, or a commit.
+    fn copy(&mut self, ticket: Ticket, id: String, to: Option<PathBuf>) -> Result<Answer, Later> {
+        let svirtb = self.devices.svirtb.clone().filter(|_| id == svirtb::NAME);
+        let disk = match svirtb {
+            Some(svirtb) => AnyDisk::Svirtb(svirtb),
+            None => match self.find(&id).map(|number| self.devices.disks.get(number).cloned()) {
+                Ok(Some(disk)) => AnyDisk::Virtio(disk),
+                Ok(None) => return Ok(Err(format!("{id}: no such disk"))),
+                Err(why) => return Ok(Err(why)),
+            },
+        };
+        match self.copies.begin(ticket, disk, id, to) {
+            Ok(()) => Err(Later::Whenever(ticket)),
+            Err(why) => Ok(Err(why)),
+        }
     }
 
     /// Finds a virtio disk.

@@ -93,6 +93,7 @@ impl Scene {
             pausing.clone(),
             ending.clone(),
             Rc::new(Explanation::default),
+            answers.clone(),
         );
         let listener = listen(&dir.path().join("control")).unwrap();
         let socket = ControlSocket::new(listener, operator, to_client).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use cafevm_devices::block::{self, Access, Cache, Disk, EngineKind};
+use cafevm_devices::block::{self, Access, Cache, Disk, EngineKind, StorageInfo};
 use cafevm_devices::display::Screen;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::observe::Reporter;
@@ -224,8 +224,11 @@ impl Attaching<'_> {
 
 /// The disk of an image. With werror=stop it waits for room when the host's disk is full.
 fn disk(wanted: &DiskConfig, opened: Opened, gate: &Arc<Gate>) -> Result<Disk, Error> {
-    let (name, size) = (opened.name(), opened.size());
-    let storage = images::storage(wanted, opened)?;
+    let name = match &wanted.layers.overlay {
+        Some(overlay) => overlay.display().to_string(),
+        None => opened.name(),
+    };
+    let (storage, size) = images::storage(wanted, opened)?;
     let storage = match &wanted.storage {
         Some(wrap) => wrap.wrap(storage),
         None => storage,
@@ -247,7 +250,10 @@ fn describe(disk: &Disk, wanted: &DiskConfig) -> String {
         EngineKind::Sync => String::new(),
         other => format!(", engine={other}"),
     };
-    format!("{}, {}{how}{engine}", disk.name(), Human(disk.size()))
+    let StorageInfo { format, backing, .. } = disk.info();
+    let format = if format == "raw" { String::new() } else { format!(", {format}") };
+    let below: Vec<_> = backing.iter().map(|file| format!(" over {file}")).collect();
+    format!("{}, {}{how}{engine}{format}{}", disk.name(), Human(disk.size()), below.concat())
 }
 
 /// Attaches the serial port to the port bus.

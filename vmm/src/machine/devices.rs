@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cafevm_devices::block::nbd::NbdLink;
 use cafevm_devices::block::{Disk, GrowError};
+use cafevm_devices::stuck::Stuck;
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::Blk;
 use cafevm_devices::virtio::mmio::Mmio;
@@ -33,6 +34,39 @@ impl VirtioDisk {
     /// Services all queues.
     pub(crate) fn service(&self) {
         (0..self.device.queues()).for_each(|queue| self.device.service_finished(queue));
+    }
+}
+
+/// A disk on either bus.
+#[derive(Clone)]
+pub(crate) enum AnyDisk {
+    Virtio(VirtioDisk),
+    Svirtb(SvirtbDisk),
+}
+
+impl AnyDisk {
+    /// The disk.
+    pub(crate) fn disk(&self) -> &Disk {
+        match self {
+            Self::Virtio(virtio) => virtio.blk.disk(),
+            Self::Svirtb(svirtb) => &svirtb.disk,
+        }
+    }
+
+    /// Calls `act` while the disk has no request in flight. Its requests wait until it returns; the guest goes on.
+    ///
+    /// # Errors
+    ///
+    /// If the host does not finish the requests in flight.
+    pub(crate) fn while_idle<T>(&self, act: impl FnOnce() -> T) -> Result<T, Stuck> {
+        match self {
+            Self::Virtio(virtio) => {
+                let done = virtio.blk.while_idle(act);
+                virtio.device.service_held();
+                done
+            }
+            Self::Svirtb(svirtb) => Ok(svirtb.device.while_idle(act)),
+        }
     }
 }
 

@@ -117,8 +117,14 @@ impl MainThread<'_> {
             events.add(Box::new(GdbSocket::new((listener, address), program, machine)?))?;
         }
         if let Some(listener) = control {
-            let operator =
-                Operator::new(devices.clone(), jobs, pausing.clone(), ending.clone(), explain);
+            let operator = Operator::new(
+                devices.clone(),
+                jobs,
+                pausing.clone(),
+                ending.clone(),
+                explain,
+                to_client.clone(),
+            );
             events.add(Box::new(ControlSocket::new(listener, operator, answers)?))?;
         }
         if let Some(listener) = metrics {
