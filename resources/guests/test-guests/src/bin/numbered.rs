@@ -7,6 +7,7 @@
 //! | `sectors=N` | how many sectors the disk has; number n goes to sector n modulo this (default: the virtio disk's capacity) |
 //! | `flush=0` | FLUSH is not taken, so that a write is safe when it is answered |
 //! | `writes=N` | up to so many writes under way at once, then one FLUSH (1 to 16; default 1) |
+//! | `pause=N` | up to so many milliseconds between the answers to the writes and the FLUSH (1 to 1000; default: none) |
 //! | `reads=1` | after each flush one sector is read, and must hold its newest number; needs `start=1` and an empty disk |
 //! | `limit=N` | how long an answer may take, in seconds (1 to 500; default 10) |
 //!
@@ -128,14 +129,17 @@ impl Safe {
         Ok(Safe::Virtio(Virtio { block, ring, headers, statuses, flush, limit }))
     }
 
-    /// Writes all parts; they are safe when this returns.
-    fn write(&mut self, mut parts: impl Iterator<Item = Part>) -> Outcome {
+    /// Writes all parts; they are safe when this returns. Before a flush, so many milliseconds pass.
+    fn write(&mut self, mut parts: impl Iterator<Item = Part>, pause: u32) -> Outcome {
         match self {
             Safe::Svirtb(device) => parts.try_for_each(|Part { sector, data }| {
                 device.write(sector, data).map_err(|e| Failure::format(format_args!("{e}")))
             }),
             Safe::Virtio(disk) => {
                 disk.run(request::OUT, parts)?;
+                if pause > 0 {
+                    Wait::Interrupt.until(pause, || false);
+                }
                 if disk.flush { disk.flush() } else { Ok(()) }
             }
         }
@@ -192,6 +196,7 @@ fn numbered() -> Outcome {
     };
     let most_writes = within("writes", 1, MOST_WRITES as u64)?.unwrap_or(1);
     ensure!(most_writes * MOST <= sectors, "{sectors} sectors are too few");
+    let longest_pause = within("pause", 1, 1000)?;
     let look = command_line::number("reads") == Some(1);
     let mut number = command_line::number("start").unwrap_or(1);
     ensure!(!look || number == 1, "reads=1 needs start=1");
@@ -216,7 +221,8 @@ fn numbered() -> Outcome {
             }
             number += count;
         }
-        disk.write(parts.iter().copied())?;
+        let pause = longest_pause.map_or(0, |most| random.within(1, most) as u32);
+        disk.write(parts.iter().copied(), pause)?;
         println!("{}", number - 1);
         (writes, flushes) = (writes + parts.len(), flushes + 1);
         if look {
