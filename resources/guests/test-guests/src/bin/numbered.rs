@@ -227,12 +227,14 @@ fn numbered() -> Outcome {
         (writes, flushes) = (writes + parts.len(), flushes + 1);
         if look {
             let sector = random.below(sectors);
+            one.fill(0xaa);
             disk.read(Part { sector, data: one })?;
             check(one, sector, newest(number - 1, sector, sectors))?;
             reads += 1;
         }
     }
     for sector in 0..if look { sectors } else { 0 } {
+        one.fill(0xaa);
         disk.read(Part { sector, data: one })?;
         check(one, sector, newest(number - 1, sector, sectors))?;
         reads += 1;
