@@ -14,6 +14,7 @@
 //! |---|---|
 //! | How is a guest booted, and what is known afterwards? | `guest.rs` |
 //! | What does an image hold, and where does it differ from what it must? | `image.rs` |
+//! | What must the disk of the guest `numbered` hold, whose monitor or server is killed? | `numbered.rs` |
 //! | How is the program run, as a person runs it? | `process.rs` |
 //! | Which engine moves the bytes of the disks? | `engine.rs` |
 //! | Which devices does every machine have beside its disks? | `extra.rs` |
@@ -26,6 +27,7 @@ pub mod engine;
 pub mod extra;
 pub mod guest;
 pub mod image;
+pub mod numbered;
 pub mod process;
 pub mod suite;
 
