@@ -59,6 +59,7 @@ pub mod config;
 pub mod console;
 mod control;
 pub mod demo;
+pub mod display;
 pub mod doctor;
 pub mod error;
 pub mod exit;
