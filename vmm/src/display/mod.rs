@@ -4,6 +4,14 @@
 //! |---|---|
 //! | How does a VNC client see the screen? | `rfb/` |
 //! | Which key is meant? | `keys/` |
+//! | How do keys and motions become events of the guest's devices? | `hands.rs` |
+//! | How is a text typed without losing a key? | `typing.rs` |
+//! | How is a screenshot written? | `screenshot.rs` |
 
+pub(crate) mod hands;
 pub(crate) mod keys;
 pub mod rfb;
+pub(crate) mod screenshot;
+#[cfg(test)]
+pub(crate) mod testing;
+pub(crate) mod typing;

@@ -125,6 +125,11 @@ impl Input {
         self.pending().dropped()
     }
 
+    /// The number of events that wait until the driver gives buffers, with the end of each group.
+    pub fn waiting(&self) -> usize {
+        self.pending().len()
+    }
+
     /// The LEDs, as the driver has set them.
     pub fn leds(&self) -> Leds {
         let bits = self.leds.load(Ordering::Relaxed);

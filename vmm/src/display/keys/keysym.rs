@@ -25,9 +25,7 @@ const KEYS: &[(u32, u16)] = &[
     (0xff22, 94),  // Muhenkan
     (0xff23, 92),  // Henkan
     (0xff25, 91),  // Hiragana
-    (0xff26, 90),  // Katakana
     (0xff27, 93),  // Hiragana_Katakana
-    (0xff2a, 85),  // Zenkaku_Hankaku
     (0xff31, 122), // Hangul
     (0xff34, 123), // Hangul_Hanja
     (0xff50, 102), // Home
@@ -136,7 +134,6 @@ const KEYS: &[(u32, u16)] = &[
     (0x1008_ff17, 163), // AudioNext
     (0x1008_ff18, 172), // HomePage
     (0x1008_ff19, 155), // Mail
-    (0x1008_ff1b, 217), // Search
     (0x1008_ff1d, 140), // Calculator
     (0x1008_ff21, 116), // PowerDown
     (0x1008_ff26, 158), // Back

@@ -34,7 +34,6 @@ const EXTENDED: &[(u32, u16)] = &[
     (0x5e, 116), // power
     (0x5f, 142), // sleep
     (0x63, 143), // wake
-    (0x65, 217), // search
     (0x66, 156), // favourites
     (0x67, 173), // refresh
     (0x68, 128), // stop
@@ -57,7 +56,6 @@ pub(crate) fn code(scancode: u32) -> Option<u16> {
         0x73 => Some(89),
         0x76 => Some(194), // F24
         0x77 => Some(91),
-        0x78 => Some(90),
         0x79 => Some(92),
         0x7b => Some(94),
         0x7d => Some(124),
