@@ -220,6 +220,14 @@ pub enum HostError {
         /// The host's error.
         source: std::io::Error,
     },
+    /// The socket for VNC cannot be created.
+    #[error("--display {address}: cannot listen there: {source}; give a port or path that is free")]
+    Display {
+        /// The address.
+        address: String,
+        /// The host's error.
+        source: std::io::Error,
+    },
     /// Another call of the host failed.
     #[error("cannot {what}: {source}")]
     Os {

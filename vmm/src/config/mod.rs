@@ -2,6 +2,7 @@
 
 pub mod address;
 mod bank;
+pub mod display;
 mod doorbell;
 pub(crate) mod ids;
 mod user;

@@ -86,6 +86,12 @@ struct Announcements {
     resize: Option<SizeStatus>,
 }
 
+impl Announcements {
+    const fn is_some(self) -> bool {
+        self.extended_key || self.size || self.resize.is_some()
+    }
+}
+
 /// An update that has begun.
 struct Update {
     /// The rectangles that are left.
@@ -172,6 +178,13 @@ impl<G: Guest> Session<G> {
     /// Whether an update has begun.
     pub const fn is_updating(&self) -> bool {
         self.update.is_some()
+    }
+
+    /// Whether [`Session::prepare`] would begin an update, as far as is known without looking at the picture.
+    pub fn is_due(&self) -> bool {
+        let changed =
+            || !self.changed.is_none() || !self.refresh.is_empty() || self.viewer.has_damage();
+        self.announce.is_some() || self.wanted && changed()
     }
 
     /// The bytes that wait to be sent.
@@ -374,11 +387,7 @@ impl<G: Guest> Session<G> {
         if self.announce() {
             return true;
         }
-        if !self.wanted {
-            return false;
-        }
-        let changed = !self.changed.is_none() || self.viewer.has_damage();
-        if !changed && self.refresh.is_empty() {
+        if !self.is_due() {
             return false;
         }
         let (damage, cursor) = self.viewer.look(|damage, _, cursor| (damage, cursor.clone()));
@@ -434,7 +443,8 @@ impl<G: Guest> Session<G> {
 
     /// Sends what needs no request. Returns whether there was something.
     fn announce(&mut self) -> bool {
-        let Announcements { extended_key, size, resize } = std::mem::take(&mut self.announce);
+        let announcements = std::mem::take(&mut self.announce);
+        let Announcements { extended_key, size, resize } = announcements;
         if extended_key {
             put_update(&mut self.output, 1);
             put_rectangle(&mut self.output, Rect::default(), encoding::QEMU_EXTENDED_KEY);
@@ -444,7 +454,7 @@ impl<G: Guest> Session<G> {
         } else if size {
             self.put_size(SizeReason::Server, SizeStatus::Done);
         }
-        extended_key || size || resize.is_some()
+        announcements.is_some()
     }
 
     /// Sends the size, in an update of its own. A client whose size changes knows no pixel any more.
