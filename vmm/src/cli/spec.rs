@@ -8,8 +8,8 @@ use cafevm_devices::block::{Access, Cache, EngineKind};
 use cafevm_devices::svirtb::EntrySize;
 use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 
-use crate::cli::nearest::do_you_mean;
 use crate::config::{DiskBus, DiskConfig, Doorbell, OnFull};
+use crate::nearest::do_you_mean;
 
 /// Each key, and its bus, if it applies to one bus only.
 const KEYS: [(&str, Option<&str>); 13] = [

@@ -3,11 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cafevm_devices::block::{Disk, DiskStats, ErrorKind, OperationKind};
 use serde_json::{Value, json};
 
+use super::PATIENCE;
 use super::message::Message;
+use super::seat::Seat;
 use crate::exit::Verdict;
 use crate::machine::devices::Devices;
 use crate::runtime::messages::{Answer, Job, Ticket};
@@ -23,7 +26,16 @@ pub(crate) struct Operator<'a> {
     pub(crate) pausing: Rc<RefCell<Pausing<'a>>>,
     pub(crate) ending: Arc<Ending>,
     explain: Explain<'a>,
+    seat: Seat,
     next: u64,
+}
+
+/// An answer that follows later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Later {
+    pub(super) ticket: Ticket,
+    /// How long the client waits for it.
+    pub(super) within: Duration,
 }
 
 impl<'a> Operator<'a> {
@@ -34,19 +46,21 @@ impl<'a> Operator<'a> {
         pausing: Rc<RefCell<Pausing<'a>>>,
         ending: Arc<Ending>,
         explain: Explain<'a>,
+        seat: Seat,
     ) -> Self {
-        Self { devices, jobs, pausing, ending, explain, next: 0 }
+        Self { devices, jobs, pausing, ending, explain, seat, next: 0 }
     }
 
-    /// Carries out one line. Returns the answer, or the ticket of an answer that follows later.
-    pub(super) fn perform(&mut self, line: &[u8]) -> Result<Answer, Ticket> {
+    /// Carries out one line. Returns the answer, or one that follows later.
+    pub(super) fn perform(&mut self, line: &[u8]) -> Result<Answer, Later> {
         let message = match Message::parse(line) {
             Ok(message) => message,
             Err(why) => return Ok(Err(why)),
         };
         self.next += 1;
         let ticket = Ticket(self.next);
-        match message {
+        let mut within = PATIENCE;
+        let begun = match message {
             Message::Status => return Ok(Ok(self.status())),
             Message::Explain => {
                 let Explanation { lines, is_outstanding, .. } = (self.explain)();
@@ -56,14 +70,45 @@ impl<'a> Operator<'a> {
                 self.ending.end(Verdict::Quit);
                 return Ok(Ok(json!({})));
             }
-            Message::Pause => self.pausing.borrow_mut().pause(ticket),
-            Message::Resume => self.pausing.borrow_mut().resume(ticket),
-            Message::Resize { id, bytes } => match self.find(&id) {
-                Ok(disk) => self.jobs.send(Job::Resize { ticket, disk, id, bytes }),
-                Err(why) => return Ok(Err(why)),
-            },
+            Message::Pause => {
+                self.pausing.borrow_mut().pause(ticket);
+                Ok(())
+            }
+            Message::Resume => {
+                self.pausing.borrow_mut().resume(ticket);
+                Ok(())
+            }
+            Message::Resize { id, bytes } => self.find(&id).map(|disk| {
+                self.jobs.send(Job::Resize { ticket, disk, id, bytes });
+            }),
+            Message::Screenshot { to, cursor } => self.seat.screenshot(ticket, to, cursor),
+            Message::Keys(codes) => {
+                self.while_it_runs(|seat| seat.keys(ticket, &codes)).map(|time| within += 2 * time)
+            }
+            Message::Type(text) => {
+                self.while_it_runs(|seat| seat.text(ticket, &text)).map(|time| within += 2 * time)
+            }
+            Message::Pointer { place, buttons, wheel } => {
+                let point = |seat: &Seat| seat.pointer(ticket, place, buttons, wheel);
+                self.while_it_runs(point).map(|time| within += 2 * time)
+            }
+        };
+        match begun {
+            Ok(()) => Err(Later { ticket, within }),
+            Err(why) => Ok(Err(why)),
         }
-        Err(ticket)
+    }
+
+    /// Begins what a guest takes only while it runs.
+    fn while_it_runs(
+        &self,
+        begin: impl FnOnce(&Seat) -> Result<Duration, String>,
+    ) -> Result<Duration, String> {
+        let (state, _) = self.pausing.borrow().status();
+        if state != "running" {
+            return Err(format!("the machine is {state}; resume it first"));
+        }
+        begin(&self.seat)
     }
 
     /// The reason why an answer takes long, as far as it is known.

@@ -8,8 +8,8 @@ use super::hands::{Hand, Hands};
 use super::keys::scancode;
 use super::rfb::Guest;
 
-/// Tells the guest that its display has another size. Returns whether there is a display to tell.
-pub(crate) type Resize = Arc<dyn Fn(u32, u32) -> bool + Send + Sync>;
+/// Tells the guest that its display has another size.
+pub(crate) type Resize = Arc<dyn Fn(u32, u32) + Send + Sync>;
 
 /// The guest, for one client.
 pub(crate) struct Desk {
@@ -46,8 +46,8 @@ impl Guest for Desk {
         self.hand.point(at, size, buttons);
     }
 
-    fn resize(&mut self, width: u32, height: u32) -> bool {
-        (self.resize)(width, height)
+    fn resize(&mut self, width: u32, height: u32) {
+        (self.resize)(width, height);
     }
 }
 

@@ -29,6 +29,15 @@ impl Hands {
             mouse: first(InputKind::Mouse),
         }
     }
+
+    /// The device for a motion: places are those of a tablet, steps those of a mouse.
+    pub(crate) fn pointer(&self, motion: Motion) -> Option<&Arc<Input>> {
+        match motion {
+            Motion::To { .. } => self.tablet.as_ref(),
+            Motion::By(..) => self.mouse.as_ref(),
+            Motion::None => self.tablet.as_ref().or(self.mouse.as_ref()),
+        }
+    }
 }
 
 /// A motion of the pointer.
@@ -143,13 +152,13 @@ impl Hand {
             (None, None) => Motion::None,
         };
         (self.pointed, self.rfb_bits) = (Some(at), bits);
-        self.pointer(motion, buttons, wheel);
+        self.pointer(motion, Some(buttons), wheel);
     }
 
-    /// Moves the pointer, holds these buttons, and turns the wheel, up if positive: one group of events. Positions are
-    /// those of the tablet, motions those of the mouse.
-    pub(crate) fn pointer(&mut self, motion: Motion, buttons: Buttons, wheel: i32) {
-        let Some((device, kind)) = self.pointer_for(motion) else { return };
+    /// Moves the pointer, holds these buttons, or the same ones as before, and turns the wheel, up if positive: one group
+    /// of events.
+    pub(crate) fn pointer(&mut self, motion: Motion, buttons: Option<Buttons>, wheel: i32) {
+        let Some(device) = self.hands.pointer(motion) else { return };
         let mut events = Vec::new();
         match motion {
             Motion::To { at, size } => events.extend([
@@ -162,7 +171,9 @@ impl Hand {
             }
             Motion::None => {}
         }
-        let held = if kind == InputKind::Tablet { &mut self.on_tablet } else { &mut self.on_mouse };
+        let is_tablet = device.kind() == InputKind::Tablet;
+        let held = if is_tablet { &mut self.on_tablet } else { &mut self.on_mouse };
+        let buttons = buttons.unwrap_or(*held);
         events.extend(changes(*held, buttons));
         *held = buttons;
         if wheel != 0 {
@@ -173,22 +184,16 @@ impl Hand {
         }
     }
 
-    /// The device for a motion.
-    pub(crate) fn pointer_for(&self, motion: Motion) -> Option<(Arc<Input>, InputKind)> {
-        let Hands { tablet, mouse, .. } = &self.hands;
-        let device = match motion {
-            Motion::To { .. } => tablet.as_ref(),
-            Motion::By(..) => mouse.as_ref(),
-            Motion::None => tablet.as_ref().or(mouse.as_ref()),
-        }?;
-        Some((device.clone(), device.kind()))
-    }
-
-    /// Releases all that is held.
-    pub(crate) fn release(&mut self) {
+    /// Releases all keys that are held.
+    pub(crate) fn release_keys(&mut self) {
         while let Some(code) = self.keys.last().copied() {
             self.key(code, false);
         }
+    }
+
+    /// Releases all that is held.
+    fn release(&mut self) {
+        self.release_keys();
         for (device, held) in
             [(&self.hands.tablet, &mut self.on_tablet), (&self.hands.mouse, &mut self.on_mouse)]
         {

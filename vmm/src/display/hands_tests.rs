@@ -82,7 +82,7 @@ fn what_a_client_holds_is_released_when_it_goes() {
     hand.key(A, true);
     hand.key(SHIFT, true);
     hand.point((0, 0), (10, 10), 5);
-    hand.pointer(Motion::By(1, 0), bit(Button::Side), 0);
+    hand.pointer(Motion::By(1, 0), Some(bit(Button::Side)), 0);
     for device in &mut devices {
         assert!(!device.groups().is_empty());
     }
@@ -155,7 +155,7 @@ fn a_mouse_gets_motions() {
         hand.point(at, (100, 100), bits);
         assert_eq!(mouse.groups(), wanted.into_iter().collect::<Vec<_>>(), "{at:?} {bits:#x}");
     }
-    assert!(hand.pointer_for(Motion::To { at: (0, 0), size: (1, 1) }).is_none());
+    assert!(hand.devices().pointer(Motion::To { at: (0, 0), size: (1, 1) }).is_none());
 }
 
 proptest! {

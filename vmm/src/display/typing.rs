@@ -1,5 +1,5 @@
-//! Keys that a client of the control socket presses: one after the other, each when the guest's driver took the one
-//! before.
+//! What a client of the control socket types and points at: one event after the other, each when the guest's driver took
+//! the one before.
 //!
 //! A device drops events that the driver gives no buffers for. So a text of any length is typed at the pace of the
 //! guest, and no faster than [`PACE`].
@@ -7,12 +7,14 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cafevm_devices::virtio::input::Input;
 use event_manager::{EventOps, Events};
 use serde_json::json;
 
-use super::hands::{Hand, Hands};
+use super::hands::{Buttons, Hand, Hands, Motion};
 use super::keys::codes;
 use super::keys::us::{self, Stroke};
 use crate::error::HostError;
@@ -35,6 +37,17 @@ enum Step {
     ShiftFor(Stroke),
     /// Releases Shift if [`Step::ShiftFor`] pressed it.
     NoShift,
+    Point(Pointing),
+}
+
+/// What the pointer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pointing {
+    pub(crate) motion: Motion,
+    /// The buttons that are held from now on; if none, they stay as they are.
+    pub(crate) buttons: Option<Buttons>,
+    /// The steps of the wheel, up if positive.
+    pub(crate) wheel: i32,
 }
 
 /// The steps of a message.
@@ -71,6 +84,19 @@ impl Strokes {
         if unknown.is_empty() { Ok(Self(steps)) } else { Err(unknown) }
     }
 
+    /// The pointer does this.
+    pub(crate) fn pointing(pointing: Pointing) -> Self {
+        Self([Step::Point(pointing)].into())
+    }
+
+    /// The device that gets the events.
+    fn device(&self, hands: &Hands) -> Option<Arc<Input>> {
+        match self.0.front() {
+            Some(Step::Point(pointing)) => hands.pointer(pointing.motion).cloned(),
+            _ => hands.keyboard.clone(),
+        }
+    }
+
     /// The time that the strokes take a guest that is not slow.
     pub(crate) fn time(&self) -> Duration {
         PACE.saturating_mul(u32::try_from(self.0.len()).unwrap_or(u32::MAX))
@@ -80,9 +106,10 @@ impl Strokes {
 /// A message that is carried out.
 struct Task {
     ticket: Ticket,
+    device: Arc<Input>,
     steps: VecDeque<Step>,
-    /// The number of steps at the begin.
-    all: usize,
+    /// The number of keys at the begin.
+    presses: usize,
     /// When the last step was made.
     since: Instant,
 }
@@ -112,44 +139,41 @@ impl Typist {
     ///
     /// # Errors
     ///
-    /// If the timer cannot be set.
-    pub(crate) fn begin(
-        &mut self,
-        ticket: Ticket,
-        Strokes(steps): Strokes,
-    ) -> Result<(), HostError> {
-        let (all, since) = (steps.len(), Instant::now());
-        self.tasks.push_back(Task { ticket, steps, all, since });
-        self.timer.set(Some(Duration::ZERO))
+    /// Why nothing can be typed.
+    pub(crate) fn begin(&mut self, ticket: Ticket, strokes: Strokes) -> Result<(), String> {
+        let device = strokes.device(self.hand.devices()).ok_or("the machine has no such device")?;
+        let (steps, since) = (strokes.0, Instant::now());
+        self.tasks.push_back(Task { ticket, device, presses: presses(&steps), steps, since });
+        self.timer.set(Some(Duration::ZERO)).map_err(|error| error.to_string())
     }
 
     /// Makes the next step, if the driver took the one before.
     fn step(&mut self, now: Instant) {
         let Some(task) = self.tasks.front_mut() else { return };
-        let Some(keyboard) = self.hand.devices().keyboard.clone() else {
-            return self.end(Err("the machine has no keyboard".to_owned()));
-        };
-        if keyboard.waiting() > 0 {
+        let device = task.device.clone();
+        if device.waiting() > 0 {
             if now.saturating_duration_since(task.since) < PATIENCE {
                 return;
             }
-            let (left, all, seconds) = (task.steps.len(), task.all, PATIENCE.as_secs());
-            let why = format!(
-                "the guest's driver of the keyboard gave no buffers for {seconds} s, after {} of {all} events; does the \
-                 guest still run?",
-                all - left - 1
-            );
-            return self.end(Err(why));
+            let (kind, seconds) = (device.kind(), PATIENCE.as_secs());
+            let (all, sent) = (task.presses, task.presses - presses(&task.steps));
+            let how_far =
+                if all > 0 { format!(", after {sent} of {all} keys") } else { String::new() };
+            return self.end(Err(format!(
+                "the guest's driver of the {kind} gave no buffers for {seconds} s{how_far}; does the guest still run?"
+            )));
         }
         task.since = now;
         let Some(step) = task.steps.pop_front() else {
             return self.end(Ok(json!({})));
         };
-        let dropped = keyboard.dropped();
+        let dropped = device.dropped();
         self.make(step);
-        if keyboard.dropped() != dropped {
-            let why = "no driver of the guest uses the keyboard: it set no DRIVER_OK, or was reset";
-            self.end(Err(why.to_owned()));
+        if device.dropped() != dropped {
+            self.end(Err(format!(
+                "no driver of the guest uses the {}: none has set DRIVER_OK, or the device was reset since",
+                device.kind()
+            )));
         }
     }
 
@@ -168,12 +192,15 @@ impl Typist {
                     self.hand.key(codes::LEFT_SHIFT, false);
                 }
             }
+            Step::Point(Pointing { motion, buttons, wheel }) => {
+                self.hand.pointer(motion, buttons, wheel);
+            }
         }
     }
 
     /// Ends the first task.
     fn end(&mut self, answer: Answer) {
-        self.hand.release();
+        self.hand.release_keys();
         self.shifted = false;
         if let Some(Task { ticket, .. }) = self.tasks.pop_front() {
             self.answers.send((ticket, answer));
@@ -187,6 +214,11 @@ impl Typist {
         self.step(Instant::now());
         self.timer.set((!self.tasks.is_empty()).then_some(PACE))
     }
+}
+
+/// The number of keys that are pressed.
+fn presses(steps: &VecDeque<Step>) -> usize {
+    steps.iter().filter(|step| matches!(step, Step::Press(_))).count()
 }
 
 /// The subscriber of a typist's timer.
@@ -204,7 +236,7 @@ impl Subscriber for TypistSubscriber {
 
 #[cfg(test)]
 mod tests {
-    use cafevm_devices::virtio::input::InputKind;
+    use cafevm_devices::virtio::input::{InputEvent, InputKind};
 
     use super::*;
     use crate::display::testing::TestInput;
@@ -276,7 +308,8 @@ mod tests {
         assert_eq!(answers.take().count(), 0);
         typist.step(later(20));
         let [(TICKET, Err(why))] = &answers.take().collect::<Vec<_>>()[..] else { panic!() };
-        assert!(why.contains("gave no buffers for 5 s, after 1 of 8 events"), "{why}");
+        let says = "the keyboard gave no buffers for 5 s, after 1 of 2 keys";
+        assert!(why.contains(says), "{why}");
         assert_eq!(typist.tasks.len(), 1);
     }
 
@@ -284,16 +317,36 @@ mod tests {
     fn without_a_driver_or_a_keyboard_it_is_said_at_once() {
         let mut keyboard = TestInput::new(InputKind::Keyboard);
         keyboard.stop();
-        for (keyboard, says) in [(Some(&keyboard), "no driver of the guest"), (None, "no keyboard")]
-        {
-            let (mut typist, answers) = typist(keyboard);
-            typist.begin(TICKET, Strokes::text("a").unwrap()).unwrap();
-            for _ in 0..4 {
+        let (mut with, answers) = typist(Some(&keyboard));
+        with.begin(TICKET, Strokes::text("a").unwrap()).unwrap();
+        for _ in 0..4 {
+            with.step(Instant::now());
+        }
+        let [(TICKET, Err(why))] = &answers.take().collect::<Vec<_>>()[..] else { panic!() };
+        assert!(why.contains("no driver of the guest uses the keyboard"), "{why}");
+        let (mut without, _) = typist(None);
+        assert!(without.begin(TICKET, Strokes::text("a").unwrap()).is_err());
+    }
+
+    #[test]
+    fn buttons_stay_as_they_are_until_they_are_given() {
+        let mut tablet = TestInput::new(InputKind::Tablet);
+        let (mut typist, answers) = typist(Some(&tablet));
+        let size = (11, 11);
+        for (x, buttons) in [(0, Some(1)), (10, None), (10, Some(0))] {
+            let motion = Motion::To { at: (x, 0), size };
+            let pointing = Pointing { motion, buttons, wheel: 0 };
+            typist.begin(TICKET, Strokes::pointing(pointing)).unwrap();
+            while !typist.tasks.is_empty() {
                 typist.step(Instant::now());
             }
-            let [(TICKET, Err(why))] = &answers.take().collect::<Vec<_>>()[..] else { panic!() };
-            assert!(why.contains(says), "{why}");
+            assert_eq!(answers.take().collect::<Vec<_>>(), [(TICKET, Ok(json!({})))]);
         }
+        let (x, y) = (|x| InputEvent::abs(0, x), InputEvent::abs(1, 0));
+        let left = |down| InputEvent::key(0x110, down);
+        let wanted =
+            [vec![x(0), y, left(true)], vec![x(0x7fff), y], vec![x(0x7fff), y, left(false)]];
+        assert_eq!(tablet.groups(), wanted);
     }
 
     #[test]

@@ -199,6 +199,7 @@ pub(crate) fn named(name: &str) -> Option<u16> {
 }
 
 /// The name of a key.
+#[cfg(test)]
 pub(crate) fn name(code: u16) -> Option<&'static str> {
     let at = KEYS.binary_search_by_key(&code, |(code, _)| *code).ok()?;
     KEYS.get(at)?.1.first().copied()
@@ -210,7 +211,8 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// All codes of keys.
-pub(crate) fn all() -> impl Iterator<Item = u16> {
+#[cfg(test)]
+fn all() -> impl Iterator<Item = u16> {
     KEYS.iter().map(|(code, _)| *code)
 }
 

@@ -30,8 +30,8 @@ pub trait Guest {
     /// The pointer is at a place of a picture of this size; `buttons` has a bit for each that is held: left, middle,
     /// right, and the four directions of the wheel: up, down, left, right.
     fn pointer(&mut self, at: (u16, u16), size: (u32, u32), buttons: u8);
-    /// The client wants another size of the picture. Returns whether the guest is told.
-    fn resize(&mut self, width: u32, height: u32) -> bool;
+    /// The client wants another size of the picture. The guest may follow, or not.
+    fn resize(&mut self, width: u32, height: u32);
 }
 
 /// Why a connection ends.
@@ -76,14 +76,14 @@ struct Abilities {
     extended_key: bool,
 }
 
-/// What is sent without pixels, and without a request.
+/// What is done and sent without pixels, and without a request.
 #[derive(Debug, Clone, Copy, Default)]
 struct Announcements {
     extended_key: bool,
     /// The size is sent in any case.
     size: bool,
-    /// The answer to a SetDesktopSize.
-    resize: Option<SizeStatus>,
+    /// The last SetDesktopSize: a size that the guest can have, or not.
+    resize: Option<Result<(u32, u32), SizeStatus>>,
 }
 
 impl Announcements {
@@ -331,16 +331,8 @@ impl<G: Guest> Session<G> {
                 let sides = [u32::from(width), u32::from(height)];
                 let fits = screens > 0 && sides.iter().all(|side| (1..=SIDE_MAX).contains(side));
                 let [width, height] = sides;
-                let status = if !fits {
-                    SizeStatus::InvalidLayout
-                } else if self.guest.resize(width, height) {
-                    SizeStatus::Forwarded
-                } else {
-                    SizeStatus::Prohibited
-                };
-                if self.able.extended_size {
-                    self.announce.resize = Some(status);
-                }
+                let wish = if fits { Ok((width, height)) } else { Err(SizeStatus::InvalidLayout) };
+                self.announce.resize = Some(wish);
             }
         }
         Ok(())
@@ -449,7 +441,14 @@ impl<G: Guest> Session<G> {
             put_update(&mut self.output, 1);
             put_rectangle(&mut self.output, Rect::default(), encoding::QEMU_EXTENDED_KEY);
         }
-        if let Some(status) = resize {
+        let status = resize.map(|wish| match wish {
+            Ok((width, height)) => {
+                self.guest.resize(width, height);
+                SizeStatus::Forwarded
+            }
+            Err(status) => status,
+        });
+        if let (Some(status), true) = (status, self.able.extended_size) {
             self.put_size(SizeReason::Client, status);
         } else if size {
             self.put_size(SizeReason::Server, SizeStatus::Done);

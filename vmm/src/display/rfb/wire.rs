@@ -32,8 +32,6 @@ pub(super) enum SizeReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SizeStatus {
     Done = 0,
-    /// The guest cannot change its size.
-    Prohibited = 1,
     InvalidLayout = 3,
     /// The guest decides.
     Forwarded = 4,
