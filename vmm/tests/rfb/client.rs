@@ -305,7 +305,10 @@ impl Client {
                 assert_eq!(screen[8..10], width.to_be_bytes());
                 assert_eq!(screen[10..12], height.to_be_bytes());
                 self.sizes.push((x, y, (width, height)));
-                self.resize((width, height));
+                // With another status than 0, the client keeps its size.
+                if y == 0 {
+                    self.resize((width, height));
+                }
             }
             -258 => self.extended_key = true,
             other => panic!("encoding {other}"),

@@ -386,7 +386,7 @@ impl<G: Guest> Session<G> {
         self.changed.merge(damage);
         if self.screen_size() != self.size && (self.able.extended_size || self.able.desktop_size) {
             // It is sent alone. The pixels follow: the client waits for them.
-            self.put_size(SizeReason::Server, SizeStatus::Done);
+            self.put_size();
             return true;
         }
         if let Some(format) = self.next_format.take() {
@@ -449,15 +449,18 @@ impl<G: Guest> Session<G> {
             Err(status) => status,
         });
         if let (Some(status), true) = (status, self.able.extended_size) {
-            self.put_size(SizeReason::Client, status);
-        } else if size {
-            self.put_size(SizeReason::Server, SizeStatus::Done);
+            // With a status other than Done, the client keeps the size that it has.
+            put_update(&mut self.output, 1);
+            put_extended_size(&mut self.output, SizeReason::Client, status, self.size);
+        }
+        if size {
+            self.put_size();
         }
         announcements.is_some()
     }
 
     /// Sends the size, in an update of its own. A client whose size changes knows no pixel any more.
-    fn put_size(&mut self, reason: SizeReason, status: SizeStatus) {
+    fn put_size(&mut self) {
         let size = self.screen_size();
         if size != self.size {
             self.size = size;
@@ -465,7 +468,7 @@ impl<G: Guest> Session<G> {
         }
         put_update(&mut self.output, 1);
         if self.able.extended_size {
-            put_extended_size(&mut self.output, reason, status, size);
+            put_extended_size(&mut self.output, SizeReason::Server, SizeStatus::Done, size);
         } else {
             let whole = self.whole();
             put_rectangle(&mut self.output, whole, encoding::DESKTOP_SIZE);

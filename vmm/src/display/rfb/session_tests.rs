@@ -330,11 +330,21 @@ fn a_client_can_ask_for_a_size() {
         assert_eq!(scene.client.sizes.last(), Some(&(1, status, (100, 100))));
     }
     assert_eq!(scene.session.guest.sizes, [(300, 200); 2]);
+    // The guest was so fast that the screen has the size before the answer.
+    scene.screen.set_size(120, 80);
+    scene.send(&ask(120, 80, 1));
+    assert_eq!(scene.client.sizes.last(), Some(&(1, 4, (100, 100))));
+    scene.request(true);
+    assert_eq!(
+        (scene.client.size, scene.client.sizes.last()),
+        ((120, 80), Some(&(0, 0, (120, 80))))
+    );
+    scene.assert_same();
     // Many at once get one answer.
     let before = scene.client.sizes.len();
     let flood = ask(5, 5, 1).repeat(1000);
     scene.send(&flood);
-    assert_eq!((scene.client.sizes.len(), scene.session.guest.sizes.len()), (before + 1, 3));
+    assert_eq!((scene.client.sizes.len(), scene.session.guest.sizes.len()), (before + 1, 4));
     // The guest does it.
     scene.screen.set_size(300, 200);
     scene.request(true);
