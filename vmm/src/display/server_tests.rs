@@ -1,9 +1,10 @@
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use cafevm_devices::display::Rect;
 use cafevm_devices::virtio::input::InputKind;
