@@ -30,6 +30,8 @@ pub mod test_guests {
     pub static LEGACY: &[u8] = include_bytes!(env!("GUEST_LEGACY"));
     /// Interrupts that come while one is in service, on a level-triggered line and on an edge-triggered one.
     pub static LEVEL: &[u8] = include_bytes!(env!("GUEST_LEVEL"));
+    /// A disk with limits beside one without.
+    pub static LIMITED: &[u8] = include_bytes!(env!("GUEST_LIMITED"));
     /// Requests of all kinds, sizes and splits against a model of the disk.
     pub static MIXED: &[u8] = include_bytes!(env!("GUEST_MIXED"));
     /// Several disks of both kinds at once.

@@ -1,4 +1,4 @@
-//! A disk, shared by all its users, and the lane of each user.
+//! A disk, shared by all its users.
 //!
 //! **A failed flush is final.** When fdatasync fails, the kernel marks the pages that it could not write as clean: the
 //! next fdatasync succeeds although the data is lost. So after one failure every later flush, and every durable write,
@@ -8,15 +8,10 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
-use vmm_sys_util::eventfd::EventFd;
-
-use super::{BlockError, Completion, DiskStats, Engine, GrowError, Image, ImageStorage};
-use super::{LaneStats, Operation, Request, Storage, StorageInfo};
-
-/// How often [`Lane::run`] checks whether the machine is being stopped.
-const LOOK: Duration = Duration::from_millis(100);
+use super::limit::Limiter;
+use super::{BlockError, DiskStats, GrowError, Image, ImageStorage, Lane, LaneStats};
+use super::{Limits, Operation, Pace, Request, Storage, StorageInfo};
 
 /// Stops a disk permanently: further requests are refused, and long ones are aborted between two pieces. Clones share
 /// the state.
@@ -58,6 +53,7 @@ struct Shared {
     lost: OnceLock<String>,
     stop: Stop,
     full: Option<Arc<dyn FullAlarm>>,
+    limiter: Limiter,
     /// Whether latencies are measured.
     timed: bool,
     /// The counters of each lane.
@@ -75,6 +71,7 @@ impl Disk {
             lost: OnceLock::new(),
             stop: Stop::default(),
             full: None,
+            limiter: Limiter::new(None),
             timed: false,
             lanes: Mutex::default(),
         }))
@@ -105,6 +102,35 @@ impl Disk {
         self
     }
 
+    /// The same disk, whose speed can be limited: see [`Disk::set_limits`]. Call it before any lane is created.
+    #[must_use]
+    pub fn paced_by(mut self, pace: Arc<dyn Pace>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.limiter = Limiter::new(Some(pace));
+        }
+        self
+    }
+
+    /// Changes the limits of the disk, also while it is in use. Then service its queues, because requests may be held
+    /// that need not wait any more. Has no effect unless [`Disk::paced_by`] was called.
+    pub fn set_limits(&self, limits: Limits) {
+        self.0.limiter.set(limits);
+    }
+
+    /// The limits of the disk.
+    pub fn limits(&self) -> Limits {
+        self.0.limiter.limits()
+    }
+
+    pub(super) fn limiter(&self) -> &Limiter {
+        &self.0.limiter
+    }
+
+    /// Why flushes are no longer trusted.
+    pub(super) fn lost(&self) -> Option<&str> {
+        self.0.lost.get().map(String::as_str)
+    }
+
     /// Creates a lane for one queue, or for another user with its own requests.
     ///
     /// # Errors
@@ -114,7 +140,7 @@ impl Disk {
         let engine = self.0.storage.engine(&self.0.stop)?;
         let stats = Arc::new(LaneStats::new(self.0.timed));
         self.lanes().push(stats.clone());
-        Ok(Lane { disk: self.clone(), engine, stats, refused: Vec::new(), done: Vec::new() })
+        Ok(Lane::new(self.clone(), engine, stats))
     }
 
     /// The disk's name in messages: usually the image's path.
@@ -162,6 +188,11 @@ impl Disk {
         self.lanes().iter().map(|lane| lane.in_flight()).sum()
     }
 
+    /// The number of requests of all lanes that wait for the limits. Takes no lock that is held during I/O.
+    pub fn delayed(&self) -> usize {
+        self.lanes().iter().map(|lane| lane.delayed()).sum()
+    }
+
     /// What the disk has done so far. Takes no lock that is held during I/O.
     pub fn stats(&self) -> DiskStats {
         let mut sum = DiskStats::default();
@@ -205,7 +236,7 @@ impl Disk {
         }
     }
 
-    fn check(&self, request: &Request) -> Result<(), BlockError> {
+    pub(super) fn check(&self, request: &Request) -> Result<(), BlockError> {
         // A flush moves no new data; it makes earlier writes durable.
         if self.is_stopped() && !matches!(request.operation, Operation::Flush) {
             return Err(BlockError::Stopped);
@@ -239,114 +270,5 @@ impl fmt::Debug for Disk {
             .field("size", size)
             .field("read_only", read_only)
             .finish_non_exhaustive()
-    }
-}
-
-/// One user's access to a [`Disk`], with its own requests and its own engine.
-#[derive(Debug)]
-pub struct Lane {
-    disk: Disk,
-    engine: Box<dyn Engine>,
-    /// What the lane has done, for [`Disk::stats`]. The lane counts its requests in flight; its user counts finished
-    /// requests of the guest, of which one may be several of the lane.
-    stats: Arc<LaneStats>,
-    /// Completions of refused requests, which never reached the engine.
-    refused: Vec<Completion>,
-    /// Reused by [`Lane::run`].
-    done: Vec<Completion>,
-}
-
-impl Lane {
-    /// The disk.
-    pub const fn disk(&self) -> &Disk {
-        &self.disk
-    }
-
-    /// Submits a request. [`Lane::reap`] returns its completion, also if it is refused. The engine may start it only at
-    /// [`Lane::commit`].
-    pub fn push(&mut self, request: Request) {
-        match self.disk.check(&request) {
-            Ok(()) => {
-                self.stats.set_in_flight(self.in_flight() + 1);
-                self.engine.push(request);
-            }
-            Err(error) => {
-                self.refused.push(Completion { request, transferred: 0, result: Err(error) });
-            }
-        }
-    }
-
-    /// Starts all submitted requests.
-    pub fn commit(&mut self) {
-        self.engine.commit();
-    }
-
-    /// Appends all available completions to `done`. Never waits.
-    pub fn reap(&mut self, done: &mut Vec<Completion>) {
-        done.append(&mut self.refused);
-        let before = done.len();
-        self.engine.reap(done);
-        let fresh = done.get_mut(before..).unwrap_or_default();
-        if fresh.is_empty() {
-            return;
-        }
-        let left = self.in_flight().saturating_sub(fresh.len());
-        self.stats.set_in_flight(left);
-        for completion in &*fresh {
-            if let Err(BlockError::Sync(error)) = &completion.result {
-                self.disk.lose(error.to_string());
-            }
-        }
-        let Some(why) = self.disk.0.lost.get() else { return };
-        // The host reports a failure once: to a request that was in flight at the same time as these.
-        for completion in fresh {
-            if completion.result.is_ok() && completion.request.operation.is_durable() {
-                completion.result = Err(BlockError::Lost(why.clone()));
-            }
-        }
-    }
-
-    /// Waits until there is a completion, nothing is in flight, or `limit` has passed.
-    pub fn wait(&mut self, limit: Duration) {
-        if self.refused.is_empty() {
-            self.engine.wait(limit);
-        }
-    }
-
-    /// The number of requests in the engine.
-    pub fn in_flight(&self) -> usize {
-        self.stats.in_flight()
-    }
-
-    /// Counts finished requests.
-    pub(crate) fn stats(&self) -> &LaneStats {
-        &self.stats
-    }
-
-    /// The descriptor that becomes readable when there may be completions; none if `push` completes all requests.
-    pub fn wake(&self) -> Option<Arc<EventFd>> {
-        self.engine.wake()
-    }
-
-    /// Carries out one request and waits for it. For callers without other requests on this lane.
-    ///
-    /// # Errors
-    ///
-    /// Why the request failed.
-    pub fn run(&mut self, operation: Operation, offset: u64) -> Result<(), BlockError> {
-        let mut done = std::mem::take(&mut self.done);
-        self.push(Request { tag: 0, operation, offset });
-        self.commit();
-        let result = loop {
-            self.reap(&mut done);
-            match done.pop() {
-                Some(completion) => break completion.result,
-                // The request stays in the engine; the lane gets no other one.
-                None if self.disk.is_stopped() => break Err(BlockError::Stopped),
-                None => self.wait(LOOK),
-            }
-        };
-        self.done = done;
-        result
     }
 }

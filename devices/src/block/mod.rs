@@ -19,6 +19,8 @@
 //! | What is a disk, what does it check, what follows from a failed flush, how is it stopped? | `disk.rs` |
 //! | What is the contract of an engine? | `engine.rs` |
 //! | What does a storage report of itself? | `info.rs` |
+//! | How does a user submit requests, and collect completions? | `lane.rs` |
+//! | How is the speed of a disk limited? | [`mod@limit`] |
 //! | What is counted and measured? | `stats.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | Which requests does one call of the host move together? | `joined.rs` |
@@ -36,6 +38,8 @@ mod image;
 mod info;
 mod joined;
 mod kind;
+mod lane;
+mod limit;
 mod lock;
 mod mmap;
 mod sector_hint;
@@ -49,11 +53,13 @@ use std::io;
 use crate::memory::Buffers;
 use crate::stuck::Stuck;
 
-pub use disk::{Disk, FullAlarm, Lane, Stop};
+pub use disk::{Disk, FullAlarm, Stop};
 pub use engine::{Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
 pub use info::StorageInfo;
 pub use kind::EngineKind;
+pub use lane::Lane;
+pub use limit::{Limits, Pace, Rate};
 pub use mmap::MmapStorage;
 pub(crate) use sector_hint::sector_hint;
 pub use stats::{DiskStats, ErrorKind, Histogram, OperationKind, OperationStats};
@@ -123,6 +129,14 @@ impl Operation {
             Self::Write { durable, .. } | Self::WriteZeroes { durable, .. } => *durable,
             Self::Flush => true,
             Self::Read(_) | Self::Discard { .. } => false,
+        }
+    }
+
+    /// Makes a write durable.
+    pub(crate) const fn harden(&mut self) {
+        match self {
+            Self::Write { durable, .. } | Self::WriteZeroes { durable, .. } => *durable = true,
+            Self::Read(_) | Self::Flush | Self::Discard { .. } => {}
         }
     }
 

@@ -145,6 +145,8 @@ pub struct DiskStats {
     pub errors: [u64; ErrorKind::ALL.len()],
     /// Requests to the host that it has not finished.
     pub in_flight: usize,
+    /// Requests that wait for the limits of the disk.
+    pub delayed: usize,
 }
 
 /// A counter that one thread at a time writes.
@@ -168,6 +170,8 @@ impl Counter {
 pub(crate) struct LaneStats {
     /// The number of requests in the lane's engine.
     in_flight: AtomicUsize,
+    /// The number of requests that wait for the limits.
+    delayed: AtomicUsize,
     requests: [Counter; OperationKind::ALL.len()],
     bytes: [Counter; OperationKind::ALL.len()],
     errors: [Counter; ErrorKind::ALL.len()],
@@ -205,6 +209,14 @@ impl LaneStats {
 
     pub(super) fn set_in_flight(&self, requests: usize) {
         self.in_flight.store(requests, Ordering::Relaxed);
+    }
+
+    pub(super) fn delayed(&self) -> usize {
+        self.delayed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_delayed(&self, requests: usize) {
+        self.delayed.store(requests, Ordering::Relaxed);
     }
 
     /// The time, if latencies are measured. Read it once for a batch.
@@ -256,6 +268,7 @@ impl LaneStats {
     /// Adds everything to `sum`.
     pub(super) fn add_to(&self, sum: &mut DiskStats) {
         sum.in_flight += self.in_flight();
+        sum.delayed += self.delayed();
         for (sum, errors) in sum.errors.iter_mut().zip(&self.errors) {
             *sum += errors.get();
         }

@@ -7,7 +7,8 @@
 //! **Limits.** The guest waits in its register write until its entries are finished. The time is up to the guest: 4096
 //! entries of 1 MiB are legal, and a limit could not distinguish them from an attack. But the VMM never waits so long:
 //! [`crate::block::Stop`] ends the batch between two entries and between two pieces of one, so after at most [`PIECE`]
-//! bytes of I/O and the flush.
+//! bytes of I/O and the flush. If the disk has limits ([`crate::block::Limits`]), the write also waits for tokens, in steps
+//! of at most 100 ms, and ends early in the same way; a pause of the machine does not wait for them.
 //!
 //! **A full host.** If the disk has a [`crate::block::FullAlarm`], a write that finds the host's disk full stays in the
 //! ring: the doorbell ends, tail stays at the entry, and the alarm pauses the machine before the guest sees it. The
@@ -242,7 +243,7 @@ impl Server {
 
     fn flush(&mut self) -> Result<(), BlockError> {
         let begun = self.lane.stats().now();
-        let flushed = self.lane.run(Operation::Flush, 0);
+        let flushed = self.lane.flush();
         self.lane.stats().flushed(begun, &flushed);
         flushed
     }

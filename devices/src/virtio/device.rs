@@ -121,7 +121,8 @@ pub trait VirtioDevice: Send + Sync {
 
     /// Takes no new requests from now on; requests in flight are finished and answered. For a pause of the machine.
     fn hold(&self);
-    /// Waits until nothing is in flight. Requests that wait for room on the host are kept, and do not count.
+    /// Waits until nothing is in flight. Requests that wait for the limits of a disk are started. Requests that wait for
+    /// room on the host are kept, and do not count.
     ///
     /// # Errors
     ///

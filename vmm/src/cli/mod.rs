@@ -97,7 +97,8 @@ const DISK: &str = "\
 A disk; may be given several times. The path of a raw image, or
 path=FILE[,bus=virtio|svirtb][,readonly=on|off][,snapshot=on|off]
 [,cache=writeback|writethrough|none|unsafe][,engine=sync|mmap|uring|auto]
-[,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]
+[,werror=report|stop][,bps=SIZE[,bps-burst=SIZE]][,iops=N[,iops-burst=N]],
+and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]
 [,doorbell=auto|vcpu|thread|spin],
 for svirtb [,entry-size=auto|32|28]. 'ro' is short for readonly=on. Write a comma in a path as ',,'";
 
@@ -167,8 +168,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "vnc=[HOST:]PORT|vnc=unix:PATH", value_parser = display::parse)]
     pub display: Option<ListenAddress>,
 
-    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, quit, screenshot, keys, type,
-    /// pointer
+    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, limit, quit, screenshot, keys,
+    /// type, pointer
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use cafevm_devices::block::{Access, Cache, EngineKind};
+use cafevm_devices::block::{Access, Cache, EngineKind, Limits};
 use cafevm_devices::svirtb::EntrySize;
 use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 
-use crate::config::{DiskBus, DiskConfig, Doorbell, OnFull};
+use crate::config::limits::{Given, limits};
+use crate::config::{DiskBus, DiskConfig, Doorbell, LimitsError, OnFull};
 use crate::nearest::do_you_mean;
+use crate::size::{self, SizeError};
 
 /// Each key, and its bus, if it applies to one bus only.
-const KEYS: [(&str, Option<&str>); 13] = [
+const KEYS: [(&str, Option<&str>); 17] = [
     ("path", None),
     ("bus", None),
     ("readonly", None),
@@ -20,6 +22,10 @@ const KEYS: [(&str, Option<&str>); 13] = [
     ("cache", None),
     ("engine", None),
     ("werror", None),
+    ("bps", None),
+    ("bps-burst", None),
+    ("iops", None),
+    ("iops-burst", None),
     ("id", Some("virtio")),
     ("queues", Some("virtio")),
     ("queue-size", Some("virtio")),
@@ -70,6 +76,17 @@ pub enum SpecError {
     /// An option that a virtio disk cannot have.
     #[error(transparent)]
     Blk(#[from] BlkError),
+    /// Limits that contradict each other.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// A size that is none.
+    #[error("bad value for {key}: {why}")]
+    BadSize {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        why: SizeError,
+    },
     /// A key of the other bus.
     #[error("{key} is for bus={bus}; leave it out, or give bus={bus}")]
     WrongBus {
@@ -188,6 +205,30 @@ impl Values {
         value.parse().map_err(|_| SpecError::BadValue { key, value, known: known() })
     }
 
+    /// Takes the keys of limits: requests are a number, bytes a size.
+    fn limits(&mut self) -> Result<Limits, SpecError> {
+        let mut size = |key| match self.text(key) {
+            Some(text) => match size::parse(&text) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(why) => Err(SpecError::BadSize { key, why }),
+            },
+            None => Ok(None),
+        };
+        let bytes = Given { per_second: size("bps")?, burst: size("bps-burst")? };
+        let mut number = |key| match self.text(key) {
+            Some(value) => match value.parse() {
+                Ok(count) => Ok(Some(count)),
+                Err(_) => {
+                    let known = "the whole numbers; 0 is no limit".to_owned();
+                    Err(SpecError::BadValue { key, value, known })
+                }
+            },
+            None => Ok(None),
+        };
+        let requests = Given { per_second: number("iops")?, burst: number("iops-burst")? };
+        Ok(limits(bytes, requests)?)
+    }
+
     fn into_disk(mut self) -> Result<DiskConfig, SpecError> {
         let path =
             self.0.remove("path").filter(|path| !path.is_empty()).ok_or(SpecError::NoPath)?;
@@ -205,6 +246,7 @@ impl Values {
             cache: self.choice("cache", &cache, Cache::default())?,
             engine: self.choice("engine", &EngineKind::ALL, EngineKind::default())?,
             on_full: self.choice("werror", &on_full, OnFull::default())?,
+            limits: self.limits()?,
             bus: self.bus()?,
             doorbell: self.choice("doorbell", &Doorbell::ALL, Doorbell::default())?,
             ..DiskConfig::new(path)

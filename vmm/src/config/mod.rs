@@ -5,6 +5,7 @@ mod bank;
 pub mod display;
 mod doorbell;
 pub(crate) mod ids;
+pub(crate) mod limits;
 mod user;
 
 use std::fmt;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cafevm_devices::block::{Access, Cache, EngineKind, Opening, Storage};
+use cafevm_devices::block::{Access, Cache, EngineKind, Limits, Opening, Storage};
 use cafevm_devices::doctor::Doctor;
 use cafevm_devices::observe::Tap;
 use cafevm_devices::svirtb;
@@ -28,6 +29,7 @@ use crate::layout::MIB;
 pub use bank::{Slot, VirtioBank};
 pub use doorbell::Doorbell;
 pub(crate) use doorbell::Server;
+pub use limits::LimitsError;
 pub use user::{Display, Peripherals, User};
 
 /// The configuration of a machine. Start from [`VmConfig::new`] and change fields.
@@ -214,6 +216,8 @@ pub struct DiskConfig {
     pub doorbell: Doorbell,
     /// What happens to a write when the host's disk is full.
     pub on_full: OnFull,
+    /// How many requests and bytes a second the disk serves; the control socket can change it.
+    pub limits: Limits,
     /// The bus that the disk is attached to.
     pub bus: DiskBus,
     /// Wraps the image's storage, for tests.
@@ -241,6 +245,7 @@ impl DiskConfig {
             engine: EngineKind::default(),
             doorbell: Doorbell::default(),
             on_full: OnFull::default(),
+            limits: Limits::default(),
             bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,
         }

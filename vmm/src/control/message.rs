@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use cafevm_devices::block::Limits;
 use serde_json::{Map, Value};
 
+use crate::config::{self, limits::Given};
 use crate::display::hands::{Buttons, bit};
 use crate::display::keys::codes::{self, Button};
 use crate::nearest::do_you_mean;
@@ -12,7 +14,8 @@ use crate::size;
 /// An example of each message.
 const EXAMPLES: &str = concat!(
     r#"{"status":{}}, {"explain":{}}, {"pause":{}}, {"resume":{}}, {"quit":{}}, "#,
-    r#"{"resize":{"id":"virtio0","size":"64M"}}, {"screenshot":{"to":"x.png"}}, "#,
+    r#"{"resize":{"id":"virtio0","size":"64M"}}, "#,
+    r#"{"limit":{"id":"virtio0","bps":"10M","iops":1000}}, {"screenshot":{"to":"x.png"}}, "#,
     r#"{"keys":["ctrl","alt","delete"]}, {"type":"text"}, "#,
     r#"{"pointer":{"x":10,"y":20,"buttons":["left"]}}"#
 );
@@ -29,6 +32,12 @@ pub(super) enum Message {
         id: String,
         /// Its new size.
         bytes: u64,
+    },
+    /// Change the limits of a disk.
+    Limit {
+        /// The disk's id or name.
+        id: String,
+        limits: Limits,
     },
     Pause,
     Resume,
@@ -97,7 +106,8 @@ impl Message {
             "pause" => Self::Pause,
             "resume" => Self::Resume,
             "quit" => Self::Quit,
-            "resize" => Self::Resize { id: id(&mut body)?, bytes: bytes(&mut body)? },
+            "resize" => Self::Resize { id: id(&name, &mut body)?, bytes: bytes(&mut body)? },
+            "limit" => Self::Limit { id: id(&name, &mut body)?, limits: limits(&mut body)? },
             "screenshot" => Self::Screenshot { to: to(&mut body)?, cursor: cursor(&mut body)? },
             "pointer" => pointer(&mut body)?,
             _ => return Err(format!("there is no message \"{name}\"; {}", messages())),
@@ -113,28 +123,53 @@ fn messages() -> String {
     format!("the messages are {EXAMPLES}")
 }
 
-fn id(body: &mut Map<String, Value>) -> Result<String, String> {
+fn id(message: &str, body: &mut Map<String, Value>) -> Result<String, String> {
     match body.remove("id") {
         Some(Value::String(id)) => Ok(id),
         Some(other) => Err(format!("the id {other} is not a text; give a disk's id or name")),
         None => {
-            Err("\"resize\" needs an \"id\": a disk's id or name, such as \"virtio0\"".to_owned())
+            Err(format!("\"{message}\" needs an \"id\": a disk's id or name, such as \"virtio0\""))
         }
     }
 }
 
 fn bytes(body: &mut Map<String, Value>) -> Result<u64, String> {
     match body.remove("size") {
-        Some(Value::String(text)) => {
-            size::parse(&text).map_err(|error| format!("size {text:?}: {error}"))
-        }
-        Some(other) => other.as_u64().ok_or_else(|| {
-            format!(
-                "the size {other} is neither a whole number of bytes nor a text such as \"64M\""
-            )
-        }),
+        Some(value) => size_of("size", &value),
         None => Err("\"resize\" needs a \"size\": bytes, or a text such as \"64M\"".to_owned()),
     }
+}
+
+/// A size in bytes, or a text.
+fn size_of(key: &str, value: &Value) -> Result<u64, String> {
+    match value {
+        Value::String(text) => {
+            size::parse(text).map_err(|error| format!("{key} {text:?}: {error}"))
+        }
+        other => other.as_u64().ok_or_else(|| {
+            format!(
+                "the {key} {other} is neither a whole number of bytes nor a text such as \"64M\""
+            )
+        }),
+    }
+}
+
+/// Limits; what is left out or null is not limited.
+fn limits(body: &mut Map<String, Value>) -> Result<Limits, String> {
+    let mut take = |key| body.remove(key).filter(|value| !value.is_null());
+    let (bps, bps_burst) = (take("bps"), take("bps-burst"));
+    let (iops, iops_burst) = (take("iops"), take("iops-burst"));
+    let size = |key, value: Option<Value>| value.map(|value| size_of(key, &value)).transpose();
+    let number = |key, value: Option<Value>| {
+        let parse = |value: Value| {
+            value.as_u64().ok_or_else(|| format!("the {key} {value} is no whole number"))
+        };
+        value.map(parse).transpose()
+    };
+    let bytes = Given { per_second: size("bps", bps)?, burst: size("bps-burst", bps_burst)? };
+    let requests =
+        Given { per_second: number("iops", iops)?, burst: number("iops-burst", iops_burst)? };
+    config::limits::limits(bytes, requests).map_err(|error| error.to_string())
 }
 
 fn to(body: &mut Map<String, Value>) -> Result<PathBuf, String> {

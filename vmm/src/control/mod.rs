@@ -3,6 +3,7 @@
 //! | message | does |
 //! |---|---|
 //! | `{"resize":{"id":"ID","size":SIZE}}` | enlarges a virtio disk and its image; SIZE in bytes, or a text such as "64M" |
+//! | `{"limit":{"id":"ID","bps":SIZE,"iops":N}}` | limits the bytes and requests a second of a disk; also `"bps-burst"` and `"iops-burst"`; what is left out, null or 0 is not limited |
 //! | `{"pause":{}}` | stops all vCPUs, and waits until no disk has a request in flight |
 //! | `{"resume":{}}` | retries requests that found the host's disk full, then resumes the vCPUs |
 //! | `{"explain":{}}` | reports what the guest waits for |
@@ -27,7 +28,8 @@
 //! `"reason"`, if the machine does not run: a client's message, or the full disk with the host's error; and `"disks"`:
 //! for each the name, bus, image path, size in bytes, whether it is read-only, format and engine; on virtio also its id;
 //! with layers the backing images, over a network the number of reconnects; the finished `"requests"`, their `"bytes"`
-//! and `"errors"` by kind, and the requests `"in-flight"`.
+//! and `"errors"` by kind, and the requests `"in-flight"`; of a limited disk the `"limits"`, and the requests that they have
+//! `"delayed"`.
 //!
 //! | question | file |
 //! |---|---|

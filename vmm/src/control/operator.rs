@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cafevm_devices::block::{Disk, DiskStats, ErrorKind, OperationKind};
+use cafevm_devices::svirtb;
 use serde_json::{Value, json};
 
 use super::PATIENCE;
@@ -13,7 +14,7 @@ use super::message::Message;
 use super::seat::Seat;
 use crate::exit::Verdict;
 use crate::machine::devices::Devices;
-use crate::runtime::messages::{Answer, Job, Ticket};
+use crate::runtime::messages::{self, Answer, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::threads::ending::Ending;
 use crate::threads::mailbox::Outbox;
@@ -81,6 +82,11 @@ impl<'a> Operator<'a> {
             Message::Resize { id, bytes } => self.find(&id).map(|disk| {
                 self.jobs.send(Job::Resize { ticket, disk, id, bytes });
             }),
+            Message::Limit { id, limits } => {
+                let is_svirtb = self.devices.svirtb.is_some() && id == svirtb::NAME;
+                let disk = if is_svirtb { Ok(None) } else { self.find(&id).map(Some) };
+                disk.map(|disk| self.jobs.send(Job::Limit { ticket, disk, id, limits }))
+            }
             Message::Screenshot { to, cursor } => self.seat.screenshot(ticket, to, cursor),
             Message::Keys(codes) => {
                 self.while_it_runs(|seat| seat.keys(ticket, &codes)).map(|time| within += 2 * time)
@@ -162,13 +168,18 @@ fn described(disk: &Disk, mut known: Value) -> Value {
         let info = disk.info();
         known.insert("format".to_owned(), info.format.into());
         known.insert("engine".to_owned(), info.engine.into());
-        let DiskStats { operations, errors, in_flight } = disk.stats();
+        let DiskStats { operations, errors, in_flight, delayed } = disk.stats();
         let kinds = OperationKind::ALL.map(OperationKind::name);
         let requests = operations.map(|operation| operation.requests);
         known.insert("requests".to_owned(), counts(kinds, requests));
         known.insert("bytes".to_owned(), counts(kinds, operations.map(|done| done.bytes)));
         known.insert("errors".to_owned(), counts(ErrorKind::ALL.map(ErrorKind::name), errors));
         known.insert("in-flight".to_owned(), in_flight.into());
+        let limits = disk.limits();
+        if !limits.is_none() {
+            known.insert("limits".to_owned(), messages::limits(limits).into());
+            known.insert("delayed".to_owned(), delayed.into());
+        }
         if !info.backing.is_empty() {
             known.insert("backing".to_owned(), info.backing.into());
         }

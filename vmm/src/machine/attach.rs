@@ -27,6 +27,7 @@ use crate::machine::irq;
 use crate::machine::register_pages::{PagedDisk, RegisterPages};
 use crate::size::Human;
 use crate::threads::gate::Gate;
+use crate::threads::pacer::Pacer;
 use crate::threads::wake::WakeFd;
 use crate::vcpu::dispatch::Buses;
 
@@ -39,6 +40,8 @@ pub(crate) struct Surroundings<'a> {
     /// Woken when a driver completes its handshake.
     pub(crate) handshake: &'a Arc<WakeFd>,
     pub(crate) gate: &'a Arc<Gate>,
+    /// The time for the limits of disks.
+    pub(crate) pacer: &'a Arc<Pacer>,
 }
 
 /// The devices, by kind.
@@ -90,7 +93,8 @@ struct Attaching<'a> {
 
 impl Attaching<'_> {
     fn disk(&mut self, wanted: &DiskConfig, image: Image) -> Result<(), Error> {
-        let disk = disk(wanted, image, self.around.gate)?;
+        let disk = disk(wanted, image, self.around.gate)?.paced_by(self.around.pacer.clone());
+        disk.set_limits(wanted.limits);
         let disk = if self.config.metrics.is_some() { disk.timed() } else { disk };
         self.attached.devices.images.push(disk.clone());
         let what = describe(&disk, wanted);

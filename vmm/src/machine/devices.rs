@@ -28,6 +28,11 @@ impl VirtioDisk {
     pub(crate) fn resize(&self, bytes: u64) -> Result<(), GrowError> {
         self.device.reconfigure(|| self.blk.resize(bytes))
     }
+
+    /// Services all queues.
+    pub(crate) fn service(&self) {
+        (0..self.device.queues()).for_each(|queue| self.device.service_finished(queue));
+    }
 }
 
 /// A virtio device in its slot.
@@ -91,6 +96,11 @@ impl Devices {
         if self.unfinished().is_some() {
             std::mem::forget(self.clone());
         }
+    }
+
+    /// Whether requests wait for the limits of a disk.
+    pub(crate) fn is_delaying(&self) -> bool {
+        self.images.iter().any(|disk| disk.delayed() > 0)
     }
 
     /// The requests that the host has not finished, if there are any. Takes no lock that is held during I/O.

@@ -10,6 +10,7 @@
 //! | `cafevm_disk_errors_total` | disk, error | failed requests |
 //! | `cafevm_disk_request_duration_seconds` | disk, operation | a histogram: from the moment a request is taken to its answer |
 //! | `cafevm_disk_requests_in_flight` | disk | requests that the host has not finished |
+//! | `cafevm_disk_requests_delayed` | disk | requests that wait for the limits of the disk |
 //! | `cafevm_vcpu_exits_total` | vcpu, exit | exits from the guest |
 //!
 //! A disk is named as in the log: `virtio0`, `virtio1`, ..., `svirtb`. The main thread serves them, as it serves the

@@ -123,6 +123,13 @@ fn encode_disks(encoder: &mut DescriptorEncoder<'_>, disks: &[Measured]) -> fmt:
         disk.stats.in_flight as u64
     })?;
 
+    gauge(
+        encoder,
+        "disk_requests_delayed",
+        "Requests that wait for the limits of the disk",
+        |disk| disk.stats.delayed as u64,
+    )?;
+
     let help = "Finished requests of the guest, failed ones among them";
     let mut family = encoder.encode_descriptor("disk_requests", help, None, MetricType::Counter)?;
     each_operation(disks, |labels, _, operation| counter(&mut family, labels, operation.requests))?;

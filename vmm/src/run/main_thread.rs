@@ -92,6 +92,7 @@ impl MainThread<'_> {
         if let Some(doctor) = doctor {
             let is_held = || {
                 gate.is_closed()
+                    || devices.is_delaying()
                     || running.debugger.as_ref().is_some_and(|debugger| debugger.holds())
             };
             let stalls =
@@ -242,7 +243,7 @@ impl Subscriber for PauseSubscriber<'_> {
         }
         for done in self.results.take() {
             match done {
-                Done::Resized { ticket, answer } => self.answers.send((ticket, answer)),
+                Done::Answered { ticket, answer } => self.answers.send((ticket, answer)),
                 Done::Quiesced(result) => pausing.quiesced(result),
                 Done::Released(result) => pausing.released(result),
             }

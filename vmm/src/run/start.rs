@@ -84,8 +84,19 @@ impl Running {
         debugger: Option<Arc<Debugger>>,
         vnc: Option<Listener>,
     ) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
-        let Vm { fd, vcpus, mut buses, attached, leftover, handshake, gate, linux, ending, ram } =
-            vm;
+        let Vm {
+            fd,
+            vcpus,
+            mut buses,
+            attached,
+            leftover,
+            handshake,
+            gate,
+            pacer,
+            linux,
+            ending,
+            ram,
+        } = vm;
         let Connected { serial, output, drained } = connect(&fd, output)?;
         attach::attach_serial(&mut buses, serial.clone())?;
         debug!("memory bus: {:x?}; ports: {:x?}", buses.mmio, buses.pio);
@@ -107,8 +118,15 @@ impl Running {
         let (of_io, of_vcpus) = (ending.clone(), ending.clone());
         let own_thread = |disk: &&RungDisk| matches!(disk.by, Server::OwnThread { .. });
         let own_threads: Vec<_> = doorbells.disks.iter().filter(own_thread).cloned().collect();
-        let io =
-            IoThread { ending: of_io, roll: roll.clone(), leftover, handshake, doorbells, jobs };
+        let io = IoThread {
+            ending: of_io,
+            roll: roll.clone(),
+            leftover,
+            handshake,
+            pacer,
+            doorbells,
+            jobs,
+        };
         let machine = Machine {
             buses: Arc::new(buses),
             ending: of_vcpus,

@@ -144,7 +144,7 @@ pub(crate) struct Acceptor {
     /// Expires when the host may have descriptors again.
     again: Timer,
     is_out_of_descriptors: bool,
-    /// Whether this was logged since the last connection.
+    /// Whether that was logged: only once, as clients may cause it again and again.
     is_logged: bool,
 }
 
@@ -193,10 +193,7 @@ impl Acceptor {
     pub(crate) fn accept(&mut self) -> Result<Option<Stream>, HostError> {
         loop {
             match self.listener.accept() {
-                Ok(stream) => {
-                    self.is_logged = false;
-                    return Ok(Some(stream));
-                }
+                Ok(stream) => return Ok(Some(stream)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if is_of_one_client(&error) => {}
                 Err(error) => {

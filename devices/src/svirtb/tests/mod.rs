@@ -4,6 +4,7 @@ mod entries;
 mod errors;
 mod hostile;
 mod joined;
+mod limits;
 mod registers;
 mod script;
 mod stats;

@@ -5,12 +5,12 @@
 
 mod answers;
 mod doorbell;
+mod settling;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use super::batch::Batch;
 use super::live::{Answer, LiveQueue};
@@ -18,10 +18,9 @@ use super::pending::{Asked, PendingRequest, PendingRequests};
 use super::request::{BlkRequest, NoStatus, Range, RequestKind};
 use super::shared::Shared;
 use crate::block::{
-    self, BlockError, Completion, ErrorKind, Lane, Moment, Operation, OperationKind, SECTOR_SIZE,
+    self, Completion, ErrorKind, Lane, Moment, Operation, OperationKind, SECTOR_SIZE,
 };
 use crate::observe::{Event, Outcome, Rule, Words};
-use crate::stuck::Stuck;
 use crate::virtio::chain::{Chain, ChainError};
 use crate::virtio::device::{Live, PollResult, ServiceResult};
 use crate::virtio::diagnosis::NoStatusByte;
@@ -69,23 +68,6 @@ impl Worker {
     /// Starts the queue.
     pub(super) fn start(&mut self, queue: SplitQueue, live: Live) {
         self.live = Some(LiveQueue { live, queue, long_reported: false });
-    }
-
-    /// Stops the queue. Completions of a stopped queue are dropped.
-    ///
-    /// # Errors
-    ///
-    /// If the host does not finish the requests in flight.
-    pub(super) fn stop(&mut self, until: Instant) -> Result<(), Stuck> {
-        if let Some(mut live) = self.live.take() {
-            live.queue.leave();
-        }
-        let done = self.settle(until);
-        // Requests that wait for room never reached the disk.
-        for request in std::mem::take(&mut self.waiting) {
-            self.pending.complete_part(request.tag, 0, Ok(()));
-        }
-        done
     }
 
     /// Answers finished requests, then takes available ones: at most as many as the queue has entries. Interrupts at
@@ -156,41 +138,6 @@ impl Worker {
     fn finish_batch(&mut self) {
         self.lane.commit();
         self.answer_finished();
-    }
-
-    /// Waits until nothing is in flight, and answers the finished requests. Requests that wait for room are kept.
-    ///
-    /// # Errors
-    ///
-    /// If the host does not finish by then.
-    pub(super) fn settle(&mut self, until: Instant) -> Result<(), Stuck> {
-        self.finish_batch();
-        while self.lane.in_flight() > 0 {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                self.interrupt();
-                let requests =
-                    format!("{} requests of queue {}", self.lane.in_flight(), self.index);
-                return Err(self.shared.stuck(requests));
-            }
-            self.lane.wait(left);
-            self.answer_finished();
-        }
-        self.interrupt();
-        Ok(())
-    }
-
-    /// Flushes everything that the workers of the device have answered.
-    ///
-    /// # Errors
-    ///
-    /// If the host does not finish the requests in flight. The inner error is that of the flush.
-    pub(super) fn flush(&mut self, until: Instant) -> Result<Result<(), BlockError>, Stuck> {
-        self.settle(until)?;
-        let begun = self.lane.stats().now();
-        let flushed = self.lane.run(Operation::Flush, 0);
-        self.lane.stats().flushed(begun, &flushed);
-        Ok(flushed)
     }
 
     fn is_broken(&self) -> bool {

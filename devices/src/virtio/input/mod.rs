@@ -120,14 +120,15 @@ impl Input {
         self.kind
     }
 
+    /// The number of events that wait for buffers of the driver, of at most 1024. A sender of a long text waits while
+    /// there are many.
+    pub fn waiting(&self) -> usize {
+        self.pending().events()
+    }
+
     /// The number of groups that were dropped.
     pub fn dropped(&self) -> u64 {
         self.pending().dropped()
-    }
-
-    /// The number of events that wait until the driver gives buffers, with the end of each group.
-    pub fn waiting(&self) -> usize {
-        self.pending().len()
     }
 
     /// The LEDs, as the driver has set them.

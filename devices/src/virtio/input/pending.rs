@@ -104,9 +104,9 @@ impl Pending {
         self.owed.clear();
     }
 
-    /// The number of events that wait, with the end of each group.
-    pub(super) fn len(&self) -> usize {
-        self.events + 2 * self.owed.len()
+    /// The number of events that wait.
+    pub(super) const fn events(&self) -> usize {
+        self.events
     }
 
     /// The number of groups that were dropped.
@@ -133,12 +133,11 @@ mod tests {
         let mut pending = Pending::default();
         pending.add(&[InputEvent::key(1, true)]);
         pending.add(&[InputEvent::rel(0, 5), InputEvent::rel(1, -5)]);
-        assert_eq!((pending.next_len(), pending.take(1), pending.len()), (Some(2), None, 5));
+        assert_eq!((pending.next_len(), pending.take(1)), (Some(2), None));
         assert_eq!(pending.take(2).unwrap().len(), 2);
         assert_eq!((pending.next_len(), pending.take(2)), (Some(3), None));
         assert_eq!(pending.take(3).unwrap().len(), 3);
         assert_eq!((pending.next_len(), pending.take(9), pending.dropped()), (None, None, 0));
-        assert_eq!(pending.len(), 0);
     }
 
     #[test]

@@ -141,6 +141,7 @@ fn a_group_comes_whole_with_one_interrupt() {
     tested.give(0..2);
     tested.input.send(&[InputEvent::rel(0, 3), InputEvent::rel(1, -4)]);
     assert_eq!((tested.events(), tested.driver.take_interrupts()), (vec![], 0));
+    assert_eq!(tested.input.waiting(), 3);
     tested.give(2..3);
     tested.driver.kick();
     let group = [InputEvent::rel(0, 3), InputEvent::rel(1, -4), InputEvent::REPORT];

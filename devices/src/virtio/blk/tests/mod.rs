@@ -6,6 +6,7 @@ mod flood;
 mod full;
 mod in_flight;
 mod indirect;
+mod limits;
 mod no_status;
 mod notify_on_empty;
 mod observed;

@@ -12,10 +12,17 @@ use crate::virtio::rules;
 use crate::virtio::spec::blk;
 
 impl Worker {
-    /// Answers the requests that the host has finished, and publishes their answers.
+    /// Answers the requests that the host has finished, and publishes their answers. Starts requests that waited for the
+    /// limits of the disk.
     pub(super) fn answer_finished(&mut self) {
+        self.lane.start_due();
+        self.answer_started();
+    }
+
+    /// The same, but starts nothing.
+    pub(super) fn answer_started(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
-        self.lane.reap(&mut completions);
+        self.lane.reap_started(&mut completions);
         // The end of a batch, and the begin of the next one.
         self.now = self.lane.stats().now();
         for Completion { request, transferred, result } in completions.drain(..) {

@@ -1,10 +1,14 @@
-//! rCore's published driver crate, polled and by interrupt: `resources/guests/test-guests/src/bin/rcore.rs`.
+//! rCore's published driver crate, polled and by interrupt: `resources/guests/test-guests/src/bin/rcore`.
 
 use cafevm::config::OtherDevice;
 use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, sectors, tests};
 use cafevm_resources::test_guests::RCORE;
 
-tests! { rw, readonly, random_bytes }
+mod desk;
+
+use desk::{every_event_and_every_pixel, legacy};
+
+tests! { rw, readonly, random_bytes, every_event_and_every_pixel, legacy }
 
 fn rw() -> Outcome {
     let scratch = Scratch::new()?;
