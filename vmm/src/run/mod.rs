@@ -26,6 +26,7 @@ use crate::config::VmConfig;
 use crate::config::address::ListenAddress;
 use crate::console::{Input, Output, terminal};
 use crate::control;
+use crate::display;
 use crate::error::{ConfigError, Error, HostError};
 use crate::exit::Verdict;
 use crate::gdb;
@@ -107,12 +108,13 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let control = config.control.as_deref().map(control::listen).transpose()?;
     let metrics = config.metrics.as_ref().map(metrics::listen).transpose()?;
     let gdb = config.gdb.as_ref().map(|address| Debugging::new(address, config)).transpose()?;
+    let vnc = config.display.as_ref().map(display::server::listen).transpose()?;
     if matches!(console.input, Input::Stdin) {
         terminal::show_way_out();
     }
     let debugger = gdb.as_ref().map(|gdb| gdb.debugger.clone());
     let (running, jobs, results) =
-        Running::start(vm, console.output, config.symbol_files(), debugger)?;
+        Running::start(vm, console.output, config.symbol_files(), debugger, vnc)?;
     footprint::drop_pages_of_the_start();
     let watched = MainThread {
         running: &running,
