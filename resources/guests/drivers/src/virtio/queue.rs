@@ -117,7 +117,17 @@ impl Queue {
         self.available.write(IDX, self.given);
         // ... and the index before the question whether the device looks by itself (2.7.13.4).
         fence(Ordering::SeqCst);
+        self.wants_notification()
+    }
+
+    /// Whether the device is to be notified of chains made available.
+    pub fn wants_notification(&self) -> bool {
         self.used.read::<u16>(FLAGS) & USED_NO_NOTIFY == 0
+    }
+
+    /// The entry for the next chain, where each has one entry and they are done in order. `None` where all are under way.
+    pub fn next_entry(&self) -> Option<u16> {
+        (self.given.wrapping_sub(self.seen) < self.size).then_some(self.given % self.size)
     }
 
     /// Whether the device has done a chain that [`Queue::take`] has not given yet.
