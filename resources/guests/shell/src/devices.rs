@@ -2,7 +2,7 @@
 
 use drivers::virtio::spec::{GPU_DEVICE, INPUT_DEVICE};
 use rt::command_line::VirtioSlot;
-use rt::println;
+use rt::{print, println};
 
 use crate::disks::Disks;
 use crate::{inputs, pointer, screen};
@@ -51,16 +51,11 @@ impl Others {
 pub(crate) fn list(disks: &Disks) {
     disks.list();
     if let Some(screen) = screen::summary() {
-        let (columns, rows) = screen.cells;
-        let (width, height) = screen::size();
+        print!("  gpu at {:#x}, interrupt line {}: ", screen.base, screen.line);
+        let ((columns, rows), (width, height)) = (screen.cells, screen::size());
         match screen.error {
-            None => println!(
-                "  gpu at {:#x}, interrupt line {}: {width}x{height} pixels, {columns} columns, {rows} rows",
-                screen.base, screen.line
-            ),
-            Some(error) => {
-                println!("  gpu at {:#x}, interrupt line {}: {error}", screen.base, screen.line)
-            }
+            None => println!("{width}x{height} pixels, {columns} columns, {rows} rows"),
+            Some(error) => println!("{error}"),
         }
     }
     inputs::list();

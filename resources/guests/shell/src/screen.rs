@@ -121,7 +121,6 @@ pub(crate) fn size() -> (u32, u32) {
 pub(crate) struct Summary {
     pub(crate) base: u64,
     pub(crate) line: u8,
-    pub(crate) commands: u32,
     /// Columns and rows of text.
     pub(crate) cells: (usize, usize),
     pub(crate) error: Option<Error>,
@@ -134,7 +133,6 @@ pub(crate) fn summary() -> Option<Summary> {
         output.as_ref().map(|output| Summary {
             base: output.gpu.window().base(),
             line: output.gpu.line(),
-            commands: output.gpu.commands(),
             cells,
             error: output.error,
         })

@@ -35,24 +35,15 @@ pub(crate) struct Piece<'a> {
     pub(crate) cursor: Option<usize>,
 }
 
-/// Some columns of a line, `from..to`.
-#[derive(Clone, Copy)]
-struct Columns {
-    from: u16,
-    to: u16,
-}
-
-const NOTHING: Columns = Columns { from: 0, to: 0 };
-
 /// Text on a screen. All zero where it is new, so that a static one takes no room in the image.
 pub(crate) struct Terminal {
     cells: [[u8; COLUMNS_MAX]; LINES],
     /// Whether a line goes on in the next one.
     wrapped: [bool; LINES],
-    /// What has changed in each line.
-    changed: [Columns; LINES],
+    /// The columns of each line that have changed.
+    changed: [Range<usize>; LINES],
     /// How many columns have been painted in each row of the ring: what a new line there has to paint over.
-    painted: [u16; LINES],
+    painted: [usize; LINES],
     /// The lines with changes are among these.
     changed_lines: Range<usize>,
     columns: usize,
@@ -72,7 +63,7 @@ impl Terminal {
         Terminal {
             cells: [[0; COLUMNS_MAX]; LINES],
             wrapped: [false; LINES],
-            changed: [NOTHING; LINES],
+            changed: [const { 0..0 }; LINES],
             painted: [0; LINES],
             changed_lines: 0..0,
             columns: 0,
@@ -93,8 +84,8 @@ impl Terminal {
         self.column = self.column.min(self.columns - 1);
         // As many lines as there is room for, up to the cursor's.
         self.top = (self.line + 1).saturating_sub(self.rows);
-        self.painted = [0; LINES];
-        self.changed = [NOTHING; LINES];
+        self.painted.fill(0);
+        self.changed.fill(0..0);
         self.changed_lines = 0..0;
         for line in end..self.top + self.rows + 1 {
             self.prepare(line);
@@ -166,13 +157,13 @@ impl Terminal {
         }
         let lines = core::mem::replace(&mut self.changed_lines, 0..0);
         for line in lines.start.max(self.top)..lines.end.min(self.top + self.rows + 1) {
-            let Columns { from, to } = core::mem::replace(&mut self.changed[line % LINES], NOTHING);
+            let columns = core::mem::replace(&mut self.changed[line % LINES], 0..0);
+            let (from, to) = (columns.start, columns.end);
             if from == to {
                 continue;
             }
             let ring_row = line % self.ring();
             self.painted[ring_row] = self.painted[ring_row].max(to);
-            let (from, to) = (usize::from(from), usize::from(to).min(self.columns));
             draw(Piece {
                 ring_row,
                 row: line - self.top,
@@ -216,24 +207,23 @@ impl Terminal {
     fn prepare(&mut self, line: usize) {
         self.cells[line % LINES].fill(0);
         self.wrapped[line % LINES] = false;
-        self.changed[line % LINES] = NOTHING;
-        self.change(line, 0..usize::from(self.painted[line % self.ring()]));
+        self.changed[line % LINES] = 0..0;
+        self.change(line, 0..self.painted[line % self.ring()]);
     }
 
     fn change(&mut self, line: usize, columns: Range<usize>) {
-        if columns.start == columns.end {
-            return;
+        if columns.start < columns.end {
+            add(&mut self.changed[line % LINES], columns);
+            add(&mut self.changed_lines, line..line + 1);
         }
-        let changed = &mut self.changed[line % LINES];
-        let (from, to) = (columns.start as u16, columns.end as u16);
-        *changed = match *changed {
-            Columns { from: a, to: b } if a == b => Columns { from, to },
-            Columns { from: a, to: b } => Columns { from: a.min(from), to: b.max(to) },
-        };
-        let lines = &mut self.changed_lines;
-        *lines = match lines.start == lines.end {
-            true => line..line + 1,
-            false => lines.start.min(line)..lines.end.max(line + 1),
-        };
+    }
+}
+
+/// Makes `all` contain `more`, which is not empty.
+fn add(all: &mut Range<usize>, more: Range<usize>) {
+    if all.start == all.end {
+        *all = more;
+    } else {
+        *all = all.start.min(more.start)..all.end.max(more.end);
     }
 }

@@ -149,7 +149,6 @@ pub struct Gpu {
     commands: Dma,
     answers: Dma,
     live: bool,
-    done: u32,
 }
 
 impl Gpu {
@@ -165,7 +164,6 @@ impl Gpu {
             commands: Dma::new(COMMANDS * COMMAND_SIZE, 8),
             answers: Dma::new(DISPLAY_INFO_SIZE, 8),
             live: false,
-            done: 0,
         };
         Some((gpu, Cursor::new(window)))
     }
@@ -205,11 +203,6 @@ impl Gpu {
     /// The interrupt line.
     pub fn line(&self) -> u8 {
         self.line
-    }
-
-    /// Commands done since the driver was made, without the pointer's.
-    pub fn commands(&self) -> u32 {
-        self.done
     }
 
     /// Whether the device has interrupted since the last call because its configuration has changed.
@@ -295,7 +288,6 @@ impl Gpu {
             }
             self.queue.take();
         }
-        self.done += count as u32;
         Ok(())
     }
 }

@@ -156,7 +156,9 @@ impl Input {
         for (at, byte) in (input::DATA.offset..).zip(&mut bytes[..len]) {
             *byte = self.window.read8(at);
         }
-        Text::format(format_args!("{}", bytes[..len].escape_ascii()))
+        // Some devices count a zero at its end.
+        let name = bytes[..len].strip_suffix(&[0]).unwrap_or(&bytes[..len]);
+        Text::format(format_args!("{}", name.escape_ascii()))
     }
 
     /// Acknowledges its interrupt, and gives each new event to `take`.
