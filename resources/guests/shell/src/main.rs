@@ -18,7 +18,8 @@
 //! | `commands.rs` | the commands, and the table that `help` prints |
 //! | `devices.rs` | the devices of the machine |
 //! | `disks.rs` | its disks, and the one in use |
-//! | `screen.rs`, `terminal.rs`, `font.rs` | the console on a GPU's display: how it is shown, its text, its glyphs |
+//! | `screen.rs`, `terminal.rs` | the console on a GPU's display: how it is shown, its text |
+//! | `sheet.rs`, `font.rs` | its glyphs |
 //! | `inputs.rs`, `keyboard.rs`, `pointer.rs` | keyboards, mice and tablets |
 //! | `status.rs` | registers in words |
 //! | `dump.rs`, `crc32.rs` | bytes for the eye, bytes for a comparison |
@@ -39,6 +40,7 @@ mod keys;
 mod line;
 mod pointer;
 mod screen;
+mod sheet;
 mod status;
 mod terminal;
 

@@ -10,10 +10,11 @@
 //!   shown                       [--------]
 //! ```
 //!
-//! The guest's own memory for the picture has one row only. A row is drawn there, then copied to both of its places.
+//! The guest's own memory for the picture is a sheet of glyphs (`sheet.rs`). A cell is painted by copying a glyph from
+//! there to its two places on the host.
 //!
-//! Text is painted when the shell waits for input or ends, and every tenth of a second or so: what scrolls by faster
-//! than that is not drawn at all.
+//! Text is painted when the shell waits for input or ends, and now and then while text streams: what scrolls by in the
+//! meantime is not painted at all.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,55 +23,32 @@ use drivers::virtio::spec::gpu::FORMAT_B8G8R8X8;
 use drivers::virtio::{Area, Command, Cursor, Error, Gpu};
 use rt::command_line::VirtioSlot;
 use rt::console::{self, Mirror};
-use rt::dma::Dma;
 use rt::lock::Lock;
 use rt::{interrupts, tsc};
 
-use crate::font::{self, HEIGHT, WIDTH};
+use crate::font::{HEIGHT, WIDTH};
+use crate::sheet::Sheet;
 use crate::terminal::{COLUMNS_MAX, Piece, ROWS_MAX, Terminal};
 
 /// The numbers of the pictures with text come after this one; the pointer has a lower one.
 const PICTURES: u32 = 1;
-/// Bytes in a pixel.
-const PIXEL: usize = 4;
-/// The colours: 0x00RRGGBB. The background is what a new picture is filled with.
-const TEXT: u32 = 0x00d0_d0d0;
-const BACKGROUND: u32 = 0;
-/// Bytes in a row of a cell.
-const CELL_ROW: usize = WIDTH * PIXEL;
-/// The longest piece whose blanks are drawn as any other glyph.
-const SHORT: usize = 4;
-/// Cycles of the time-stamp counter between two paintings while text streams: about a tenth of a second.
+/// Cycles of the time-stamp counter between two paintings while text streams, at least: about a tenth of a second.
 const PAINT_INTERVAL: u64 = 1 << 28;
-
-/// A row of a glyph, bit 7 at the left, as pixels, two in each word.
-static ROWS_OF_PIXELS: [[u64; WIDTH / 2]; 256] = {
-    let mut rows = [[0; WIDTH / 2]; 256];
-    let mut bits = 0;
-    while bits < rows.len() {
-        let mut n = 0;
-        while n < WIDTH {
-            let colour = if bits >> (WIDTH - 1 - n) & 1 != 0 { TEXT } else { BACKGROUND };
-            rows[bits][n / 2] |= (colour as u64) << (n % 2 * 32);
-            n += 1;
-        }
-        bits += 1;
-    }
-    rows
-};
+/// While text streams, this part of the time at most goes into painting.
+const PAINT_PART: u64 = 8;
 
 /// What the display is drawn with.
 struct Output {
     gpu: Gpu,
-    /// The memory of one row of cells, [`COLUMNS_MAX`] of them.
-    memory: Dma,
+    sheet: Sheet,
     /// The picture's number; 0 where there is none.
     picture: u32,
     width: u32,
     height: u32,
     /// How many lines had gone off the upper end when the picture's part was last chosen.
     scrolled: Option<usize>,
-    painted_at: u64,
+    /// When the next painting is due while text streams, in cycles of the time-stamp counter.
+    due_at: u64,
     error: Option<Error>,
 }
 
@@ -90,16 +68,15 @@ pub(crate) fn open(slot: VirtioSlot, before: &str) -> Option<Cursor> {
     let (mut gpu, mut cursor) = Gpu::new(slot)?;
     let error = gpu.handshake(&mut cursor, &mut Quiet).err();
     let usable = error.is_none();
-    let row = COLUMNS_MAX * CELL_ROW * HEIGHT;
     OUTPUT.with(|output| {
         *output = Some(Output {
             gpu,
-            memory: Dma::new(row, 8),
+            sheet: Sheet::new(),
             picture: 0,
             width: 0,
             height: 0,
             scrolled: None,
-            painted_at: 0,
+            due_at: 0,
             error,
         });
     });
@@ -195,9 +172,7 @@ fn write(text: &[u8]) {
     TEXTS.try_with(|terminal| terminal.write(text));
     if text.ends_with(b"\n") {
         let due = |output: &mut Option<Output>| {
-            output
-                .as_ref()
-                .is_some_and(|output| tsc::now().wrapping_sub(output.painted_at) > PAINT_INTERVAL)
+            output.as_ref().is_some_and(|output| tsc::now() > output.due_at)
         };
         if OUTPUT.try_with(due) == Some(true) {
             paint();
@@ -225,17 +200,16 @@ impl Output {
         let old = self.picture;
         self.picture = old.max(PICTURES) + 1;
         (self.width, self.height, self.scrolled) = (width, height, None);
+        // Whole cells: the display may show a part of the last one.
+        let columns = (width as usize).div_ceil(WIDTH);
         self.gpu.run(&[
             Command::Create {
                 resource: self.picture,
                 format: FORMAT_B8G8R8X8,
-                width: self.stride(),
+                width: (columns * WIDTH) as u32,
                 height: (2 * terminal.ring() * HEIGHT) as u32,
             },
-            Command::Attach(
-                self.picture,
-                self.memory.part(0, self.stride() as usize * PIXEL * HEIGHT),
-            ),
+            Command::Attach(self.picture, self.sheet.begin(columns)),
         ])?;
         self.paint(terminal)?;
         if old != 0 {
@@ -246,19 +220,15 @@ impl Output {
         Ok(())
     }
 
-    /// The width of the picture: the display's, in whole cells.
-    fn stride(&self) -> u32 {
-        self.width.next_multiple_of(WIDTH as u32)
-    }
-
     fn paint(&mut self, terminal: &mut Terminal) -> Result<(), Error> {
+        let began = tsc::now();
         let ring = terminal.ring();
         let mut result = Ok(());
         let mut seen = Area::default();
         terminal.paint(|piece| {
             if result.is_ok() {
                 result = self.draw(ring, piece);
-                seen = around(seen, place(piece, piece.row));
+                seen = around(seen, place(piece.row, piece.column, piece.cells.len()));
             }
         });
         result?;
@@ -266,51 +236,49 @@ impl Output {
         let part = Area { x: 0, y: (top * HEIGHT) as u32, width: self.width, height: self.height };
         if self.scrolled != Some(terminal.scrolled()) {
             self.scrolled = Some(terminal.scrolled());
-            self.gpu
-                .run(&[Command::Scanout(self.picture, part), Command::Flush(self.picture, part)])?;
-        } else if seen.y < self.height {
+            self.gpu.push(&Command::Scanout(self.picture, part))?;
+            self.gpu.push(&Command::Flush(self.picture, part))?;
+        } else if seen.height > 0 && seen.y < self.height {
             let height = seen.height.min(self.height - seen.y);
             let seen = Area { y: part.y + seen.y, height, ..seen };
-            if height > 0 {
-                self.gpu.run(&[Command::Flush(self.picture, seen)])?;
-            }
+            self.gpu.push(&Command::Flush(self.picture, seen))?;
+        } else {
+            return Ok(());
         }
-        self.painted_at = tsc::now();
+        self.gpu.finish()?;
+        let now = tsc::now();
+        let took = now.saturating_sub(began);
+        self.due_at = now + PAINT_INTERVAL.max(took.saturating_mul(PAINT_PART));
         Ok(())
     }
 
-    /// Draws a piece of a line into memory, and has it copied to both places in the picture.
+    /// Copies a piece of a line to both places in the picture.
     fn draw(&mut self, ring: usize, piece: Piece<'_>) -> Result<(), Error> {
-        let stride = self.stride() as usize * PIXEL;
-        let start = piece.column * CELL_ROW;
-        let fill = piece.cells.len() > SHORT;
-        if fill {
-            for row in 0..HEIGHT {
-                self.memory.part(start + row * stride, piece.cells.len() * CELL_ROW).fill(0);
+        let mut at = 0;
+        while at < piece.cells.len() {
+            let cursor = piece.cursor == Some(at);
+            let blank = |n: usize| matches!(piece.cells[n], 0 | b' ') && piece.cursor != Some(n);
+            let blanks = (at..piece.cells.len()).take_while(|n| blank(*n)).count();
+            let (count, from) = match blanks {
+                0 => (1, self.sheet.glyph(piece.cells[at], cursor)),
+                _ => (blanks, self.sheet.blank()),
+            };
+            for row in [piece.ring_row, piece.ring_row + ring] {
+                let to = place(row, piece.column + at, count);
+                self.gpu.push(&Command::Transfer(self.picture, to, from))?;
             }
+            at += count;
         }
-        for (n, &cell) in piece.cells.iter().enumerate() {
-            let cursor = piece.cursor == Some(n);
-            if fill && !cursor && matches!(cell, 0 | b' ') {
-                continue;
-            }
-            let inverse = if cursor { 0xff } else { 0 };
-            let rows =
-                font::glyph(cell).iter().map(|bits| &ROWS_OF_PIXELS[usize::from(bits ^ inverse)]);
-            self.memory.put_rows(start + n * CELL_ROW, stride, rows);
-        }
-        let copy = |row| Command::Transfer(self.picture, place(piece, row), start as u64);
-        let copies = [copy(piece.ring_row), copy(piece.ring_row + ring)];
-        self.gpu.run(&copies)
+        Ok(())
     }
 }
 
-/// Where a piece lies in a picture, when its line is in this row of it.
-fn place(piece: Piece<'_>, row: usize) -> Area {
+/// Some cells beside one another.
+fn place(row: usize, column: usize, count: usize) -> Area {
     Area {
-        x: (piece.column * WIDTH) as u32,
+        x: (column * WIDTH) as u32,
         y: (row * HEIGHT) as u32,
-        width: (piece.cells.len() * WIDTH) as u32,
+        width: (count * WIDTH) as u32,
         height: HEIGHT as u32,
     }
 }

@@ -1,4 +1,4 @@
-//! A virtio GPU: 2D commands, some at a time.
+//! A virtio GPU: 2D commands, many at a time.
 //!
 //! A picture on the host, a resource, has memory in the guest, its backing. The driver draws into the backing, has the
 //! pixels copied to the host (`Transfer`), and has them shown (`Flush`).
@@ -17,10 +17,12 @@ use super::spec::gpu::{self, DISPLAY_INFO_SIZE, HEADER_SIZE};
 use super::spec::{self, descriptor, interrupt as cause};
 use crate::register::{Story, Talk, low_half};
 
-/// Commands under way at most.
-const COMMANDS: usize = 4;
-/// Bytes kept for each: no command is longer.
-const COMMAND_SIZE: usize = 64;
+/// Commands under way at most, each with two descriptors.
+const COMMANDS: u16 = 32;
+/// What follows the header of a command, in words of eight bytes.
+const BODY_WORDS: usize = 4;
+/// Bytes in each: the longest command's, for a device passes over what it does not need.
+const COMMAND_SIZE: usize = HEADER_SIZE + 8 * BODY_WORDS;
 /// The only display in use.
 pub(super) const SCANOUT: u32 = 0;
 
@@ -71,70 +73,45 @@ pub enum Command {
     Flush(u32, Area),
 }
 
-/// Writes the fields of a command one after another.
-struct Fields {
-    memory: Dma,
-    at: usize,
+/// Two fields of a command in a word, the first in its low half.
+const fn pair(first: u32, second: u32) -> u64 {
+    second as u64 * (1 << 32) + first as u64
 }
 
-impl Fields {
-    fn number(&mut self, value: u32) -> &mut Fields {
-        self.memory.write(self.at, value);
-        self.at += 4;
-        self
-    }
-
-    fn long(&mut self, value: u64) -> &mut Fields {
-        self.number(low_half(value)).number(low_half(value >> 32))
-    }
-
-    fn area(&mut self, area: Area) -> &mut Fields {
-        self.number(area.x).number(area.y).number(area.width).number(area.height)
+impl Area {
+    const fn words(self) -> [u64; 2] {
+        [pair(self.x, self.y), pair(self.width, self.height)]
     }
 }
 
 impl Command {
-    /// Its type.
-    fn kind(&self) -> u32 {
-        match self {
-            Command::Create { .. } => gpu::RESOURCE_CREATE_2D,
-            Command::Unref(_) => gpu::RESOURCE_UNREF,
-            Command::Attach(..) => gpu::RESOURCE_ATTACH_BACKING,
-            Command::Scanout(..) => gpu::SET_SCANOUT,
-            Command::Transfer(..) => gpu::TRANSFER_TO_HOST_2D,
-            Command::Flush(..) => gpu::RESOURCE_FLUSH,
-        }
-    }
-
-    /// Writes it into `memory`, and returns how many bytes it has.
-    fn write(&self, memory: Dma) -> usize {
-        let mut fields = begin(memory, self.kind());
+    /// Its type, and what follows the header.
+    fn words(&self) -> (u32, [u64; BODY_WORDS]) {
         match *self {
             Command::Create { resource, format, width, height } => {
-                fields.number(resource).number(format).number(width).number(height)
+                let body = [pair(resource, format), pair(width, height), 0, 0];
+                (gpu::RESOURCE_CREATE_2D, body)
             }
-            Command::Unref(resource) => fields.number(resource).number(0),
-            // One stretch of memory; it has an address, a length and four bytes without meaning.
-            Command::Attach(resource, backing) => fields
-                .number(resource)
-                .number(1)
-                .long(backing.address())
-                .long(low_half(backing.len() as u64).into()),
-            Command::Scanout(resource, area) => fields.area(area).number(SCANOUT).number(resource),
+            Command::Unref(resource) => (gpu::RESOURCE_UNREF, [resource.into(), 0, 0, 0]),
+            Command::Attach(resource, backing) => {
+                // One stretch of memory.
+                let body = [pair(resource, 1), backing.address(), backing.len() as u64, 0];
+                (gpu::RESOURCE_ATTACH_BACKING, body)
+            }
+            Command::Scanout(resource, area) => {
+                let [place, size] = area.words();
+                (gpu::SET_SCANOUT, [place, size, pair(SCANOUT, resource), 0])
+            }
             Command::Transfer(resource, area, offset) => {
-                fields.area(area).long(offset).number(resource).number(0)
+                let [place, size] = area.words();
+                (gpu::TRANSFER_TO_HOST_2D, [place, size, offset, resource.into()])
             }
-            Command::Flush(resource, area) => fields.area(area).number(resource).number(0),
-        };
-        fields.at
+            Command::Flush(resource, area) => {
+                let [place, size] = area.words();
+                (gpu::RESOURCE_FLUSH, [place, size, resource.into(), 0])
+            }
+        }
     }
-}
-
-/// Writes a header: no fence, no context.
-fn begin(memory: Dma, kind: u32) -> Fields {
-    memory.part(0, HEADER_SIZE).fill(0);
-    memory.write(0, kind);
-    Fields { memory, at: HEADER_SIZE }
 }
 
 /// A virtio GPU behind a virtio-mmio window.
@@ -148,6 +125,8 @@ pub struct Gpu {
     queue: Queue,
     commands: Dma,
     answers: Dma,
+    /// Commands in the queue that the device does not know of yet.
+    pushed: u16,
     live: bool,
 }
 
@@ -160,9 +139,10 @@ impl Gpu {
             window,
             line: slot.line,
             events: interrupt::watch(slot.line, window),
-            queue: Queue::new((2 * COMMANDS) as u16),
-            commands: Dma::new(COMMANDS * COMMAND_SIZE, 8),
-            answers: Dma::new(DISPLAY_INFO_SIZE, 8),
+            queue: Queue::new(2 * COMMANDS),
+            commands: Dma::new(usize::from(COMMANDS) * COMMAND_SIZE, 8),
+            answers: Dma::new(answer_at(COMMANDS), 8),
+            pushed: 0,
             live: false,
         };
         Some((gpu, Cursor::new(window)))
@@ -188,6 +168,20 @@ impl Gpu {
         handshake::negotiate(talk, &GPU)?;
         self.queue.clear();
         self.queue.want_interrupts(false);
+        self.pushed = 0;
+        for n in 0..COMMANDS {
+            let command = self.commands.part(usize::from(n) * COMMAND_SIZE, COMMAND_SIZE);
+            let answer = self.answers.part(answer_at(n), answer_at(n + 1) - answer_at(n));
+            let describe = |memory: Dma, flags, next| Descriptor {
+                addr: memory.address(),
+                len: low_half(memory.len() as u64),
+                flags,
+                next,
+            };
+            let (head, next) = (2 * n, 2 * n + 1);
+            self.queue.describe(head, describe(command, descriptor::NEXT, next));
+            self.queue.describe(next, describe(answer, descriptor::WRITE, 0));
+        }
         let control = u32::from(gpu::CONTROL_QUEUE);
         handshake::set_up_queue(talk, control, "queue 0, a GPU's commands", &self.queue)?;
         cursor.set_up(talk)?;
@@ -218,76 +212,90 @@ impl Gpu {
     /// If the device does not answer, or with something else.
     pub fn display(&mut self) -> Result<Option<(u32, u32)>, Error> {
         gpu::EVENTS_CLEAR.write(self.window, gpu::EVENT_DISPLAY);
-        let len = begin(self.commands, gpu::GET_DISPLAY_INFO).at;
-        self.answers.fill(0);
-        self.give(0, len, self.answers);
-        self.finish(1)?;
-        match self.answers.read(0) {
-            gpu::OK_DISPLAY_INFO => {}
-            answer => return Err(Error::Refused { command: gpu::GET_DISPLAY_INFO, answer }),
-        }
+        self.put(gpu::GET_DISPLAY_INFO, &[0; BODY_WORDS]);
+        self.wait()?;
+        self.check(0, gpu::OK_DISPLAY_INFO)?;
         let field = |at| self.answers.read::<u32>(HEADER_SIZE + at);
         let (width, height, enabled) = (field(8), field(12), field(16));
         Ok((enabled != 0 && width != 0 && height != 0).then_some((width, height)))
     }
 
-    /// Runs the commands, in their order, and waits for all of them.
+    /// Runs the commands, and those that were pushed before them, and waits for all of them.
     ///
     /// # Errors
     ///
     /// If the device does not answer, or refuses one; the others may have been done.
     pub fn run(&mut self, commands: &[Command]) -> Result<(), Error> {
-        for some in commands.chunks(COMMANDS) {
-            for (n, command) in some.iter().enumerate() {
-                let len = command.write(self.commands.part(n * COMMAND_SIZE, COMMAND_SIZE));
-                self.answers.write(n * HEADER_SIZE, 0_u32);
-                self.give(n, len, self.answers.part(n * HEADER_SIZE, HEADER_SIZE));
-            }
-            self.finish(some.len())?;
-            for (n, command) in some.iter().enumerate() {
-                let answer = self.answers.read(n * HEADER_SIZE);
-                if answer != gpu::OK_NODATA {
-                    return Err(Error::Refused { command: command.kind(), answer });
-                }
-            }
+        commands.iter().try_for_each(|command| self.push(command))?;
+        self.finish()
+    }
+
+    /// Adds a command to those that [`Gpu::finish`] waits for; runs them now where they have become too many.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Gpu::run`].
+    pub fn push(&mut self, command: &Command) -> Result<(), Error> {
+        if self.pushed == COMMANDS {
+            self.finish()?;
         }
+        let (kind, body) = command.words();
+        self.put(kind, &body);
         Ok(())
     }
 
-    /// Makes command `n`, of `len` bytes, available, and `answer` with it.
-    fn give(&mut self, n: usize, len: usize, answer: Dma) {
-        let (head, next) = (2 * n as u16, 2 * n as u16 + 1);
-        let command = self.commands.part(n * COMMAND_SIZE, len);
-        let describe = |memory: Dma, flags, next| Descriptor {
-            addr: memory.address(),
-            len: low_half(memory.len() as u64),
-            flags,
-            next,
-        };
-        self.queue.describe(head, describe(command, descriptor::NEXT, next));
-        self.queue.describe(next, describe(answer, descriptor::WRITE, 0));
-        self.queue.give(head);
+    /// Runs the commands that were pushed, in their order, and waits for all of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Gpu::run`].
+    pub fn finish(&mut self) -> Result<(), Error> {
+        let count = self.pushed;
+        self.wait()?;
+        (0..count).try_for_each(|n| self.check(n, gpu::OK_NODATA))
     }
 
-    /// Notifies the device of what was given, and waits until it has done `count` commands.
-    fn finish(&mut self, count: usize) -> Result<(), Error> {
+    /// Writes a command, and puts it into the queue.
+    fn put(&mut self, kind: u32, body: &[u64; BODY_WORDS]) {
+        let at = usize::from(self.pushed) * COMMAND_SIZE;
+        // The rest of the header stays zero: no fence, no context.
+        self.commands.write(at, u64::from(kind));
+        self.commands.put_rows(at + HEADER_SIZE, 0, [body].into_iter());
+        self.queue.put(2 * self.pushed);
+        self.pushed += 1;
+    }
+
+    /// Has the device do what is in the queue, and waits until it has.
+    fn wait(&mut self) -> Result<(), Error> {
+        self.pushed = 0;
         if !self.live {
             return Err(Error::Closed);
         }
-        if self.queue.wants_notification() {
+        let queue = &mut self.queue;
+        if queue.publish() {
             spec::QUEUE_NOTIFY.write(self.window, gpu::CONTROL_QUEUE.into());
         }
-        for _ in 0..count {
-            let queue = &self.queue;
-            if !queue.has_used() && !Wait::Poll.until(DEVICE_LIMIT, || queue.has_used()) {
-                // Its memory is the device's until a reset.
-                self.live = false;
-                let bits = spec::STATUS.read(self.window);
-                let broken = bits & spec::status::NEEDS_RESET != 0;
-                return Err(if broken { Error::NeedsReset } else { Error::NoAnswer(DEVICE_LIMIT) });
-            }
-            self.queue.take();
+        if !Wait::Poll.until(DEVICE_LIMIT, || queue.take_all()) {
+            // Its memory is the device's until a reset.
+            self.live = false;
+            let broken = spec::STATUS.read(self.window) & spec::status::NEEDS_RESET != 0;
+            return Err(if broken { Error::NeedsReset } else { Error::NoAnswer(DEVICE_LIMIT) });
         }
         Ok(())
     }
+
+    /// Looks at the answer to command `n` of those that were done.
+    fn check(&self, n: u16, wanted: u32) -> Result<(), Error> {
+        let answer = self.answers.read::<u32>(answer_at(n));
+        if answer == wanted {
+            return Ok(());
+        }
+        let command = self.commands.read(usize::from(n) * COMMAND_SIZE);
+        Err(Error::Refused { command, answer })
+    }
+}
+
+/// Where the answer to command `n` is: the first may be the longest.
+const fn answer_at(n: u16) -> usize {
+    if n == 0 { 0 } else { DISPLAY_INFO_SIZE + (n as usize - 1) * HEADER_SIZE }
 }

@@ -109,20 +109,35 @@ impl Queue {
 
     /// Makes the chain that begins at descriptor `head` available. True where the device is to be notified.
     pub fn give(&mut self, head: u16) -> bool {
+        self.put(head);
+        self.publish()
+    }
+
+    /// Puts the chain that begins at descriptor `head` into the available ring; [`Queue::publish`] makes it available.
+    pub fn put(&mut self, head: u16) {
         let place = usize::from(self.given % self.size);
         self.available.write(RING + 2 * place, head);
         self.given = self.given.wrapping_add(1);
+    }
+
+    /// Makes available what was put into the ring. True where the device is to be notified.
+    pub fn publish(&mut self) -> bool {
         // The entry before the index that says it is there (2.7.13.3) ...
         fence(Ordering::Release);
         self.available.write(IDX, self.given);
         // ... and the index before the question whether the device looks by itself (2.7.13.4).
         fence(Ordering::SeqCst);
-        self.wants_notification()
+        self.used.read::<u16>(FLAGS) & USED_NO_NOTIFY == 0
     }
 
-    /// Whether the device is to be notified of chains made available.
-    pub fn wants_notification(&self) -> bool {
-        self.used.read::<u16>(FLAGS) & USED_NO_NOTIFY == 0
+    /// Takes all chains, where the device has done all of them; else none, and false.
+    pub fn take_all(&mut self) -> bool {
+        let all = self.used.read::<u16>(IDX) == self.given;
+        if all {
+            fence(Ordering::Acquire);
+            self.seen = self.given;
+        }
+        all
     }
 
     /// The entry for the next chain, where each has one entry and they are done in order. `None` where all are under way.
