@@ -13,9 +13,9 @@ use font::{HEIGHT, WIDTH, glyph};
 use keyboard::Keyboard;
 use terminal::{COLUMNS_MAX, ROWS_MAX, Terminal};
 
-/// What has been painted: the ring of rows that the host has, and where the cursor is in it.
+/// What has been painted: the rows that the host has, and where the cursor is on the screen.
 struct Picture {
-    ring: Vec<Vec<u8>>,
+    rows: Vec<Vec<u8>>,
     cursor: (usize, usize),
     /// Cells painted so far.
     painted: usize,
@@ -23,29 +23,31 @@ struct Picture {
 
 impl Picture {
     fn new(terminal: &Terminal) -> Self {
-        let ring = vec![vec![b' '; terminal.size().0]; terminal.ring()];
-        Self { ring, cursor: (0, 0), painted: 0 }
+        let rows = vec![vec![b' '; terminal.size().0]; terminal.picture_rows()];
+        Self { rows, cursor: (0, 0), painted: 0 }
     }
 
     fn paint(&mut self, terminal: &mut Terminal) {
-        let (_, rows) = terminal.size();
+        let mut cursor = None;
         terminal.paint(|piece| {
-            assert!(piece.row <= rows);
-            let row = &mut self.ring[piece.ring_row];
+            let row = &mut self.rows[piece.row];
             for (n, cell) in piece.cells.iter().enumerate() {
                 row[piece.column + n] = if *cell == 0 { b' ' } else { *cell };
             }
-            if let Some(cursor) = piece.cursor {
-                self.cursor = (piece.row, piece.column + cursor);
+            if let Some(at) = piece.cursor {
+                cursor = Some((piece.row, piece.column + at));
             }
             self.painted += piece.cells.len();
         });
+        if let Some((row, column)) = cursor {
+            self.cursor = (row - terminal.top_row(), column);
+        }
     }
 
     /// The rows that are seen, and the one below them.
     fn seen(&self, terminal: &Terminal) -> Vec<String> {
-        let (top, ring) = (terminal.top_row(), terminal.ring());
-        let rows = (0..ring).map(|row| &self.ring[(top + row) % ring]);
+        let (top, rows) = (terminal.top_row(), terminal.size().1);
+        let rows = self.rows[top..top + rows + 1].iter();
         rows.map(|row| String::from_utf8_lossy(row).trim_end().to_owned()).collect()
     }
 }
@@ -53,7 +55,7 @@ impl Picture {
 /// A fresh one: it is too large for a test's stack.
 fn terminal() -> Box<Terminal> {
     let mut terminal = Box::new(const { Terminal::new() });
-    terminal.resize(20, 5);
+    terminal.resize(20, 5, 14);
     terminal
 }
 
@@ -152,7 +154,7 @@ fn another_size_shows_the_last_lines() {
     // Shorter than the narrowest: what has wrapped stays so.
     for round in 0..3 {
         for (columns, rows) in sizes {
-            terminal.resize(columns, rows);
+            terminal.resize(columns, rows, rows + 1 + rows * round);
             let mut picture = Picture::new(&terminal);
             for n in 0..round * 150 {
                 if columns > 4 {

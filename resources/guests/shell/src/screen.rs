@@ -1,17 +1,9 @@
 //! The console on a GPU's display.
 //!
-//! The picture on the host is twice as high as the ring of rows (`terminal.rs`), and each line is in it twice, one ring
-//! apart. So, wherever the first line of the screen is in the ring, all lines of the screen lie below one another, and
-//! to scroll is to show another part of the picture:
+//! The picture on the host is higher than the screen, and to scroll is to show another part of it: see `terminal.rs`.
 //!
-//! ```text
-//!   rows of the picture   0 1 2 3 4 | 0 1 2 3 4      a screen of 4 rows: a ring of 5
-//!   lines                 5 6 2 3 4 | 5 6 2 3 4      lines 3 to 6 are seen, line 2 has gone
-//!   shown                       [--------]
-//! ```
-//!
-//! The guest's own memory for the picture is a sheet of glyphs (`sheet.rs`). A cell is painted by copying a glyph from
-//! there to its two places on the host.
+//! The guest's own memory for the picture is a sheet of glyphs (`sheet.rs`). A cell is painted by having the GPU copy a
+//! glyph from there to its place on the host.
 //!
 //! Text is painted when the shell waits for input or ends, and now and then while text streams: what scrolls by in the
 //! meantime is not painted at all.
@@ -32,6 +24,11 @@ use crate::terminal::{COLUMNS_MAX, Piece, ROWS_MAX, Terminal};
 
 /// The numbers of the pictures with text come after this one; the pointer has a lower one.
 const PICTURES: u32 = 1;
+/// How many screens, with one row more each, lie below one another in a picture.
+const SCREENS: usize = 4;
+/// Bytes in a picture, on the host: fewer screens are in it where they are large, but one at least.
+const PICTURE_BYTES: usize = 64 << 20;
+const CELL_BYTES: usize = 4 * WIDTH * HEIGHT;
 /// Cycles of the time-stamp counter between two paintings while text streams, at least: about a tenth of a second.
 const PAINT_INTERVAL: u64 = 1 << 28;
 /// While text streams, this part of the time at most goes into painting.
@@ -196,18 +193,20 @@ impl Output {
         if (width, height) == (self.width, self.height) {
             return Ok(());
         }
-        terminal.resize(width as usize / WIDTH, height as usize / HEIGHT);
+        // Whole cells: the display may show a part of the last one.
+        let columns = (width as usize).div_ceil(WIDTH);
+        let rows = height as usize / HEIGHT;
+        let picture_rows = (SCREENS * (rows + 1)).min(PICTURE_BYTES / (columns * CELL_BYTES));
+        terminal.resize(width as usize / WIDTH, rows, picture_rows);
         let old = self.picture;
         self.picture = old.max(PICTURES) + 1;
         (self.width, self.height, self.scrolled) = (width, height, None);
-        // Whole cells: the display may show a part of the last one.
-        let columns = (width as usize).div_ceil(WIDTH);
         self.gpu.run(&[
             Command::Create {
                 resource: self.picture,
                 format: FORMAT_B8G8R8X8,
                 width: (columns * WIDTH) as u32,
-                height: (2 * terminal.ring() * HEIGHT) as u32,
+                height: (terminal.picture_rows() * HEIGHT) as u32,
             },
             Command::Attach(self.picture, self.sheet.begin(columns)),
         ])?;
@@ -222,25 +221,22 @@ impl Output {
 
     fn paint(&mut self, terminal: &mut Terminal) -> Result<(), Error> {
         let began = tsc::now();
-        let ring = terminal.ring();
         let mut result = Ok(());
         let mut seen = Area::default();
         terminal.paint(|piece| {
             if result.is_ok() {
-                result = self.draw(ring, piece);
+                result = self.draw(piece);
                 seen = around(seen, place(piece.row, piece.column, piece.cells.len()));
             }
         });
         result?;
-        let top = terminal.top_row();
-        let part = Area { x: 0, y: (top * HEIGHT) as u32, width: self.width, height: self.height };
+        let y = (terminal.top_row() * HEIGHT) as u32;
+        let part = Area { x: 0, y, width: self.width, height: self.height };
         if self.scrolled != Some(terminal.scrolled()) {
             self.scrolled = Some(terminal.scrolled());
             self.gpu.push(&Command::Scanout(self.picture, part))?;
             self.gpu.push(&Command::Flush(self.picture, part))?;
-        } else if seen.height > 0 && seen.y < self.height {
-            let height = seen.height.min(self.height - seen.y);
-            let seen = Area { y: part.y + seen.y, height, ..seen };
+        } else if seen != Area::default() {
             self.gpu.push(&Command::Flush(self.picture, seen))?;
         } else {
             return Ok(());
@@ -252,8 +248,8 @@ impl Output {
         Ok(())
     }
 
-    /// Copies a piece of a line to both places in the picture.
-    fn draw(&mut self, ring: usize, piece: Piece<'_>) -> Result<(), Error> {
+    /// Has a piece of a line copied to its place in the picture.
+    fn draw(&mut self, piece: Piece<'_>) -> Result<(), Error> {
         let mut at = 0;
         while at < piece.cells.len() {
             let cursor = piece.cursor == Some(at);
@@ -263,10 +259,8 @@ impl Output {
                 0 => (1, self.sheet.glyph(piece.cells[at], cursor)),
                 _ => (blanks, self.sheet.blank()),
             };
-            for row in [piece.ring_row, piece.ring_row + ring] {
-                let to = place(row, piece.column + at, count);
-                self.gpu.push(&Command::Transfer(self.picture, to, from))?;
-            }
+            let to = place(piece.row, piece.column + at, count);
+            self.gpu.push(&Command::Transfer(self.picture, to, from))?;
             at += count;
         }
         Ok(())

@@ -4,8 +4,9 @@
 //! `top` on; to scroll is to count `top` up. The line after the last row is kept blank, for a screen whose height is
 //! no multiple of a cell's.
 //!
-//! On the host, line n lies in row n modulo [`Terminal::ring`] of a picture that is taller than the screen, so that
-//! scrolling copies no pixels there, either: see `screen.rs`.
+//! Lines are painted in a picture that is higher than the screen, one below the other, and the screen is a part of it
+//! that moves down: so scrolling paints nothing but new lines. At the end of the picture the screen begins again at its
+//! first row, where all of its lines are painted once more.
 
 use core::ops::Range;
 
@@ -15,6 +16,8 @@ pub(crate) const COLUMNS_MAX: usize = 512;
 const LINES: usize = 256;
 /// The most rows: one more line is kept blank, and one is written.
 pub(crate) const ROWS_MAX: usize = LINES - 2;
+/// The most rows of a picture.
+pub(crate) const PICTURE_ROWS_MAX: usize = 512;
 /// Columns from one tab stop to the next.
 const TAB: usize = 8;
 /// What stands for a character that has no glyph.
@@ -23,9 +26,7 @@ pub(crate) const UNKNOWN: u8 = 0x7f;
 /// A part of a line that is to be painted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece<'a> {
-    /// The line's row in the ring.
-    pub(crate) ring_row: usize,
-    /// The line's row on the screen; one past the last for the line that is kept blank.
+    /// The line's row in the picture. The screen begins at [`Terminal::top_row`].
     pub(crate) row: usize,
     /// The first column.
     pub(crate) column: usize,
@@ -42,12 +43,16 @@ pub(crate) struct Terminal {
     wrapped: [bool; LINES],
     /// The columns of each line that have changed.
     changed: [Range<usize>; LINES],
-    /// How many columns have been painted in each row of the ring: what a new line there has to paint over.
-    painted: [usize; LINES],
+    /// How many columns have been painted in each row of the picture: what a line there has to paint over.
+    painted: [usize; PICTURE_ROWS_MAX],
     /// The lines with changes are among these.
     changed_lines: Range<usize>,
     columns: usize,
     rows: usize,
+    /// How many rows the picture has.
+    picture_rows: usize,
+    /// The line in the first row of the picture.
+    base: usize,
     /// The first line on the screen.
     top: usize,
     /// Where the next character goes.
@@ -64,10 +69,12 @@ impl Terminal {
             cells: [[0; COLUMNS_MAX]; LINES],
             wrapped: [false; LINES],
             changed: [const { 0..0 }; LINES],
-            painted: [0; LINES],
+            painted: [0; PICTURE_ROWS_MAX],
             changed_lines: 0..0,
             columns: 0,
             rows: 0,
+            picture_rows: 0,
+            base: 0,
             top: 0,
             line: 0,
             column: 0,
@@ -75,25 +82,25 @@ impl Terminal {
         }
     }
 
-    /// Takes a screen of another size, on which nothing is painted. At least one column and one row, at most
-    /// [`COLUMNS_MAX`] and [`ROWS_MAX`]. Lines that are longer keep what is not seen of them.
-    pub(crate) fn resize(&mut self, columns: usize, rows: usize) {
+    /// Takes a screen of another size, in a picture that has at most `picture_rows` rows and is blank. A screen has at
+    /// least one column and one row, at most [`COLUMNS_MAX`] and [`ROWS_MAX`], and a picture one row more at least. Lines
+    /// that are longer keep what is not seen of them.
+    pub(crate) fn resize(&mut self, columns: usize, rows: usize, picture_rows: usize) {
         let end = if self.rows == 0 { 0 } else { self.top + self.rows + 1 };
         self.columns = columns.clamp(1, COLUMNS_MAX);
         self.rows = rows.clamp(1, ROWS_MAX);
+        self.picture_rows = picture_rows.clamp(self.rows + 1, PICTURE_ROWS_MAX);
         self.column = self.column.min(self.columns - 1);
         // As many lines as there is room for, up to the cursor's.
         self.top = (self.line + 1).saturating_sub(self.rows);
+        self.base = self.top;
         self.painted.fill(0);
         self.changed.fill(0..0);
         self.changed_lines = 0..0;
         for line in end..self.top + self.rows + 1 {
             self.prepare(line);
         }
-        for line in self.top..self.line + 1 {
-            let written = self.cells[line % LINES].iter().rposition(|cell| *cell != 0);
-            self.change(line, 0..written.map_or(0, |last| last + 1).min(self.columns));
-        }
+        self.change_all();
         self.cursor = (self.line, self.column);
         self.change(self.line, self.column..self.column + 1);
     }
@@ -103,14 +110,14 @@ impl Terminal {
         (self.columns, self.rows)
     }
 
-    /// How many rows the ring has: the screen's, and one for the line that is kept blank.
-    pub(crate) fn ring(&self) -> usize {
-        self.rows + 1
+    /// How many rows the picture has.
+    pub(crate) fn picture_rows(&self) -> usize {
+        self.picture_rows
     }
 
-    /// The row of the ring that is the first on the screen.
+    /// The row of the picture that is the first on the screen, since the last painting.
     pub(crate) fn top_row(&self) -> usize {
-        self.top % self.ring()
+        self.top - self.base
     }
 
     /// How many lines have gone off the upper end.
@@ -149,6 +156,10 @@ impl Terminal {
 
     /// Gives `draw` all that has changed since the last call, and where the cursor is now.
     pub(crate) fn paint(&mut self, mut draw: impl FnMut(Piece<'_>)) {
+        if self.top + self.rows + 1 > self.base + self.picture_rows {
+            self.base = self.top;
+            self.change_all();
+        }
         let cursor = (self.line, self.column);
         if self.cursor != cursor {
             self.change(self.cursor.0, self.cursor.1..self.cursor.1 + 1);
@@ -162,11 +173,10 @@ impl Terminal {
             if from == to {
                 continue;
             }
-            let ring_row = line % self.ring();
-            self.painted[ring_row] = self.painted[ring_row].max(to);
+            let row = line - self.base;
+            self.painted[row] = self.painted[row].max(to);
             draw(Piece {
-                ring_row,
-                row: line - self.top,
+                row,
                 column: from,
                 cells: &self.cells[line % LINES][from..to],
                 cursor: (line == self.line && (from..to).contains(&self.column))
@@ -208,7 +218,24 @@ impl Terminal {
         self.cells[line % LINES].fill(0);
         self.wrapped[line % LINES] = false;
         self.changed[line % LINES] = 0..0;
-        self.change(line, 0..self.painted[line % self.ring()]);
+        self.change(line, 0..self.painted_before(line));
+    }
+
+    /// How many columns were painted in a line's row of the picture; 0 where the line comes after the picture's end.
+    fn painted_before(&self, line: usize) -> usize {
+        let rows = &self.painted[..self.picture_rows];
+        rows.get(line - self.base).copied().unwrap_or(0)
+    }
+
+    /// Has all lines painted.
+    fn change_all(&mut self) {
+        for line in self.top..self.top + self.rows + 1 {
+            let cells = &self.cells[line % LINES][..self.columns];
+            // After the cursor's line there is nothing yet.
+            let written = cells.iter().rposition(|cell| *cell != 0).filter(|_| line <= self.line);
+            let before = self.painted_before(line);
+            self.change(line, 0..written.map_or(0, |last| last + 1).max(before));
+        }
     }
 
     fn change(&mut self, line: usize, columns: Range<usize>) {
