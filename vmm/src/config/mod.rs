@@ -165,6 +165,11 @@ impl VmConfig {
         (0..).map(|n| self.virtio.slot(n)).take(count)
     }
 
+    /// Whether the guest has a keyboard.
+    pub(crate) fn has_keyboard(&self) -> bool {
+        self.others.contains(&OtherDevice::Input(InputKind::Keyboard))
+    }
+
     /// The kernel's file, if it is one.
     pub(crate) fn kernel_file(&self) -> Option<&Path> {
         match &self.kernel {
