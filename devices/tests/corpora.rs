@@ -43,3 +43,8 @@ fn a_qcow2_image_that_nobody_should_trust() {
 fn the_teaching_protocol() {
     replay("svirtb", fuzz::svirtb);
 }
+
+#[test]
+fn an_nbd_server() {
+    replay("nbd", fuzz::nbd);
+}

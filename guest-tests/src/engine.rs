@@ -3,27 +3,30 @@
 //!
 //! `CAFEVM_TEST_ENGINE=late` gives every disk of every test storage that finishes its requests on another thread, later
 //! and out of order. `CAFEVM_TEST_ENGINE=snapshot` puts the map of `snapshot=on` in front of every writable image: what
-//! was there is read from a copy, and what is written goes to the image, which so holds in the end what it must. The
+//! was there is read from a copy, and what is written goes to the image, which so holds in the end what it must.
 //! `CAFEVM_TEST_ENGINE=overlay` puts a qcow2 overlay in front of every writable image of whole sectors, and writes its
-//! content to the image when the machine has ended. The
-//! names of cafevm's own engines (`engine=` of a disk) give each disk that engine, if it can have it.
+//! content to the image when the machine has ended. `CAFEVM_TEST_ENGINE=nbd` moves the bytes of every writable image
+//! through an NBD server in this process, as far as it has whole sectors. The names of cafevm's own engines (`engine=`
+//! of a disk) give each disk that engine, if it can have it.
 //!
 //! `CAFEVM_TEST_DOORBELL` is the `doorbell=` of each virtio disk. `CAFEVM_TEST_PAGES=off` makes each read of a register
 //! an exit.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
-use std::{env, fs, io};
+use std::{env, fs, io, thread};
 
-use cafevm::config::{DiskBus, Doorbell, VmConfig, WrapStorage};
+use cafevm::config::{DiskBus, DiskConfig, Doorbell, VmConfig, WrapStorage};
 use cafevm_devices::block::format::{Base, Qcow2Storage, Snapshot};
+use cafevm_devices::block::nbd::{NbdOptions, NbdStorage};
 use cafevm_devices::block::{
     Access, Cache, Disk, Engine, EngineKind, Image, ImageStorage, Opening, Operation, Stop,
     Storage, StorageInfo,
 };
 use cafevm_devices::memory::{Buffers, GuestRam};
-use cafevm_devices::testing::LateStorage;
+use cafevm_devices::testing::{LateStorage, NbdServer};
 use tempfile::NamedTempFile;
 
 use crate::{Failed, Outcome, SECTOR, Scratch};
@@ -60,6 +63,7 @@ pub fn apply(config: &mut VmConfig) -> Result<(), String> {
                 None
             }
             Kind::Late => Some(WrapStorage::new(|inner| Box::new(LateStorage::new(inner, DELAY)))),
+            Kind::Nbd => served(disk),
             Kind::Overlay if disk.access == Access::ReadOnly || disk.snapshot => None,
             Kind::Overlay => {
                 let path = disk.path.clone();
@@ -80,12 +84,12 @@ pub fn apply(config: &mut VmConfig) -> Result<(), String> {
 /// Whether requests are finished after their doorbell: then a reset may come first, and a batch may have several
 /// interrupts.
 pub fn is_late() -> bool {
-    ["late", "uring", "auto"].contains(&&*text(VARIABLE)) || is_rung_elsewhere()
+    ["late", "nbd", "uring", "auto"].contains(&&*text(VARIABLE)) || is_rung_elsewhere()
 }
 
 /// Whether another thread than the vCPU may serve doorbells: they are no exits then, and their number varies.
 pub fn is_rung_elsewhere() -> bool {
-    doorbell(&text(DOORBELL)).is_ok_and(|doorbell| doorbell != Doorbell::Vcpu)
+    matches!(doorbell(&text(DOORBELL)), Ok(Doorbell::Thread | Doorbell::Spin))
 }
 
 /// Whether a guest may read registers without an exit.
@@ -115,6 +119,56 @@ enum Kind {
     Late,
     Snapshot,
     Overlay,
+    Nbd,
+}
+
+/// An NBD server for the image of a disk, if that can have one.
+fn served(disk: &DiskConfig) -> Option<WrapStorage> {
+    let path = disk.path.clone();
+    let len = fs::metadata(&path).ok()?.len();
+    let is_svirtb = matches!(disk.bus, DiskBus::Svirtb { .. });
+    let is_ragged = len % 512 > 0;
+    let is_other = disk.access == Access::ReadOnly || disk.snapshot || disk.nbd.is_some();
+    if is_other || len < 512 || is_ragged && is_svirtb {
+        return None;
+    }
+    Some(WrapStorage::new(move |image| {
+        let serve = || -> io::Result<Served> {
+            let file = File::options().read(true).write(true).open(&path)?;
+            let server = NbdServer::of_file(file)?;
+            let uri = server.uri().parse().map_err(io::Error::other)?;
+            let storage = NbdStorage::open(NbdOptions::new(uri)).map_err(io::Error::other)?;
+            let link = storage.link();
+            thread::Builder::new().spawn(move || link.run())?;
+            Ok(Served { storage, _server: server, _image: image })
+        };
+        #[expect(clippy::expect_used, reason = "a test without its disk fails")]
+        let served = serve().expect("an NBD server");
+        Box::new(served)
+    }))
+}
+
+/// A disk on a server for an image, which stays locked.
+#[derive(Debug)]
+struct Served {
+    /// Dropped first.
+    storage: NbdStorage,
+    _server: NbdServer,
+    _image: Box<dyn Storage>,
+}
+
+impl Storage for Served {
+    fn engine(&self, stop: &Stop) -> io::Result<Box<dyn Engine>> {
+        self.storage.engine(stop)
+    }
+
+    fn grow(&self, size: u64) -> io::Result<()> {
+        self.storage.grow(size)
+    }
+
+    fn frees_space(&self) -> bool {
+        self.storage.frees_space()
+    }
 }
 
 /// A map in front of the image at `path`: a copy of it for the base, itself for the layer.
@@ -219,9 +273,12 @@ fn named(name: &str) -> Result<Kind, String> {
         "late" => Ok(Kind::Late),
         "snapshot" => Ok(Kind::Snapshot),
         "overlay" => Ok(Kind::Overlay),
+        "nbd" => Ok(Kind::Nbd),
         other => {
             let own = EngineKind::ALL.map(|(own, _)| own).join(", ");
-            Err(format!("{VARIABLE}={other}: the engines are {own}, late, snapshot and overlay"))
+            Err(format!(
+                "{VARIABLE}={other}: the engines are {own}, late, nbd, overlay and snapshot"
+            ))
         }
     }
 }
@@ -238,13 +295,14 @@ mod tests {
         assert_eq!(named("mmap"), Ok(Kind::Own(EngineKind::Mmap)));
         assert_eq!(named("late"), Ok(Kind::Late));
         assert_eq!(named("snapshot"), Ok(Kind::Snapshot));
+        assert_eq!(named("nbd"), Ok(Kind::Nbd));
         assert_eq!(named("overlay"), Ok(Kind::Overlay));
         assert!(named("early").is_err());
     }
 
     #[test]
     fn a_thread_for_doorbells_has_a_name() {
-        assert_eq!(doorbell(""), Ok(Doorbell::Vcpu));
+        assert_eq!(doorbell(""), Ok(Doorbell::Auto));
         assert_eq!(doorbell("spin"), Ok(Doorbell::Spin));
         assert!(doorbell("bell").is_err());
     }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use cafevm::boot::KernelSource;
 use cafevm::cli::spec;
-use cafevm::config::VmConfig;
+use cafevm::config::{VmConfig, WrapStorage};
 use cafevm::console::{Input, Output};
 use cafevm::exit::Verdict;
 use cafevm::run::{Console, run};
-use cafevm::vcpu::dispatch::Exits;
+use cafevm::vcpu::exits::Exits;
 
-use crate::{Failed, Image, Outcome, engine, ensure, fail};
+use crate::{Failed, Image, Outcome, engine, ensure, extra, fail};
 
 /// Far longer than any guest of these tests takes, also where KVM emulates it and others use the host.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -25,6 +25,7 @@ pub struct Guest {
     config: VmConfig,
     specs: Vec<String>,
     input: Vec<u8>,
+    storage: Option<WrapStorage>,
 }
 
 impl Guest {
@@ -32,7 +33,7 @@ impl Guest {
     pub fn new(elf: impl Into<Cow<'static, [u8]>>) -> Self {
         let kernel = KernelSource::Bytes { name: "(test guest)".to_owned(), bytes: elf.into() };
         let config = VmConfig { timeout: Some(TIME_LIMIT), ..VmConfig::new(kernel) };
-        Self { config, specs: Vec::new(), input: Vec::new() }
+        Self { config, specs: Vec::new(), input: Vec::new(), storage: None }
     }
 
     /// The built-in shell, with these commands in its command line.
@@ -77,10 +78,24 @@ impl Guest {
         self
     }
 
+    /// Attaches a disk as `--disk TEXT` does.
+    #[must_use]
+    pub fn spec(mut self, text: impl Into<String>) -> Self {
+        self.specs.push(text.into());
+        self
+    }
+
     /// What is sent to the serial port, as fast as the guest takes it.
     #[must_use]
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();
+        self
+    }
+
+    /// Wraps the storage of each disk, in place of what the environment asks for.
+    #[must_use]
+    pub fn storage(mut self, wrap: WrapStorage) -> Self {
+        self.storage = Some(wrap);
         self
     }
 
@@ -101,6 +116,10 @@ impl Guest {
             self.config.disks.push(spec::parse(text)?);
         }
         engine::apply(&mut self.config)?;
+        extra::apply(&mut self.config)?;
+        if self.storage.is_some() {
+            self.config.disks.iter_mut().for_each(|disk| disk.storage = self.storage.clone());
+        }
         let serial = Sink::default();
         let input = Input::Bytes(self.input);
         let console =

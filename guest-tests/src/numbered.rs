@@ -1,11 +1,68 @@
-//! What the guest `resources/guests/test-guests/src/bin/numbered.rs` leaves on its disk: sector n modulo
-//! [`SECTORS`] has number n, so that lost and torn writes are seen.
+//! The disk of the guest `numbered`: number n is in sector n modulo the number of sectors, until a later one takes its
+//! place. What a sector holds, and what it must hold.
 
 use crate::process::Ended;
-use crate::{Failed, Outcome, SECTOR, ensure, fail};
+use crate::{Failed, Outcome, SECTOR, ensure};
 
-/// Sectors of the disk: few, so that each is written often.
-pub const SECTORS: usize = 64;
+/// What makes a sector that is half of one number and half of another visible.
+fn check_word(number: u64) -> u64 {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// A sector that holds this number; one that was never written, for 0.
+pub fn sector_with(number: u64) -> [u8; SECTOR] {
+    let mut sector = [0; SECTOR];
+    if number != 0 {
+        let (words, _) = sector.as_chunks_mut::<8>();
+        words.fill(check_word(number).to_le_bytes());
+        if let [first, .., last] = words {
+            *first = number.to_le_bytes();
+            *last = (!number).to_le_bytes();
+        }
+    }
+    sector
+}
+
+/// The number that a sector holds, whole; 0 where it was never written.
+///
+/// # Errors
+///
+/// If it is torn: not whole, and not empty.
+pub fn number_in(sector: &[u8; SECTOR]) -> Result<u64, String> {
+    let number = sector.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    if *sector == sector_with(number) {
+        return Ok(number);
+    }
+    let words = sector.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+    Err(format!("it is torn: {:x?}", words.collect::<Vec<_>>()))
+}
+
+/// The last number up to `last` that goes to `sector`; 0 where there is none.
+pub fn newest(last: u64, sector: u64, sectors: u64) -> u64 {
+    ((last + sectors - sector) / sectors * sectors + sector).saturating_sub(sectors)
+}
+
+/// Looks at a disk whose guest was told that all numbers up to `safe` are on it: each sector is whole, holds a number
+/// of its own, and none older than what was safe.
+///
+/// # Errors
+///
+/// If one does not.
+pub fn holds(disk: &[u8], safe: u64) -> Outcome {
+    let (chunks, rest) = disk.as_chunks::<SECTOR>();
+    ensure!(rest.is_empty(), "the disk has {} bytes", disk.len());
+    let sectors = chunks.len() as u64;
+    for (sector, bytes) in (0..).zip(chunks) {
+        let number = number_in(bytes).map_err(|why| format!("sector {sector}: {why}"))?;
+        ensure!(number % sectors == sector || number == 0, "sector {sector} holds {number}");
+        let newest = newest(safe, sector, sectors);
+        ensure!(
+            number >= newest,
+            "sector {sector} holds {number}, and {newest} was durable; the guest knew it up to {safe}"
+        );
+    }
+    Ok(())
+}
 
 /// Reads the guest's output: numbers, each higher than the one before, and the first one higher than `safe`. Returns the
 /// last one.
@@ -27,32 +84,17 @@ pub fn heard(ended: &Ended, mut safe: u64) -> Result<u64, Failed> {
     Ok(safe)
 }
 
-/// Fails unless each sector is whole, has one of its numbers, and none older than what was `safe`.
-///
-/// # Errors
-///
-/// The first sector that is not as it must be.
-pub fn has_all(disk: &[u8], safe: u64) -> Outcome {
-    for (sector, number) in (0..).zip(numbers(disk)?) {
-        let newest = newest(sector, safe);
-        ensure!(
-            number >= newest,
-            "sector {sector} holds {number}, and {newest} was durable; the guest knew it up to {safe}"
-        );
-    }
-    Ok(())
-}
-
 /// Fails unless the disk has what the guest had written at one moment. Returns the last number then.
 ///
 /// # Errors
 ///
 /// The first sector that is of another moment.
 pub fn moment(disk: &[u8]) -> Result<u64, Failed> {
-    let numbers = numbers(disk)?;
+    let (chunks, _) = disk.as_chunks::<SECTOR>();
+    let numbers: Vec<_> = chunks.iter().map(number_in).collect::<Result<_, _>>()?;
     let last = numbers.iter().copied().max().unwrap_or(0);
     for (sector, number) in (0..).zip(numbers) {
-        let newest = newest(sector, last);
+        let newest = newest(last, sector, chunks.len() as u64);
         ensure!(
             number == newest,
             "sector {sector} holds {number}, not {newest}, when the last number was {last}"
@@ -61,37 +103,59 @@ pub fn moment(disk: &[u8]) -> Result<u64, Failed> {
     Ok(last)
 }
 
-/// The last number up to `last` that goes to this sector; 0 if there was none.
-const fn newest(sector: u64, last: u64) -> u64 {
-    let sectors = SECTORS as u64;
-    ((last + sectors - sector) / sectors * sectors + sector).saturating_sub(sectors)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The number of each sector.
-fn numbers(disk: &[u8]) -> Result<Vec<u64>, Failed> {
-    ensure!(disk.len() == SECTORS * SECTOR, "the disk has {} bytes", disk.len());
-    let sectors = (0..).zip(disk.as_chunks::<SECTOR>().0);
-    let number = |(sector, bytes): (u64, &[u8; SECTOR])| {
-        let number = number_of(bytes).map_err(|why| format!("sector {sector}: {why}"))?;
-        if number % SECTORS as u64 != sector && number != 0 {
-            fail!("sector {sector} holds {number}");
-        }
-        Ok(number)
-    };
-    sectors.map(number).collect()
-}
+    /// A disk of four sectors with these numbers.
+    fn disk(numbers: [u64; 4]) -> Vec<u8> {
+        numbers.map(sector_with).concat()
+    }
 
-/// The number that a sector holds, whole; 0 where it was never written.
-fn number_of(sector: &[u8; SECTOR]) -> Result<u64, String> {
-    let words: Vec<u64> =
-        sector.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-    match words.as_slice() {
-        [number, between @ .., last] => {
-            let check = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let whole = *last == !number && between.iter().all(|word| *word == check);
-            let empty = words.iter().all(|word| *word == 0);
-            if whole || empty { Ok(*number) } else { Err(format!("it is torn: {words:x?}")) }
+    #[test]
+    fn the_newest_number_of_a_sector_is_the_last_that_goes_there() {
+        for last in 0..40 {
+            for sector in 0..4 {
+                let wanted = (1..=last).rev().find(|n| n % 4 == sector).unwrap_or(0);
+                assert_eq!(newest(last, sector, 4), wanted, "{last} {sector}");
+            }
         }
-        _ => Err("it has no words".to_owned()),
+    }
+
+    #[test]
+    fn a_sector_holds_its_number_or_is_torn() {
+        for number in [0, 1, 0x1234_5678_9abc_def0] {
+            assert_eq!(number_in(&sector_with(number)), Ok(number));
+        }
+        for byte in [0, 8, 255, 511] {
+            let mut sector = sector_with(5);
+            sector[byte] ^= 0x40;
+            assert!(number_in(&sector).is_err(), "{byte}");
+        }
+        let mut sector = sector_with(0);
+        sector[100] = 1;
+        assert!(number_in(&sector).is_err());
+    }
+
+    #[test]
+    fn a_disk_may_hold_more_than_was_safe_and_never_less() {
+        assert!(holds(&disk([4, 5, 2, 3]), 5).is_ok());
+        assert!(holds(&disk([4, 5, 6, 3]), 5).is_ok());
+        assert!(holds(&disk([0, 1, 0, 0]), 1).is_ok());
+        // Lost, torn, in another's place, cut.
+        assert!(holds(&disk([4, 1, 2, 3]), 5).is_err());
+        let mut torn = disk([4, 5, 2, 3]);
+        torn[511] ^= 1;
+        assert!(holds(&torn, 5).is_err());
+        assert!(holds(&disk([4, 6, 2, 3]), 5).is_err());
+        assert!(holds(&disk([4, 5, 2, 3])[1..], 5).is_err());
+    }
+
+    #[test]
+    fn a_copy_is_of_one_moment_or_not() {
+        assert_eq!(moment(&disk([4, 5, 2, 3])).unwrap(), 5);
+        assert_eq!(moment(&disk([0, 1, 0, 0])).unwrap(), 1);
+        assert!(moment(&disk([4, 5, 2, 7])).is_err());
+        assert!(moment(&disk([0, 1, 0, 3])).is_err());
     }
 }

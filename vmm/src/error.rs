@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use cafevm_devices::block::ImageError;
+use cafevm_devices::block::nbd::NbdError;
 use cafevm_devices::bus::BusError;
 use cafevm_devices::virtio::blk::BlkError;
 
@@ -20,6 +21,9 @@ pub enum Error {
     /// An image.
     #[error("--disk {0}")]
     Image(#[from] ImageError),
+    /// A disk on an NBD server.
+    #[error("--disk {0}")]
+    Nbd(#[from] NbdError),
     /// The combination of devices.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -38,13 +42,24 @@ pub enum ConfigError {
     #[error("only one disk can have bus=svirtb, as svirtb has one address; {} is the second: give it bus=virtio", .0.display())]
     SecondSvirtb(PathBuf),
     /// More virtio devices than slots or interrupt lines.
-    #[error("{given} virtio devices (disks and --rng) are too many: {limit}; attach fewer")]
+    #[error(
+        "{given} virtio devices (disks, --rng, --input and --gpu) are too many: {limit}; attach fewer"
+    )]
     TooManyDevices {
         /// How many there are.
         given: usize,
         /// What limits them.
         limit: String,
     },
+    /// Two GPUs.
+    #[error("two GPUs are too many: a machine has one at most")]
+    SecondGpu,
+    /// A viewer and nothing to see.
+    #[error("--display vnc={0}: needs a GPU; add one (--gpu)")]
+    DisplayWithoutGpu(String),
+    /// A display that other hosts could see.
+    #[error("--display: {0}")]
+    Display(String),
     /// An open quote in the command line: the built-in shell would read its devices as part of the quoted text.
     #[error(
         "--cmdline: a double quote is not closed, so that the built-in shell would not find its disks; close it, as in 'sh=\"read 0; exit\"'"
@@ -127,6 +142,9 @@ impl ConfigError {
             self,
             Self::SecondSvirtb(_)
                 | Self::TooManyDevices { .. }
+                | Self::SecondGpu
+                | Self::DisplayWithoutGpu(_)
+                | Self::Display(_)
                 | Self::OpenQuote
                 | Self::VirtioBank { .. }
                 | Self::NoCpus
@@ -210,6 +228,24 @@ pub enum HostError {
     /// The socket for gdb cannot be created.
     #[error("--gdb {address}: cannot listen there: {source}; give a port or path that is free")]
     Gdb {
+        /// The address.
+        address: String,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// The socket for metrics cannot be created.
+    #[error("--metrics {address}: cannot listen there: {source}; give a port or path that is free")]
+    Metrics {
+        /// The address.
+        address: String,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// The socket for VNC cannot be created.
+    #[error(
+        "--display vnc={address}: cannot listen there: {source}; give a port or path that is free"
+    )]
+    Display {
         /// The address.
         address: String,
         /// The host's error.

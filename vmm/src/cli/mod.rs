@@ -5,7 +5,8 @@
 //! | From the arguments to the exit status | `command.rs` |
 //! | The value of `--disk` | `spec.rs` |
 //! | The value of `--virtio-mmio` | `bank.rs` |
-//! | The line for wrong usage | `usage.rs`, `nearest.rs` |
+//! | `--rng`, `--input` and `--gpu` | `others.rs` |
+//! | The line for wrong usage | `usage.rs` |
 //! | The explanation of a rule | `explain.rs` |
 //! | A kernel to start from | `new.rs` |
 //! | Help, completions and the man page on standard output | `print.rs` |
@@ -13,8 +14,8 @@
 pub mod bank;
 pub mod command;
 mod explain;
-mod nearest;
 mod new;
+pub mod others;
 mod print;
 pub mod spec;
 mod usage;
@@ -30,11 +31,12 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::boot::KernelSource;
-use crate::cli::nearest::do_you_mean;
-use crate::config::gdb::GdbAddress;
-use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
+use crate::cli::others::Others;
+use crate::config::address::ListenAddress;
+use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig, display};
 use crate::console::{Input, Output};
 use crate::doctor::DoctorConfig;
+use crate::nearest::do_you_mean;
 use crate::size;
 use crate::trace::{Format, Kinds, TraceConfig};
 
@@ -86,6 +88,14 @@ pub enum Command {
 /// The flags of `cafevm demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
+    /// Show the guest's console on the display of a GPU, too, and write what is there at the end to FILE, as PNG
+    #[arg(long, value_name = "FILE")]
+    pub screenshot: Option<PathBuf>,
+
+    /// Show it to VNC viewers on this host. The guest then waits at its prompt until 'exit' is typed there
+    #[arg(long, value_name = "vnc=[HOST:]PORT|vnc=unix:PATH", value_parser = display::parse)]
+    pub display: Option<ListenAddress>,
+
     /// The device file of KVM
     #[arg(long, value_name = "DEVICE", default_value = KVM)]
     pub kvm: PathBuf,
@@ -96,8 +106,9 @@ A disk; may be given several times. The path of a raw image, or
 path=FILE[,bus=virtio|svirtb][,readonly=on|off][,snapshot=on|off]
 [,format=raw|qcow2][,backing=refuse|allow][,overlay=FILE]
 [,cache=writeback|writethrough|none|unsafe][,engine=sync|mmap|uring|auto]
-[,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]
-[,doorbell=vcpu|thread|spin|auto],
+[,werror=report|stop][,bps=SIZE[,bps-burst=SIZE]][,iops=N[,iops-burst=N]],
+and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]
+[,doorbell=auto|vcpu|thread|spin],
 for svirtb [,entry-size=auto|32|28]. 'ro' is short for readonly=on. Write a comma in a path as ',,'";
 
 const VIRTIO_MMIO: &str = "\
@@ -149,9 +160,9 @@ pub struct RunArgs {
     #[arg(long = "disk", value_name = "SPEC", value_parser = OsStringValueParser::new().try_map(spec::parse), help = DISK)]
     pub disks: Vec<DiskConfig>,
 
-    /// Add a virtio-rng device, which gives the guest random bytes, in the slot after the disks
-    #[arg(long)]
-    pub rng: bool,
+    /// The other virtio devices.
+    #[command(flatten)]
+    pub others: Others,
 
     /// The virtio slots.
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = bank::parse, help = VIRTIO_MMIO)]
@@ -161,7 +172,13 @@ pub struct RunArgs {
     #[arg(long)]
     pub strict: bool,
 
-    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, quit
+    /// Serve the screen by VNC to this host: at a TCP port of a loopback address, or at a Unix socket. Adds --gpu, and
+    /// --input keyboard and --input tablet, where there is no --gpu, or no --input
+    #[arg(long, value_name = "vnc=[HOST:]PORT|vnc=unix:PATH", value_parser = display::parse)]
+    pub display: Option<ListenAddress>,
+
+    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, limit, quit, screenshot, keys,
+    /// type, pointer
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
@@ -212,8 +229,13 @@ pub struct RunArgs {
     pub symbols: Option<PathBuf>,
 
     /// Wait for gdb at this TCP port or Unix socket before the guest starts. With --doctor, a finding stops the guest
-    #[arg(long, value_name = "[HOST:]PORT|unix:PATH", value_parser = GdbAddress::parse)]
-    pub gdb: Option<GdbAddress>,
+    #[arg(long, value_name = "[HOST:]PORT|unix:PATH", value_parser = ListenAddress::parse)]
+    pub gdb: Option<ListenAddress>,
+
+    /// Serve metrics for Prometheus over HTTP at this TCP port or Unix socket: requests, bytes, errors and latencies of
+    /// each disk, and exits (GET /metrics)
+    #[arg(long, value_name = "[HOST:]PORT|unix:PATH", value_parser = ListenAddress::parse)]
+    pub metrics: Option<ListenAddress>,
 
     /// The device file of KVM
     #[arg(long, value_name = "DEVICE", default_value = KVM)]
@@ -252,7 +274,8 @@ impl RunArgs {
             initrd: self.initrd,
             command_line: self.cmdline,
             disks: self.disks,
-            rng: self.rng,
+            others: self.others.seen_by(self.display.as_ref()),
+            display: self.display,
             memory: self.memory,
             cpus: self.cpus,
             timeout: self.timeout,
@@ -260,6 +283,7 @@ impl RunArgs {
             symbols: self.symbols,
             stall: self.stall,
             gdb: self.gdb,
+            metrics: self.metrics,
             ..VmConfig::new(kernel)
         };
         let serial_is = |word| self.serial.as_os_str().eq_ignore_ascii_case(word);

@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cafevm_devices::block::format::Backing;
-use cafevm_devices::block::{Access, Cache, EngineKind};
+use cafevm_devices::block::nbd::{NbdOptions, NbdUri, TlsFiles, UriError};
+use cafevm_devices::block::{Access, Cache, EngineKind, Limits};
 use cafevm_devices::svirtb::EntrySize;
 use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 
-use crate::cli::nearest::do_you_mean;
-use crate::config::{DiskBus, DiskConfig, Doorbell, ImageFormat, Layers, OnFull};
+use crate::config::limits::{Given, limits};
+use crate::config::{DiskBus, DiskConfig, Doorbell, ImageFormat, Layers, LimitsError, OnFull};
+use crate::nearest::do_you_mean;
+use crate::size::{self, SizeError};
 
 /// Each key, and its bus, if it applies to one bus only.
-const KEYS: [(&str, Option<&str>); 16] = [
+const KEYS: [(&str, Option<&str>); 25] = [
     ("path", None),
     ("bus", None),
     ("readonly", None),
@@ -25,6 +29,15 @@ const KEYS: [(&str, Option<&str>); 16] = [
     ("cache", None),
     ("engine", None),
     ("werror", None),
+    ("bps", None),
+    ("bps-burst", None),
+    ("iops", None),
+    ("iops-burst", None),
+    ("connections", None),
+    ("reconnect", None),
+    ("tls-ca", None),
+    ("tls-cert", None),
+    ("tls-key", None),
     ("id", Some("virtio")),
     ("queues", Some("virtio")),
     ("queue-size", Some("virtio")),
@@ -32,6 +45,9 @@ const KEYS: [(&str, Option<&str>); 16] = [
     ("doorbell", Some("virtio")),
     ("entry-size", Some("svirtb")),
 ];
+
+/// The keys for a disk on an NBD server.
+const NBD_KEYS: [&str; 5] = ["connections", "reconnect", "tls-ca", "tls-cert", "tls-key"];
 
 /// Why a value of `--disk` is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +91,31 @@ pub enum SpecError {
     /// An option that a virtio disk cannot have.
     #[error(transparent)]
     Blk(#[from] BlkError),
+    /// Limits that contradict each other.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// A size that is none.
+    #[error("bad value for {key}: {why}")]
+    BadSize {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        why: SizeError,
+    },
+    /// The URI of an NBD server.
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    /// A key for NBD on another disk.
+    #[error("{0} is for a disk on an NBD server (path=nbd://...); leave it out")]
+    NotNbd(&'static str),
+    /// A value that a disk on an NBD server cannot have.
+    #[error("{key} is not for a disk on an NBD server: {why}; leave it out")]
+    OnNbd {
+        /// The key.
+        key: &'static str,
+        /// The reason.
+        why: &'static str,
+    },
     /// A key of the other bus.
     #[error("{key} is for bus={bus}; leave it out, or give bus={bus}")]
     WrongBus {
@@ -106,6 +147,11 @@ pub fn parse(text: impl AsRef<OsStr>) -> Result<DiskConfig, SpecError> {
     let mut values = Values::default();
     for (n, item) in split(text.as_ref().as_bytes()).into_iter().enumerate() {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // A URI may have a '='.
+        if n == 0 && NbdUri::is_meant(&item) {
+            values.set("path", item)?;
+            continue;
+        }
         match item.iter().position(|&byte| byte == b'=') {
             Some(at) => {
                 let (key, value) = (lossy(&item[..at]), item[at + 1..].to_vec());
@@ -193,6 +239,30 @@ impl Values {
         value.parse().map_err(|_| SpecError::BadValue { key, value, known: known() })
     }
 
+    /// Takes the keys of limits: requests are a number, bytes a size.
+    fn limits(&mut self) -> Result<Limits, SpecError> {
+        let mut size = |key| match self.text(key) {
+            Some(text) => match size::parse(&text) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(why) => Err(SpecError::BadSize { key, why }),
+            },
+            None => Ok(None),
+        };
+        let bytes = Given { per_second: size("bps")?, burst: size("bps-burst")? };
+        let mut number = |key| match self.text(key) {
+            Some(value) => match value.parse() {
+                Ok(count) => Ok(Some(count)),
+                Err(_) => {
+                    let known = "the whole numbers; 0 is no limit".to_owned();
+                    Err(SpecError::BadValue { key, value, known })
+                }
+            },
+            None => Ok(None),
+        };
+        let requests = Given { per_second: number("iops")?, burst: number("iops-burst")? };
+        Ok(limits(bytes, requests)?)
+    }
+
     fn into_disk(mut self) -> Result<DiskConfig, SpecError> {
         let path =
             self.0.remove("path").filter(|path| !path.is_empty()).ok_or(SpecError::NoPath)?;
@@ -204,6 +274,7 @@ impl Values {
             ("unsafe", Cache::Unsafe),
         ];
         let on_full = [("report", OnFull::Report), ("stop", OnFull::Stop)];
+        let nbd = self.nbd(&path)?;
         Ok(DiskConfig {
             access: self.choice("readonly", &access, Access::ReadWrite)?,
             snapshot: self.choice("snapshot", &[("on", true), ("off", false)], false)?,
@@ -211,10 +282,53 @@ impl Values {
             engine: self.choice("engine", &EngineKind::ALL, EngineKind::default())?,
             layers: self.layers()?,
             on_full: self.choice("werror", &on_full, OnFull::default())?,
+            limits: self.limits()?,
+            nbd,
             bus: self.bus()?,
             doorbell: self.choice("doorbell", &Doorbell::ALL, Doorbell::default())?,
             ..DiskConfig::new(path)
         })
+    }
+
+    /// Takes the keys of a disk on an NBD server, if the path is the URI of one.
+    fn nbd(&mut self, path: &OsStr) -> Result<Option<NbdOptions>, SpecError> {
+        let given = |values: &Self, key: &str| values.0.get(key).cloned();
+        if !NbdUri::is_meant(path.as_bytes()) {
+            let stray = NBD_KEYS.into_iter().find(|key| self.0.contains_key(key));
+            return stray.map_or(Ok(None), |key| Err(SpecError::NotNbd(key)));
+        }
+        if given(self, "engine").is_some() {
+            let why = "what moves the bytes is the server";
+            return Err(SpecError::OnNbd { key: "engine", why });
+        }
+        if given(self, "cache").is_some_and(|cache| cache == "none" || cache == "unsafe") {
+            let why = "the cache is the server's; cache=writeback and cache=writethrough say when the guest's writes are \
+                       flushed there";
+            return Err(SpecError::OnNbd { key: "cache=none or unsafe", why });
+        }
+        for key in ["format", "backing", "overlay"] {
+            if given(self, key).is_some() {
+                let why =
+                    "the server has the format, and writes can go to a layer only with snapshot=on";
+                return Err(SpecError::OnNbd { key, why });
+            }
+        }
+        let uri: NbdUri = path.to_string_lossy().parse()?;
+        let usual = NbdOptions::new(uri);
+        let seconds = u16::try_from(usual.reconnect.as_secs()).unwrap_or(u16::MAX);
+        let reconnect = match self.text("reconnect").as_deref() {
+            Some("0") => 0,
+            Some(text) => {
+                self.0.insert("reconnect", text.into());
+                self.number("reconnect", seconds)?
+            }
+            None => seconds,
+        };
+        let mut file = |key| self.0.remove(key).filter(|path| !path.is_empty()).map(Into::into);
+        let tls = TlsFiles { ca: file("tls-ca"), cert: file("tls-cert"), key: file("tls-key") };
+        let connections = self.number("connections", usual.connections)?;
+        let reconnect = Duration::from_secs(reconnect.into());
+        Ok(Some(NbdOptions { connections, reconnect, tls, ..usual }))
     }
 
     fn layers(&mut self) -> Result<Layers, SpecError> {

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cafevm_devices::block::nbd::NbdLink;
 use cafevm_devices::block::{Disk, GrowError};
 use cafevm_devices::stuck::Stuck;
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::Blk;
 use cafevm_devices::virtio::mmio::Mmio;
+
+use crate::config::Peripherals;
 
 /// A virtio disk.
 #[derive(Clone)]
@@ -26,6 +29,11 @@ impl VirtioDisk {
     /// If the disk cannot grow.
     pub(crate) fn resize(&self, bytes: u64) -> Result<(), GrowError> {
         self.device.reconfigure(|| self.blk.resize(bytes))
+    }
+
+    /// Services all queues.
+    pub(crate) fn service(&self) {
+        (0..self.device.queues()).for_each(|queue| self.device.service_finished(queue));
     }
 }
 
@@ -90,8 +98,12 @@ pub(crate) struct Devices {
     /// All virtio devices, the disks among them, lowest slot first.
     pub(crate) virtio: Vec<VirtioSlot>,
     pub(crate) svirtb: Option<SvirtbDisk>,
+    /// Keyboards, mice, tablets and the GPU.
+    pub(crate) peripherals: Peripherals,
     /// The disks of both buses.
     pub(crate) images: Vec<Disk>,
+    /// The connections of those that are on NBD servers, each with a thread.
+    pub(crate) links: Vec<NbdLink>,
 }
 
 impl Devices {
@@ -99,6 +111,9 @@ impl Devices {
     pub(crate) fn stop(&self) {
         for disk in &self.images {
             disk.stop_handle().stop();
+        }
+        for link in &self.links {
+            link.wake();
         }
     }
 
@@ -121,6 +136,11 @@ impl Devices {
         if self.unfinished().is_some() {
             std::mem::forget(self.clone());
         }
+    }
+
+    /// Whether requests wait for the limits of a disk.
+    pub(crate) fn is_delaying(&self) -> bool {
+        self.images.iter().any(|disk| disk.delayed() > 0)
     }
 
     /// The requests that the host has not finished, if there are any. Takes no lock that is held during I/O.

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use cafevm_devices::block::format::{Base, Qcow2Storage, Snapshot};
+use cafevm_devices::block::nbd::{NbdOptions, NbdStorage};
 use cafevm_devices::block::{Access, Image, ImageError, Storage};
 use tracing::warn;
 
@@ -13,12 +14,30 @@ use crate::config::{DiskBus, DiskConfig, ImageFormat, Layers};
 use crate::error::{ConfigError, Error};
 use crate::machine::looks;
 
-/// Opens and locks the images of all disks, in order.
+/// Where the bytes of a disk are.
+pub(crate) enum Opened {
+    /// In an image, which is locked.
+    File(Image),
+    /// On an NBD server, which is connected.
+    Nbd(NbdStorage),
+}
+
+impl Opened {
+    /// The name in messages.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::File(image) => image.name(),
+            Self::Nbd(storage) => storage.uri().to_string(),
+        }
+    }
+}
+
+/// Opens and locks the images of all disks, in order, and connects to their servers.
 ///
 /// # Errors
 ///
 /// If an image cannot be used, is too small for its bus, or is attached twice.
-pub(crate) fn open(disks: &[DiskConfig]) -> Result<Vec<Image>, Error> {
+pub(crate) fn open(disks: &[DiskConfig]) -> Result<Vec<Opened>, Error> {
     // The lock alone would report that another program uses the image.
     for (n, disk) in disks.iter().enumerate() {
         let earlier = disks.get(..n).unwrap_or_default();
@@ -34,7 +53,15 @@ pub(crate) fn open(disks: &[DiskConfig]) -> Result<Vec<Image>, Error> {
             }
         }
     }
-    disks.iter().map(open_image).collect()
+    disks.iter().map(open_one).collect()
+}
+
+fn open_one(disk: &DiskConfig) -> Result<Opened, Error> {
+    let Some(options) = &disk.nbd else { return Ok(Opened::File(open_image(disk)?)) };
+    let read_only = disk.opening().access == Access::ReadOnly;
+    let storage = NbdStorage::open(NbdOptions { read_only, ..options.clone() })?;
+    check_capacity(disk, &storage.uri().to_string(), storage.size())?;
+    Ok(Opened::Nbd(storage))
 }
 
 fn open_image(disk: &DiskConfig) -> Result<Image, Error> {
@@ -77,7 +104,19 @@ fn check_capacity(disk: &DiskConfig, name: &str, size: u64) -> Result<(), Config
 ///
 /// If the engine cannot serve the image, or the image is no qcow2 image that can be used; with `snapshot`: if there is
 /// no place for the layer.
-pub(crate) fn storage(disk: &DiskConfig, image: Image) -> Result<(Box<dyn Storage>, u64), Error> {
+pub(crate) fn storage(disk: &DiskConfig, opened: Opened) -> Result<(Box<dyn Storage>, u64), Error> {
+    let image = match opened {
+        Opened::File(image) => image,
+        Opened::Nbd(storage) => {
+            let size = storage.size();
+            if !disk.snapshot {
+                return Ok((Box::new(storage), size));
+            }
+            let (engine, dir) = (disk.engine, layer_directory());
+            let layered = Snapshot::layered(engine, Box::new(storage), size, false, &dir)?;
+            return Ok((Box::new(layered), size));
+        }
+    };
     let Layers { format, backing, overlay } = &disk.layers;
     let (name, size) = (image.name(), image.size());
     let qcow2 = match (overlay, format) {

@@ -23,26 +23,30 @@ use tracing::info;
 
 use crate::boot::{Boot, KernelSource, read_initrd};
 use crate::config::VmConfig;
-use crate::config::gdb::GdbAddress;
+use crate::config::address::ListenAddress;
 use crate::console::{Input, Output, terminal};
 use crate::control;
+use crate::display;
 use crate::error::{ConfigError, Error, HostError};
 use crate::exit::Verdict;
 use crate::gdb;
 use crate::machine::assembly::Vm;
 use crate::machine::host::Host;
 use crate::machine::images;
+use crate::metrics;
 use crate::run::main_thread::MainThread;
 use crate::run::signals::Signals;
 use crate::run::start::Running;
+use crate::runtime::listener::Listener;
 use crate::vcpu::debugger::Debugger;
-use crate::vcpu::dispatch::Exits;
+use crate::vcpu::exits::Exits;
 use crate::vcpu::place;
 pub use crate::waiting::Explanation;
 use crate::x86::crash::Cause;
 
 /// The end of the input for the built-in shell: a serial port cannot signal it, so the shell gets EOT (Ctrl-D). EOT
-/// ends a line that has begun; on an empty line it ends the shell. Other guests get only their input.
+/// ends a line that has begun; on an empty line it ends the shell. Other guests get only their input, and so does a shell
+/// with a keyboard: there, more may be typed.
 const END_OF_INPUT: &[u8] = b"\x04\x04";
 
 /// The two ends of the machine's serial port on the host, and the signals.
@@ -103,20 +107,27 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let vm = Vm::build(config, boot, images, &host)?;
 
     let control = config.control.as_deref().map(control::listen).transpose()?;
+    let metrics = config.metrics.as_ref().map(metrics::listen).transpose()?;
     let gdb = config.gdb.as_ref().map(|address| Debugging::new(address, config)).transpose()?;
+    let vnc = config.display.as_ref().map(display::server::listen).transpose()?;
     if matches!(console.input, Input::Stdin) {
         terminal::show_way_out();
     }
     let debugger = gdb.as_ref().map(|gdb| gdb.debugger.clone());
     let (running, jobs, results) =
-        Running::start(vm, console.output, config.symbol_files(), debugger)?;
+        Running::start(vm, console.output, config.symbol_files(), debugger, vnc)?;
     footprint::drop_pages_of_the_start();
     let watched = MainThread {
         running: &running,
         input: console.input,
-        end_of_input: if config.kernel.is_built_in() { END_OF_INPUT } else { &[] },
+        end_of_input: if config.kernel.is_built_in() && !config.has_keyboard() {
+            END_OF_INPUT
+        } else {
+            &[]
+        },
         signals: console.signals.as_ref(),
         control,
+        metrics,
         gdb,
         timeout: config.timeout,
         doctor: config.doctor.clone().map(|doctor| (doctor, config.stall)),
@@ -147,15 +158,16 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
 
 /// A debugger that may connect.
 struct Debugging {
-    listener: gdb::Listener,
-    address: GdbAddress,
+    listener: Listener,
+    address: ListenAddress,
     program: gdb::Program,
     debugger: Arc<Debugger>,
 }
 
 impl Debugging {
-    fn new(address: &GdbAddress, config: &VmConfig) -> Result<Self, HostError> {
-        let listener = gdb::Listener::at(address)?;
+    fn new(address: &ListenAddress, config: &VmConfig) -> Result<Self, HostError> {
+        let listener = Listener::at(address)
+            .map_err(|source| HostError::Gdb { address: address.to_string(), source })?;
         let program = gdb::Program::of(&config.symbol_files(), &config.kernel);
         let debugger = Arc::new(Debugger::new(config.cpus)?);
         if let Some(doctor) = &config.doctor {

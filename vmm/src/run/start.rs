@@ -10,18 +10,23 @@ use cafevm_devices::serial::Serial;
 use kvm_ioctls::VmFd;
 use tracing::debug;
 
-use crate::config::Doorbell;
+use crate::config::{Peripherals, Server};
 use crate::console::Output;
 use crate::console::output::Draining;
+use crate::display::hands::Hands;
+use crate::display::server::{self, VncServer};
 use crate::error::{Error, HostError};
 use crate::layout::COM1_IRQ;
 use crate::machine::assembly::Vm;
 use crate::machine::attach::{self, Attached};
 use crate::machine::devices::Devices;
+use crate::machine::doorbells::RungDisk;
 use crate::machine::irq;
 use crate::runtime::io_thread::{self, IoThread};
 use crate::runtime::jobs::{Jobs, Unsettled};
+use crate::runtime::listener::Listener;
 use crate::runtime::messages::{Done, Job};
+use crate::runtime::nbd;
 use crate::runtime::rung::Rung;
 use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
@@ -37,7 +42,7 @@ use crate::waiting::Examiner;
 pub(crate) struct Running {
     /// The vCPUs, each with its entry in the roll.
     pub(crate) threads: Vec<(String, VcpuThread)>,
-    /// The I/O thread and the threads for doorbells, each with its entry in the roll.
+    /// The I/O thread, and the threads for doorbells, NBD servers and the display, each with its entry in the roll.
     pub(crate) workers: Vec<(String, JoinHandle<Result<(), HostError>>)>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) devices: Devices,
@@ -78,9 +83,21 @@ impl Running {
         output: Output,
         symbols: Vec<PathBuf>,
         debugger: Option<Arc<Debugger>>,
+        vnc: Option<Listener>,
     ) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
-        let Vm { fd, vcpus, mut buses, attached, leftover, handshake, gate, linux, ending, ram } =
-            vm;
+        let Vm {
+            fd,
+            vcpus,
+            mut buses,
+            attached,
+            leftover,
+            handshake,
+            gate,
+            pacer,
+            linux,
+            ending,
+            ram,
+        } = vm;
         let Connected { serial, output, drained } = connect(&fd, output)?;
         attach::attach_serial(&mut buses, serial.clone())?;
         debug!("memory bus: {:x?}; ports: {:x?}", buses.mmio, buses.pio);
@@ -100,10 +117,17 @@ impl Running {
             results,
         };
         let (of_io, of_vcpus) = (ending.clone(), ending.clone());
-        let spinning: Vec<_> =
-            doorbells.disks.iter().filter(|disk| disk.by == Doorbell::Spin).cloned().collect();
-        let io =
-            IoThread { ending: of_io, roll: roll.clone(), leftover, handshake, doorbells, jobs };
+        let own_thread = |disk: &&RungDisk| matches!(disk.by, Server::OwnThread { .. });
+        let own_threads: Vec<_> = doorbells.disks.iter().filter(own_thread).cloned().collect();
+        let io = IoThread {
+            ending: of_io,
+            roll: roll.clone(),
+            leftover,
+            handshake,
+            pacer,
+            doorbells,
+            jobs,
+        };
         let machine = Machine {
             buses: Arc::new(buses),
             ending: of_vcpus,
@@ -129,14 +153,22 @@ impl Running {
             ram,
             _vm: fd,
         };
-        for disk in spinning {
-            match Rung::spawn(disk, &running.ending, &running.roll) {
+        let links = running.devices.links.clone().into_iter();
+        let links = links.map(|link| nbd::spawn(link, &running.ending, &running.roll));
+        let bells = own_threads.into_iter();
+        let bells = bells.map(|disk| Rung::spawn(disk, &running.ending, &running.roll));
+        for worker in links.chain(bells).collect::<Vec<_>>() {
+            match worker {
                 Ok(worker) => running.workers.push(worker),
                 Err(error) => {
                     running.stop()?;
                     return Err(error.into());
                 }
             }
+        }
+        if let Err(error) = running.serve_vnc(vnc) {
+            running.stop()?;
+            return Err(error.into());
         }
         for vcpu in vcpus {
             let name = vcpu.name();
@@ -149,6 +181,19 @@ impl Running {
             }
         }
         Ok((running, to_jobs, from_jobs))
+    }
+
+    /// Starts the VNC server, if there is one.
+    fn serve_vnc(&mut self, listener: Option<Listener>) -> Result<(), HostError> {
+        let Peripherals { inputs, display } = &self.devices.peripherals;
+        if let (Some(listener), Some(display)) = (listener, display.clone()) {
+            let (screen, hands) = (display.screen(), Hands::of(inputs));
+            let resize = Arc::new(move |width, height| display.set_size(width, height));
+            let server = VncServer { listener, screen, hands, resize };
+            let thread = server.spawn(self.ending.clone(), &self.roll)?;
+            self.workers.push((server::NAME.to_owned(), thread));
+        }
+        Ok(())
     }
 
     /// Makes each vCPU check the gate and whether the machine has ended.
