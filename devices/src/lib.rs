@@ -40,7 +40,7 @@
 //! | [`bus`] | finds the device at an address |
 //! | [`memory`] | guest RAM, and the only access to it |
 //! | [`block`] | disks: requests, checks, engines, images |
-//! | [`virtio`] | registers, rings and chains; the devices [`virtio::blk`] and [`virtio::rng`] |
+//! | [`virtio`] | registers, rings and chains; the devices [`virtio::blk`], [`virtio::rng`], [`virtio::input`] and [`virtio::gpu`] |
 //! | [`svirtb`] | the teaching protocol at 0xcafe0000 |
 //! | [`register_page`] | registers that a guest reads as memory |
 //! | [`serial`] | the serial console |

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use cafevm::boot::KernelSource;
 use cafevm::cli::spec;
-use cafevm::config::VmConfig;
+use cafevm::config::{VmConfig, WrapStorage};
 use cafevm::console::{Input, Output};
 use cafevm::exit::Verdict;
 use cafevm::run::{Console, run};
-use cafevm::vcpu::dispatch::Exits;
+use cafevm::vcpu::exits::Exits;
 
 use crate::{Failed, Image, Outcome, engine, ensure, fail};
 
@@ -24,6 +24,7 @@ pub struct Guest {
     config: VmConfig,
     specs: Vec<String>,
     input: Vec<u8>,
+    storage: Option<WrapStorage>,
 }
 
 impl Guest {
@@ -31,7 +32,7 @@ impl Guest {
     pub fn new(elf: impl Into<Cow<'static, [u8]>>) -> Self {
         let kernel = KernelSource::Bytes { name: "(test guest)".to_owned(), bytes: elf.into() };
         let config = VmConfig { timeout: Some(TIME_LIMIT), ..VmConfig::new(kernel) };
-        Self { config, specs: Vec::new(), input: Vec::new() }
+        Self { config, specs: Vec::new(), input: Vec::new(), storage: None }
     }
 
     /// The built-in shell, with these commands in its command line.
@@ -84,6 +85,13 @@ impl Guest {
         self
     }
 
+    /// Wraps the storage of each disk, in place of what the environment asks for.
+    #[must_use]
+    pub fn storage(mut self, wrap: WrapStorage) -> Self {
+        self.storage = Some(wrap);
+        self
+    }
+
     /// Changes anything else of the machine.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut VmConfig)) -> Self {
@@ -101,6 +109,9 @@ impl Guest {
             self.config.disks.push(spec::parse(text)?);
         }
         engine::apply(&mut self.config)?;
+        if self.storage.is_some() {
+            self.config.disks.iter_mut().for_each(|disk| disk.storage = self.storage.clone());
+        }
         let serial = Sink::default();
         let input = Input::Bytes(self.input);
         let console =

@@ -12,10 +12,14 @@ pub static SHELL: &[u8] = include_bytes!(env!("GUEST_SHELL"));
 /// port 0xf4 with 0 where all passed and 1 where one failed.
 #[cfg(feature = "test-guests")]
 pub mod test_guests {
+    /// The same sectors over both buses, 128 a doorbell, with the time.
+    pub static BATCHES: &[u8] = include_bytes!(env!("GUEST_BATCHES"));
     /// What the loader hands over, and each way for a guest to end.
     pub static BOOT: &[u8] = include_bytes!(env!("GUEST_BOOT"));
     /// Keeps a disk busy without end, by one doorbell.
     pub static BUSY: &[u8] = include_bytes!(env!("GUEST_BUSY"));
+    /// Counts while a read is out.
+    pub static COLD: &[u8] = include_bytes!(env!("GUEST_COLD"));
     /// Interrupts by index and without: none lost, none doubled.
     pub static EVENTS: &[u8] = include_bytes!(env!("GUEST_EVENTS"));
     /// As much as can be done wrong on both devices, without end.
@@ -26,6 +30,8 @@ pub mod test_guests {
     pub static LEGACY: &[u8] = include_bytes!(env!("GUEST_LEGACY"));
     /// Interrupts that come while one is in service, on a level-triggered line and on an edge-triggered one.
     pub static LEVEL: &[u8] = include_bytes!(env!("GUEST_LEVEL"));
+    /// A disk with limits beside one without.
+    pub static LIMITED: &[u8] = include_bytes!(env!("GUEST_LIMITED"));
     /// Requests of all kinds, sizes and splits against a model of the disk.
     pub static MIXED: &[u8] = include_bytes!(env!("GUEST_MIXED"));
     /// Several disks of both kinds at once.

@@ -42,13 +42,18 @@ pub enum ConfigError {
     #[error("only one disk can have bus=svirtb, as svirtb has one address; {} is the second: give it bus=virtio", .0.display())]
     SecondSvirtb(PathBuf),
     /// More virtio devices than slots or interrupt lines.
-    #[error("{given} virtio devices (disks and --rng) are too many: {limit}; attach fewer")]
+    #[error(
+        "{given} virtio devices (disks, --rng, --input and --gpu) are too many: {limit}; attach fewer"
+    )]
     TooManyDevices {
         /// How many there are.
         given: usize,
         /// What limits them.
         limit: String,
     },
+    /// Two GPUs.
+    #[error("two GPUs are too many: a machine has one at most")]
+    SecondGpu,
     /// An open quote in the command line: the built-in shell would read its devices as part of the quoted text.
     #[error(
         "--cmdline: a double quote is not closed, so that the built-in shell would not find its disks; close it, as in 'sh=\"read 0; exit\"'"
@@ -86,6 +91,14 @@ pub enum ConfigError {
     /// Both engine=mmap and cache=none.
     #[error("--disk {}: engine=mmap reads from the host's page cache, which cache=none bypasses; give another cache or another engine", .0.display())]
     MmapUncached(PathBuf),
+    /// Keys about formats and layers that exclude each other.
+    #[error("--disk {}: {what}", path.display())]
+    Layers {
+        /// The disk.
+        path: PathBuf,
+        /// The contradiction, and what to do.
+        what: &'static str,
+    },
     /// No vCPU.
     #[error("--cpus 0: a machine needs at least 1 vCPU")]
     NoCpus,
@@ -123,12 +136,14 @@ impl ConfigError {
             self,
             Self::SecondSvirtb(_)
                 | Self::TooManyDevices { .. }
+                | Self::SecondGpu
                 | Self::OpenQuote
                 | Self::VirtioBank { .. }
                 | Self::NoCpus
                 | Self::StopWithoutControl(_)
                 | Self::ReadOnlySnapshot(_)
                 | Self::MmapUncached(_)
+                | Self::Layers { .. }
                 | Self::SameId { .. }
                 | Self::IdIsAName { .. }
         )
@@ -205,6 +220,14 @@ pub enum HostError {
     /// The socket for gdb cannot be created.
     #[error("--gdb {address}: cannot listen there: {source}; give a port or path that is free")]
     Gdb {
+        /// The address.
+        address: String,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// The socket for metrics cannot be created.
+    #[error("--metrics {address}: cannot listen there: {source}; give a port or path that is free")]
+    Metrics {
         /// The address.
         address: String,
         /// The host's error.

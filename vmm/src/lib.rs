@@ -36,6 +36,7 @@
 //! | How is the guest's console connected to a file or a terminal? | `console/` |
 //! | How is a running machine controlled? | `control/` |
 //! | How does gdb debug the guest? | `gdb/` |
+//! | Which metrics are there, and how are they served? | `metrics/` |
 //! | How are log lines written? | `log/` |
 //! | How is a trace of devices and drivers written? | `trace/` |
 //! | How does `--doctor` report a driver's mistakes? | `doctor/` |
@@ -46,7 +47,7 @@
 //! | How are sizes such as 64M parsed? | `size.rs` |
 //! | In which function is the guest? | `symbols.rs` |
 //!
-//! Imports run one way: `cli -> demo -> run -> {console, control, gdb} -> waiting -> runtime -> machine -> vcpu -> threads -> exit -> x86 ->
+//! Imports run one way: `cli -> demo -> run -> {console, control, gdb, metrics} -> waiting -> runtime -> machine -> vcpu -> threads -> exit -> x86 ->
 //! config -> error -> boot -> size -> {log, layout}`. `cli` and `demo` also use `trace`, and `cli` uses
 //! `doctor`, which use `vcpu`.
 
@@ -65,6 +66,7 @@ mod gdb;
 pub mod layout;
 mod log;
 mod machine;
+mod metrics;
 pub mod run;
 mod runtime;
 pub mod size;

@@ -37,6 +37,8 @@ mod docs;
 mod engines;
 #[path = "process/guests.rs"]
 mod guests;
+#[path = "process/metrics.rs"]
+mod metrics;
 #[path = "process/readers.rs"]
 mod readers;
 #[path = "process/scarce.rs"]
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         scarce::TESTS,
         snapshot::TESTS,
         engines::TESTS,
+        metrics::TESTS,
         demo::TESTS,
         docs::TESTS,
         trace::TESTS,

@@ -1,4 +1,4 @@
-//! A disk, shared by all its users, and the lane of each user.
+//! A disk, shared by all its users.
 //!
 //! **A failed flush is final.** When fdatasync fails, the kernel marks the pages that it could not write as clean: the
 //! next fdatasync succeeds although the data is lost. So after one failure every later flush, and every durable write,
@@ -6,17 +6,13 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use vmm_sys_util::eventfd::EventFd;
-
-use super::{BlockError, Completion, Engine, GrowError, Image, ImageStorage};
-use super::{Operation, Request, Storage, StorageInfo};
-
-/// How often [`Lane::run`] checks whether the machine is being stopped.
-const LOOK: Duration = Duration::from_millis(100);
+use super::limit::Limiter;
+use super::watch::Watched;
+use super::{BlockError, DiskStats, GrowError, Image, ImageStorage, Lane, LaneStats};
+use super::{Limits, Operation, Pace, Request, Storage, StorageInfo};
 
 /// Stops a disk permanently: further requests are refused, and long ones are aborted between two pieces. Clones share
 /// the state.
@@ -58,8 +54,12 @@ struct Shared {
     lost: OnceLock<String>,
     stop: Stop,
     full: Option<Arc<dyn FullAlarm>>,
-    /// For each lane, the number of requests in its engine.
-    in_flight: Mutex<Vec<Arc<AtomicUsize>>>,
+    limiter: Limiter,
+    /// Whether latencies are measured.
+    timed: bool,
+    /// The counters of each lane.
+    lanes: Mutex<Vec<Arc<LaneStats>>>,
+    watched: Watched,
 }
 
 impl Disk {
@@ -73,7 +73,10 @@ impl Disk {
             lost: OnceLock::new(),
             stop: Stop::default(),
             full: None,
-            in_flight: Mutex::default(),
+            limiter: Limiter::new(None),
+            timed: false,
+            lanes: Mutex::default(),
+            watched: Watched::default(),
         }))
     }
 
@@ -93,6 +96,44 @@ impl Disk {
         self
     }
 
+    /// The same disk, with latencies in [`Disk::stats`]. Call it before any lane is created.
+    #[must_use]
+    pub fn timed(mut self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.timed = true;
+        }
+        self
+    }
+
+    /// The same disk, whose speed can be limited: see [`Disk::set_limits`]. Call it before any lane is created.
+    #[must_use]
+    pub fn paced_by(mut self, pace: Arc<dyn Pace>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.limiter = Limiter::new(Some(pace));
+        }
+        self
+    }
+
+    /// Changes the limits of the disk, also while it is in use. Then service its queues, because requests may be held
+    /// that need not wait any more. Has no effect unless [`Disk::paced_by`] was called.
+    pub fn set_limits(&self, limits: Limits) {
+        self.0.limiter.set(limits);
+    }
+
+    /// The limits of the disk.
+    pub fn limits(&self) -> Limits {
+        self.0.limiter.limits()
+    }
+
+    pub(super) fn limiter(&self) -> &Limiter {
+        &self.0.limiter
+    }
+
+    /// Why flushes are no longer trusted.
+    pub(super) fn lost(&self) -> Option<&str> {
+        self.0.lost.get().map(String::as_str)
+    }
+
     /// Creates a lane for one queue, or for another user with its own requests.
     ///
     /// # Errors
@@ -100,10 +141,9 @@ impl Disk {
     /// If the host does not provide the resources of an engine.
     pub fn lane(&self) -> io::Result<Lane> {
         let engine = self.0.storage.engine(&self.0.stop)?;
-        let in_flight = Arc::new(AtomicUsize::new(0));
-        let mut lanes = self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.push(in_flight.clone());
-        Ok(Lane { disk: self.clone(), engine, in_flight, refused: Vec::new(), done: Vec::new() })
+        let stats = Arc::new(LaneStats::new(self.0.timed));
+        self.lanes().push(stats.clone());
+        Ok(Lane::new(self.clone(), engine, stats))
     }
 
     /// The disk's name in messages: usually the image's path.
@@ -148,8 +188,25 @@ impl Disk {
 
     /// The number of requests of all lanes that the host has not finished. Takes no lock that is held during I/O.
     pub fn in_flight(&self) -> usize {
-        let lanes = self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.iter().map(|lane| lane.load(Ordering::Relaxed)).sum()
+        self.lanes().iter().map(|lane| lane.in_flight()).sum()
+    }
+
+    /// The number of requests of all lanes that wait for the limits. Takes no lock that is held during I/O.
+    pub fn delayed(&self) -> usize {
+        self.lanes().iter().map(|lane| lane.delayed()).sum()
+    }
+
+    /// What the disk has done so far. Takes no lock that is held during I/O.
+    pub fn stats(&self) -> DiskStats {
+        let mut sum = DiskStats::default();
+        for lane in &*self.lanes() {
+            lane.add_to(&mut sum);
+        }
+        sum
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Vec<Arc<LaneStats>>> {
+        self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enlarges the disk. Nothing may be in flight.
@@ -170,6 +227,16 @@ impl Disk {
         Ok(())
     }
 
+    /// The storage.
+    pub(super) fn storage(&self) -> &dyn Storage {
+        &*self.0.storage
+    }
+
+    /// Who is told of changes.
+    pub(super) fn watched(&self) -> &Watched {
+        &self.0.watched
+    }
+
     /// Records that written data may be lost: from now on every flush fails.
     pub(crate) fn lose(&self, why: String) {
         if self.0.lost.set(why).is_ok() {
@@ -182,7 +249,7 @@ impl Disk {
         }
     }
 
-    fn check(&self, request: &Request) -> Result<(), BlockError> {
+    pub(super) fn check(&self, request: &Request) -> Result<(), BlockError> {
         // A flush moves no new data; it makes earlier writes durable.
         if self.is_stopped() && !matches!(request.operation, Operation::Flush) {
             return Err(BlockError::Stopped);
@@ -216,109 +283,5 @@ impl fmt::Debug for Disk {
             .field("size", size)
             .field("read_only", read_only)
             .finish_non_exhaustive()
-    }
-}
-
-/// One user's access to a [`Disk`], with its own requests and its own engine.
-#[derive(Debug)]
-pub struct Lane {
-    disk: Disk,
-    engine: Box<dyn Engine>,
-    /// The number of requests in the engine, for [`Disk::in_flight`].
-    in_flight: Arc<AtomicUsize>,
-    /// Completions of refused requests, which never reached the engine.
-    refused: Vec<Completion>,
-    /// Reused by [`Lane::run`].
-    done: Vec<Completion>,
-}
-
-impl Lane {
-    /// The disk.
-    pub const fn disk(&self) -> &Disk {
-        &self.disk
-    }
-
-    /// Submits a request. [`Lane::reap`] returns its completion, also if it is refused. The engine may start it only at
-    /// [`Lane::commit`].
-    pub fn push(&mut self, request: Request) {
-        match self.disk.check(&request) {
-            Ok(()) => {
-                // Only this lane writes the count, so no atomic read-modify-write is needed.
-                self.in_flight.store(self.in_flight() + 1, Ordering::Relaxed);
-                self.engine.push(request);
-            }
-            Err(error) => {
-                self.refused.push(Completion { request, transferred: 0, result: Err(error) });
-            }
-        }
-    }
-
-    /// Starts all submitted requests.
-    pub fn commit(&mut self) {
-        self.engine.commit();
-    }
-
-    /// Appends all available completions to `done`. Never waits.
-    pub fn reap(&mut self, done: &mut Vec<Completion>) {
-        done.append(&mut self.refused);
-        let before = done.len();
-        self.engine.reap(done);
-        let fresh = done.get_mut(before..).unwrap_or_default();
-        if fresh.is_empty() {
-            return;
-        }
-        let left = self.in_flight().saturating_sub(fresh.len());
-        self.in_flight.store(left, Ordering::Relaxed);
-        for completion in &*fresh {
-            if let Err(BlockError::Sync(error)) = &completion.result {
-                self.disk.lose(error.to_string());
-            }
-        }
-        let Some(why) = self.disk.0.lost.get() else { return };
-        // The host reports a failure once: to a request that was in flight at the same time as these.
-        for completion in fresh {
-            if completion.result.is_ok() && completion.request.operation.is_durable() {
-                completion.result = Err(BlockError::Lost(why.clone()));
-            }
-        }
-    }
-
-    /// Waits until there is a completion, nothing is in flight, or `limit` has passed.
-    pub fn wait(&mut self, limit: Duration) {
-        if self.refused.is_empty() {
-            self.engine.wait(limit);
-        }
-    }
-
-    /// The number of requests in the engine.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// The descriptor that becomes readable when there may be completions; none if `push` completes all requests.
-    pub fn wake(&self) -> Option<Arc<EventFd>> {
-        self.engine.wake()
-    }
-
-    /// Carries out one request and waits for it. For callers without other requests on this lane.
-    ///
-    /// # Errors
-    ///
-    /// Why the request failed.
-    pub fn run(&mut self, operation: Operation, offset: u64) -> Result<(), BlockError> {
-        let mut done = std::mem::take(&mut self.done);
-        self.push(Request { tag: 0, operation, offset });
-        self.commit();
-        let result = loop {
-            self.reap(&mut done);
-            match done.pop() {
-                Some(completion) => break completion.result,
-                // The request stays in the engine; the lane gets no other one.
-                None if self.disk.is_stopped() => break Err(BlockError::Stopped),
-                None => self.wait(LOOK),
-            }
-        };
-        self.done = done;
-        result
     }
 }

@@ -20,6 +20,9 @@
 //! | What is a disk, what does it check, what follows from a failed flush, how is it stopped? | `disk.rs` |
 //! | What is the contract of an engine? | `engine.rs` |
 //! | What does a storage report of itself? | `info.rs` |
+//! | How does a user submit requests, and collect completions? | `lane.rs` |
+//! | How is the speed of a disk limited? | [`mod@limit`] |
+//! | What is counted and measured? | `stats.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | Which requests does one call of the host move together? | `joined.rs` |
 //! | Which engines can a user select? | `kind.rs` |
@@ -27,9 +30,13 @@
 //! | How does `engine=uring` keep requests in the kernel? What does `engine=auto` do at once? | `uring/` |
 //! | How does a disk on an NBD server work, and what if its connection is lost? | [`mod@nbd`] |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
+//! | How is a disk copied while the guest writes? | `backup.rs`, `watch.rs` |
+//! | How does an overlay reach its base while the guest writes? | `commit.rs` |
 //! | What may be wrong with a sector past the end? | `sector_hint.rs` |
 //! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
 
+mod backup;
+mod commit;
 mod disk;
 mod engine;
 pub mod format;
@@ -37,28 +44,39 @@ mod image;
 mod info;
 mod joined;
 mod kind;
+mod lane;
+mod limit;
 mod lock;
 mod mmap;
 pub mod nbd;
+mod new_file;
 mod sector_hint;
 mod slots;
+mod stats;
 mod sync;
 mod uring;
+mod watch;
 
 use std::io;
 
 use crate::memory::Buffers;
 use crate::stuck::Stuck;
 
-pub use disk::{Disk, FullAlarm, Lane, Stop};
-pub use engine::{Engine, Storage};
+pub use backup::{Backup, CopyError};
+pub use commit::Commit;
+pub use disk::{Disk, FullAlarm, Stop};
+pub use engine::{CommitTarget, Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
 pub use info::StorageInfo;
 pub use kind::EngineKind;
+pub use lane::Lane;
+pub use limit::{Limits, Pace, Rate};
 pub use mmap::MmapStorage;
 pub(crate) use sector_hint::sector_hint;
+pub use stats::{DiskStats, ErrorKind, Histogram, OperationKind, OperationStats};
+pub(crate) use stats::{LaneStats, Moment};
 pub use sync::{ImageStorage, SyncEngine};
-pub use uring::{AutoStorage, UringStorage};
+pub use uring::{AutoStorage, UringStorage, has_io_uring};
 
 /// The sector of both protocols: 512 bytes (virtio 1.4, 5.2.4; svirtb 2.2.1).
 pub const SECTOR_SIZE: u64 = 512;
@@ -122,6 +140,14 @@ impl Operation {
             Self::Write { durable, .. } | Self::WriteZeroes { durable, .. } => *durable,
             Self::Flush => true,
             Self::Read(_) | Self::Discard { .. } => false,
+        }
+    }
+
+    /// Makes a write durable.
+    pub(crate) const fn harden(&mut self) {
+        match self {
+            Self::Write { durable, .. } | Self::WriteZeroes { durable, .. } => *durable = true,
+            Self::Read(_) | Self::Flush | Self::Discard { .. } => {}
         }
     }
 

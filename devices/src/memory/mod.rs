@@ -15,6 +15,7 @@
 //! | Where in the host's memory is a guest-physical address? | `regions.rs` |
 //! | How is a ring accessed? | `window.rs` |
 //! | What is checked when a buffer is added, and how are buffers cut? | `ranges.rs` |
+//! | How are many ranges read at any offset? | `scattered.rs` |
 //! | What do engines need beyond preadv and pwritev? | `lend.rs` |
 //! | How do a socket and the guest's buffers meet? | `parts.rs` |
 //! | How do files and the guest's buffers meet? | `buffers.rs` |
@@ -24,6 +25,7 @@ mod lend;
 mod parts;
 mod ranges;
 mod regions;
+mod scattered;
 mod window;
 
 use std::sync::Arc;
@@ -40,6 +42,7 @@ pub use buffers::Buffers;
 pub(crate) use lend::Lent;
 pub(crate) use parts::{Gather, Scatter};
 pub use ranges::Ranges;
+pub use scattered::Scattered;
 pub use window::Window;
 
 /// A range of guest-physical addresses that is not completely in guest RAM.

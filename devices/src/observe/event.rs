@@ -162,6 +162,13 @@ pub enum Event<'a> {
     },
     /// The device submitted a request to its host.
     Submitted(RequestInfo),
+    /// What a request of another device than a disk is about, in words: an input event, a command of a GPU.
+    Content {
+        /// The queue.
+        queue: u16,
+        /// The words.
+        what: Words<'a>,
+    },
     /// The device finished a request.
     Finished {
         /// The request.

@@ -2,7 +2,7 @@
 
 use super::rules;
 use crate::address::hint;
-use crate::block::{BlockError, SECTOR_SIZE, sector_hint};
+use crate::block::{BlockError, ErrorKind, SECTOR_SIZE, sector_hint};
 use crate::memory::{GuestRam, OutOfRam};
 use crate::observe::{Event, Rule};
 
@@ -148,6 +148,17 @@ impl EntryError {
         match error {
             BlockError::Stopped => Self::Stopped,
             error => Self::Host(error),
+        }
+    }
+
+    /// The kind of error of the disk; none for a mistake that never reaches the disk.
+    pub(super) fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Unreadable(_) | Self::UnknownCommand { .. } | Self::Buffer(_) => None,
+            Self::SectorOverflow { .. } | Self::PastEnd { .. } => Some(ErrorKind::OutOfRange),
+            Self::ReadOnly => Some(ErrorKind::ReadOnly),
+            Self::Host(error) | Self::Flush(error) => Some(error.into()),
+            Self::Stopped => Some(ErrorKind::Stopped),
         }
     }
 

@@ -7,7 +7,8 @@
 //! **Limits.** The guest waits in its register write until its entries are finished. The time is up to the guest: 4096
 //! entries of 1 MiB are legal, and a limit could not distinguish them from an attack. But the VMM never waits so long:
 //! [`crate::block::Stop`] ends the batch between two entries and between two pieces of one, so after at most [`PIECE`]
-//! bytes of I/O and the flush.
+//! bytes of I/O and the flush. If the disk has limits ([`crate::block::Limits`]), the write also waits for tokens, in steps
+//! of at most 100 ms, and ends early in the same way; a pause of the machine does not wait for them.
 //!
 //! **A full host.** If the disk has a [`crate::block::FullAlarm`], a write that finds the host's disk full stays in the
 //! ring: the doorbell ends, tail stays at the entry, and the alarm pauses the machine before the guest sees it. The
@@ -20,7 +21,7 @@ use super::entry::{Command, Entry, EntryError, Plan};
 use super::joined::Joined;
 use super::ring::{Ring, Settled};
 use super::rules;
-use crate::block::{BlockError, Disk, Lane, Operation};
+use crate::block::{BlockError, Disk, Lane, Moment, Operation, OperationKind};
 use crate::memory::{Buffers, GuestRam};
 use crate::observe::{Event, Outcome, Reporter, RequestInfo, Words};
 
@@ -132,12 +133,29 @@ impl Server {
     /// Transfers entries together. Returns whether all are finished; otherwise each is tried alone, to find the one that
     /// fails. It is no harm that those before it are transferred twice: the guest waits, and sees only the result.
     fn transfer(&mut self, joined: Joined) -> bool {
-        let Joined { plan, buffers, .. } = joined;
-        self.run(plan.command, buffers, plan.offset).is_ok()
+        let Joined { plan, buffers, entries, .. } = joined;
+        let begun = self.lane.stats().now();
+        let is_done = self.run(plan.command, buffers, plan.offset).is_ok();
+        if is_done {
+            self.count(plan.command, entries as u64, plan.bytes, begun);
+        }
+        is_done
+    }
+
+    /// Counts finished entries.
+    fn count(&self, command: Command, entries: u64, bytes: u64, begun: Moment) {
+        let kind = match command {
+            Command::Read => OperationKind::Read,
+            Command::Write => OperationKind::Write,
+        };
+        let stats = self.lane.stats();
+        stats.finished(kind, entries, bytes);
+        stats.took(kind, entries, begun, stats.now());
     }
 
     /// Serves one entry. Returns the transfer.
     fn entry(&mut self, ring: &mut Ring, index: u32) -> Result<Plan, Unfinished> {
+        let begun = self.lane.stats().now();
         let (settled, fetched) = ring.fetch(&self.ram, index);
         if let Some(settled) = settled {
             self.report_spacing(&settled);
@@ -155,6 +173,17 @@ impl Server {
         {
             alarm.raise(self.lane.disk().name(), full);
             return Err(Unfinished::NoRoom);
+        }
+        let command = entry.and_then(|entry| entry.command());
+        match (command, &result) {
+            (Some(command), Ok(plan)) => self.count(command, 1, plan.bytes, begun),
+            (Some(command), Err(error)) => {
+                if let Some(kind) = error.kind() {
+                    self.count(command, 1, 0, begun);
+                    self.lane.stats().failed(kind);
+                }
+            }
+            (None, _) => {}
         }
         self.reporter.emit(|| Event::Finished {
             request: request(index, entry.as_ref()),
@@ -213,7 +242,10 @@ impl Server {
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
-        self.lane.run(Operation::Flush, 0)
+        let begun = self.lane.stats().now();
+        let flushed = self.lane.flush();
+        self.lane.stats().flushed(begun, &flushed);
+        flushed
     }
 
     fn flush_failed(&mut self, first: u32, error: &EntryError) {

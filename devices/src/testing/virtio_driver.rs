@@ -104,11 +104,19 @@ impl VirtioDriver {
     /// # Panics
     ///
     /// If the host has no memory.
-    #[expect(clippy::expect_used, reason = "for tests")]
     pub fn with(device: impl VirtioDevice + 'static, options: MmioOptions) -> Self {
+        Self::of(Arc::new(device), options)
+    }
+
+    /// The same, for a device that the test uses, too.
+    ///
+    /// # Panics
+    ///
+    /// If the host has no memory.
+    #[expect(clippy::expect_used, reason = "for tests")]
+    pub fn of(device: Arc<impl VirtioDevice + 'static>, options: MmioOptions) -> Self {
         let ram = GuestRam::anonymous(&[(0, RAM_SIZE)]).expect("RAM for a test");
         let (line, complaints) = (CountingLine::default(), device.reporter().log().clone());
-        let device = Arc::new(device);
         let blk = (device.clone() as Arc<dyn Any + Send + Sync>).downcast().ok();
         let mmio = Mmio::new(device, ram.clone(), Arc::new(line.clone()), options);
         Self { mmio, blk, ram, line, complaints, ring: Ring::new(1, DESC, AVAIL, USED) }

@@ -367,6 +367,96 @@ pub(crate) const RULES: &[RuleInfo] = &[
         ],
     ),
     RuleInfo::error(
+        "virtio.input-buffers",
+        rules::INPUT_BUFFERS,
+        [
+            "Fill the event queue of an input device with buffers of 8 bytes with the WRITE flag, a descriptor each; give at least as many as one update of the device has events.",
+            "The WRITE flag is missing, one large buffer is given for many events, or the queue has only one or two entries.",
+            "desc[0].len = 64 * sizeof(struct virtio_input_event); /* one buffer */",
+            "for (i = 0; i < 64; i++) { desc[i].addr = (u64)&events[i]; desc[i].len = 8; desc[i].flags = WRITE; }",
+        ],
+    ),
+    RuleInfo::warning(
+        "virtio.input-status",
+        rules::INPUT_STATUS,
+        [
+            "Put one whole event (type, code, value: 8 bytes) into each buffer of the status queue, for the device to read.",
+            "The buffer is shorter, or has the WRITE flag.",
+            "desc[0].len = 4; /* only the value */",
+            "desc[0].addr = (u64)&event; desc[0].len = sizeof(event); desc[0].flags = 0;",
+        ],
+    ),
+    RuleInfo::error(
+        "virtio.gpu-layout",
+        rules::GPU_LAYOUT,
+        [
+            "Give the GPU the whole structure of a command, from its header on, for the device to read.",
+            "Padding is left out, or only the header is given.",
+            "desc[0].len = sizeof(struct virtio_gpu_ctrl_hdr); /* RESOURCE_FLUSH */",
+            "desc[0].len = sizeof(struct virtio_gpu_resource_flush);",
+        ],
+    ),
+    RuleInfo::error(
+        "virtio.gpu-response",
+        rules::GPU_RESPONSE,
+        [
+            "Give each command of the control queue a buffer with the WRITE flag for its response: 24 bytes, 408 for GET_DISPLAY_INFO, 1056 for GET_EDID.",
+            "The buffer for the response is missing, too short, or has no WRITE flag.",
+            "desc[1].len = 24; /* GET_DISPLAY_INFO */",
+            "desc[1].len = sizeof(struct virtio_gpu_resp_display_info); desc[1].flags = WRITE;",
+        ],
+    ),
+    RuleInfo::error(
+        "virtio.gpu-command",
+        rules::GPU_COMMAND,
+        [
+            "Send only 2D commands, on their queue, and GET_EDID only if the driver accepted the feature EDID.",
+            "A command of 3D, a cursor command on the control queue, or a type in the wrong byte order.",
+            "cmd.hdr.type = UPDATE_CURSOR; send(CONTROLQ, &cmd);",
+            "cmd.hdr.type = UPDATE_CURSOR; send(CURSORQ, &cmd);",
+        ],
+    ),
+    RuleInfo::error(
+        "virtio.gpu-resource",
+        rules::GPU_RESOURCE,
+        [
+            "Choose ids other than 0, create each resource once, with one of the eight formats and sides of 1 to 8192 pixels; a cursor has 64x64.",
+            "A resource is used after RESOURCE_UNREF, or the id 0 is used.",
+            "create_2d(0, B8G8R8X8, 1024, 768);",
+            "create_2d(1, B8G8R8X8, 1024, 768);",
+        ],
+    ),
+    RuleInfo::error(
+        "virtio.gpu-range",
+        rules::GPU_RANGE,
+        [
+            "Keep rectangles within the resource, and use scanout 0 only.",
+            "The size of the display is used after it changed, with the old, smaller resource.",
+            "flush(id, 0, 0, display.width, display.height);",
+            "flush(id, 0, 0, resource.width, resource.height);",
+        ],
+    ),
+    RuleInfo::error(
+        "virtio.gpu-backing",
+        rules::GPU_BACKING,
+        [
+            "Attach guest-physical memory that is large enough, once, before TRANSFER_TO_HOST_2D; rows in it are as far apart as in the resource.",
+            "A virtual address, or an offset in pixels instead of bytes.",
+            "transfer(id, rect, /* offset */ y * width + x);",
+            "transfer(id, rect, /* offset */ (y * width + x) * 4);",
+        ],
+    ),
+    RuleInfo::warning(
+        "virtio.gpu-memory",
+        rules::GPU_MEMORY,
+        [
+            "Keep all resources below the limit of --gpu max=SIZE (256 MiB), 4096 resources, and 65536 entries of a backing.",
+            "Old resources are not removed when the display changes its size.",
+            "create_2d(next_id++, ...);",
+            "unref(old_id); create_2d(next_id++, ...);",
+        ],
+    ),
+    RuleInfo::error(
         "host",
         rules::HOST,
         [

@@ -121,7 +121,8 @@ pub trait VirtioDevice: Send + Sync {
 
     /// Takes no new requests from now on; requests in flight are finished and answered. For a pause of the machine.
     fn hold(&self);
-    /// Waits until nothing is in flight. Requests that wait for room on the host are kept, and do not count.
+    /// Waits until nothing is in flight. Requests that wait for the limits of a disk are started. Requests that wait for
+    /// room on the host are kept, and do not count.
     ///
     /// # Errors
     ///
@@ -133,6 +134,11 @@ pub trait VirtioDevice: Send + Sync {
     /// For each queue, by index, the descriptor that becomes readable when the host has finished requests:
     /// [`VirtioDevice::service`] then answers them. None for a queue whose requests finish inside `service`.
     fn wakes(&self) -> Vec<Option<Arc<EventFd>>>;
+    /// Whether the chains of a queue wait for something that happens on the host, such as a key press. Chains that
+    /// wait there are nothing left undone.
+    fn receives(&self, _queue: u16) -> bool {
+        false
+    }
     /// How far a queue has come; none if it does not run, or another thread services it at this moment. The second
     /// value is whether a doorbell arrived during the call: the caller then services the queue.
     fn progress(&self, _queue: u16) -> Option<(Progress, bool)> {

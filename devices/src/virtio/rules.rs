@@ -42,4 +42,15 @@ pub(super) const BLK_RANGES: Rule = "virtio 1.4, 5.2.6.1: ranges of discard and 
 pub(super) const BLK_TYPE: Rule = "virtio 1.4, 5.2.6: types of requests";
 pub(super) const BLK_SIZE: Rule = "cafevm: the bytes of one request";
 pub(super) const RNG_BUFFERS: Rule = "virtio 1.4, 5.4.6.1: buffers are for the device to write";
+pub(super) const INPUT_BUFFERS: Rule =
+    "virtio 1.4, 5.8.6.1: buffers of the eventq are for the device to write, one event each";
+pub(super) const INPUT_STATUS: Rule =
+    "virtio 1.4, 5.8.6.1: buffers of the statusq have an event for the device to read";
+pub(super) const GPU_LAYOUT: Rule = "virtio 1.4, 5.7.6.7: layout of a command";
+pub(super) const GPU_RESPONSE: Rule = "virtio 1.4, 5.7.6.7: room for the response";
+pub(super) const GPU_COMMAND: Rule = "virtio 1.4, 5.7.6.7: commands of a 2D device";
+pub(super) const GPU_RESOURCE: Rule = "virtio 1.4, 5.7.6.8: resources are created before their use";
+pub(super) const GPU_RANGE: Rule = "virtio 1.4, 5.7.6.8: rectangles are within the resource";
+pub(super) const GPU_BACKING: Rule = "virtio 1.4, 5.7.6.8: the backing of a resource";
+pub(super) const GPU_MEMORY: Rule = "cafevm: the memory of a GPU";
 pub(super) const HOST: Rule = "host";

@@ -1,5 +1,8 @@
 //! The constants of the specification, each with its section in "Virtual I/O Device (VIRTIO) Version 1.4".
 
+pub mod gpu;
+pub mod input;
+
 /// The device status field (2.1).
 pub mod status {
     /// ACKNOWLEDGE: the guest has found the device.
@@ -28,7 +31,7 @@ pub mod status {
     ];
 }
 
-/// Feature bits: those of every device (6) and those of the block device (5.2.3).
+/// Feature bits: those of every device (6), of the block device (5.2.3) and of the GPU (5.7.3).
 pub mod feature {
     /// VIRTIO_BLK_F_SIZE_MAX: `size_max` is the largest buffer.
     pub const BLK_SIZE_MAX: u64 = 1 << 1;
@@ -50,6 +53,8 @@ pub mod feature {
     pub const BLK_DISCARD: u64 = 1 << 13;
     /// VIRTIO_BLK_F_WRITE_ZEROES: the write-zeroes command.
     pub const BLK_WRITE_ZEROES: u64 = 1 << 14;
+    /// VIRTIO_GPU_F_EDID: the command GET_EDID (5.7.3).
+    pub const GPU_EDID: u64 = 1 << 1;
     /// VIRTIO_F_NOTIFY_ON_EMPTY: an interrupt whenever a queue becomes empty, wanted or not. Legacy only (6.3).
     pub const NOTIFY_ON_EMPTY: u64 = 1 << 24;
     /// VIRTIO_F_INDIRECT_DESC: descriptors may point to tables of descriptors (2.7.5.3).
@@ -74,6 +79,8 @@ pub mod feature {
         (BLK_DISCARD, "DISCARD"),
         (BLK_WRITE_ZEROES, "WRITE_ZEROES"),
     ];
+    /// The bits of the GPU, with their names.
+    pub const GPU_NAMES: [(u64, &str); 1] = [(GPU_EDID, "EDID")];
     /// The bits of every device, with their names.
     pub const NAMES: [(u64, &str); 5] = [
         (NOTIFY_ON_EMPTY, "NOTIFY_ON_EMPTY"),

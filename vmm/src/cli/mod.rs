@@ -5,6 +5,7 @@
 //! | From the arguments to the exit status | `command.rs` |
 //! | The value of `--disk` | `spec.rs` |
 //! | The value of `--virtio-mmio` | `bank.rs` |
+//! | `--rng`, `--input` and `--gpu` | `others.rs` |
 //! | The line for wrong usage | `usage.rs`, `nearest.rs` |
 //! | The explanation of a rule | `explain.rs` |
 //! | A kernel to start from | `new.rs` |
@@ -15,6 +16,7 @@ pub mod command;
 mod explain;
 mod nearest;
 mod new;
+pub mod others;
 mod print;
 pub mod spec;
 mod usage;
@@ -31,7 +33,8 @@ use clap_complete::Shell;
 
 use crate::boot::KernelSource;
 use crate::cli::nearest::do_you_mean;
-use crate::config::gdb::GdbAddress;
+use crate::cli::others::Others;
+use crate::config::address::ListenAddress;
 use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
 use crate::console::{Input, Output};
 use crate::doctor::DoctorConfig;
@@ -94,9 +97,11 @@ pub struct DemoArgs {
 const DISK: &str = "\
 A disk; may be given several times. The path of a raw image, or
 path=FILE[,bus=virtio|svirtb][,readonly=on|off][,snapshot=on|off]
+[,format=raw|qcow2][,backing=refuse|allow][,overlay=FILE]
 [,cache=writeback|writethrough|none|unsafe][,engine=sync|mmap|uring|auto]
-[,werror=report|stop], and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]
-[,doorbell=vcpu|thread|spin|auto],
+[,werror=report|stop][,bps=SIZE[,bps-burst=SIZE]][,iops=N[,iops-burst=N]],
+and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]
+[,doorbell=auto|vcpu|thread|spin],
 for svirtb [,entry-size=auto|32|28]. 'ro' is short for readonly=on. Write a comma in a path as ',,'";
 
 const VIRTIO_MMIO: &str = "\
@@ -148,9 +153,9 @@ pub struct RunArgs {
     #[arg(long = "disk", value_name = "SPEC", value_parser = OsStringValueParser::new().try_map(spec::parse), help = DISK)]
     pub disks: Vec<DiskConfig>,
 
-    /// Add a virtio-rng device, which gives the guest random bytes, in the slot after the disks
-    #[arg(long)]
-    pub rng: bool,
+    /// The other virtio devices.
+    #[command(flatten)]
+    pub others: Others,
 
     /// The virtio slots.
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = bank::parse, help = VIRTIO_MMIO)]
@@ -160,7 +165,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub strict: bool,
 
-    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, quit
+    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, limit, quit
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
@@ -211,8 +216,13 @@ pub struct RunArgs {
     pub symbols: Option<PathBuf>,
 
     /// Wait for gdb at this TCP port or Unix socket before the guest starts. With --doctor, a finding stops the guest
-    #[arg(long, value_name = "[HOST:]PORT|unix:PATH", value_parser = GdbAddress::parse)]
-    pub gdb: Option<GdbAddress>,
+    #[arg(long, value_name = "[HOST:]PORT|unix:PATH", value_parser = ListenAddress::parse)]
+    pub gdb: Option<ListenAddress>,
+
+    /// Serve metrics for Prometheus over HTTP at this TCP port or Unix socket: requests, bytes, errors and latencies of
+    /// each disk, and exits (GET /metrics)
+    #[arg(long, value_name = "[HOST:]PORT|unix:PATH", value_parser = ListenAddress::parse)]
+    pub metrics: Option<ListenAddress>,
 
     /// The device file of KVM
     #[arg(long, value_name = "DEVICE", default_value = KVM)]
@@ -251,7 +261,7 @@ impl RunArgs {
             initrd: self.initrd,
             command_line: self.cmdline,
             disks: self.disks,
-            rng: self.rng,
+            others: self.others.0,
             memory: self.memory,
             cpus: self.cpus,
             timeout: self.timeout,
@@ -259,6 +269,7 @@ impl RunArgs {
             symbols: self.symbols,
             stall: self.stall,
             gdb: self.gdb,
+            metrics: self.metrics,
             ..VmConfig::new(kernel)
         };
         let serial_is = |word| self.serial.as_os_str().eq_ignore_ascii_case(word);

@@ -3,25 +3,36 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use cafevm_devices::block::format::Backing;
 use cafevm_devices::block::nbd::{NbdOptions, NbdUri, TlsFiles, UriError};
-use cafevm_devices::block::{Access, Cache, EngineKind};
+use cafevm_devices::block::{Access, Cache, EngineKind, Limits};
 use cafevm_devices::svirtb::EntrySize;
 use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 
 use crate::cli::nearest::do_you_mean;
-use crate::config::{DiskBus, DiskConfig, Doorbell, OnFull};
+use crate::config::limits::{Given, limits};
+use crate::config::{DiskBus, DiskConfig, Doorbell, ImageFormat, Layers, LimitsError, OnFull};
+use crate::size::{self, SizeError};
 
 /// Each key, and its bus, if it applies to one bus only.
-const KEYS: [(&str, Option<&str>); 18] = [
+const KEYS: [(&str, Option<&str>); 25] = [
     ("path", None),
     ("bus", None),
     ("readonly", None),
     ("snapshot", None),
+    ("format", None),
+    ("backing", None),
+    ("overlay", None),
     ("cache", None),
     ("engine", None),
     ("werror", None),
+    ("bps", None),
+    ("bps-burst", None),
+    ("iops", None),
+    ("iops-burst", None),
     ("connections", None),
     ("reconnect", None),
     ("tls-ca", None),
@@ -80,6 +91,17 @@ pub enum SpecError {
     /// An option that a virtio disk cannot have.
     #[error(transparent)]
     Blk(#[from] BlkError),
+    /// Limits that contradict each other.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// A size that is none.
+    #[error("bad value for {key}: {why}")]
+    BadSize {
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        why: SizeError,
+    },
     /// The URI of an NBD server.
     #[error(transparent)]
     Uri(#[from] UriError),
@@ -217,6 +239,30 @@ impl Values {
         value.parse().map_err(|_| SpecError::BadValue { key, value, known: known() })
     }
 
+    /// Takes the keys of limits: requests are a number, bytes a size.
+    fn limits(&mut self) -> Result<Limits, SpecError> {
+        let mut size = |key| match self.text(key) {
+            Some(text) => match size::parse(&text) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(why) => Err(SpecError::BadSize { key, why }),
+            },
+            None => Ok(None),
+        };
+        let bytes = Given { per_second: size("bps")?, burst: size("bps-burst")? };
+        let mut number = |key| match self.text(key) {
+            Some(value) => match value.parse() {
+                Ok(count) => Ok(Some(count)),
+                Err(_) => {
+                    let known = "the whole numbers; 0 is no limit".to_owned();
+                    Err(SpecError::BadValue { key, value, known })
+                }
+            },
+            None => Ok(None),
+        };
+        let requests = Given { per_second: number("iops")?, burst: number("iops-burst")? };
+        Ok(limits(bytes, requests)?)
+    }
+
     fn into_disk(mut self) -> Result<DiskConfig, SpecError> {
         let path =
             self.0.remove("path").filter(|path| !path.is_empty()).ok_or(SpecError::NoPath)?;
@@ -234,7 +280,9 @@ impl Values {
             snapshot: self.choice("snapshot", &[("on", true), ("off", false)], false)?,
             cache: self.choice("cache", &cache, Cache::default())?,
             engine: self.choice("engine", &EngineKind::ALL, EngineKind::default())?,
+            layers: self.layers()?,
             on_full: self.choice("werror", &on_full, OnFull::default())?,
+            limits: self.limits()?,
             nbd,
             bus: self.bus()?,
             doorbell: self.choice("doorbell", &Doorbell::ALL, Doorbell::default())?,
@@ -258,6 +306,13 @@ impl Values {
                        flushed there";
             return Err(SpecError::OnNbd { key: "cache=none or unsafe", why });
         }
+        for key in ["format", "backing", "overlay"] {
+            if given(self, key).is_some() {
+                let why =
+                    "the server has the format, and writes can go to a layer only with snapshot=on";
+                return Err(SpecError::OnNbd { key, why });
+            }
+        }
         let uri: NbdUri = path.to_string_lossy().parse()?;
         let usual = NbdOptions::new(uri);
         let seconds = u16::try_from(usual.reconnect.as_secs()).unwrap_or(u16::MAX);
@@ -274,6 +329,20 @@ impl Values {
         let connections = self.number("connections", usual.connections)?;
         let reconnect = Duration::from_secs(reconnect.into());
         Ok(Some(NbdOptions { connections, reconnect, tls, ..usual }))
+    }
+
+    fn layers(&mut self) -> Result<Layers, SpecError> {
+        let formats = [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
+        let backing = [("refuse", Backing::Refuse), ("allow", Backing::Allow)];
+        let overlay = self.0.remove("overlay").map(PathBuf::from);
+        if overlay.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(SpecError::NoValue("overlay".to_owned()));
+        }
+        Ok(Layers {
+            format: self.choice("format", &formats, ImageFormat::default())?,
+            backing: self.choice("backing", &backing, Backing::default())?,
+            overlay,
+        })
     }
 
     /// Takes the keys of the bus.

@@ -1,3 +1,7 @@
+use std::num::NonZeroU64;
+
+use cafevm_devices::block::Rate;
+
 use super::*;
 
 fn disk(path: &str, access: Access, bus: DiskBus) -> DiskConfig {
@@ -53,6 +57,22 @@ fn a_virtio_disk_has_its_own_keys() {
 }
 
 #[test]
+fn a_disk_on_either_bus_may_have_limits() {
+    let number = |n| NonZeroU64::new(n).unwrap();
+    let rate =
+        |per_second, burst| Some(Rate { per_second: number(per_second), burst: number(burst) });
+    for bus in ["virtio", "svirtb"] {
+        let limits = |keys| parse(format!("d,bus={bus},{keys}")).unwrap().limits;
+        let bytes = rate(10 << 20, 1 << 20);
+        assert_eq!(limits("bps=10M"), Limits { bytes, requests: None });
+        let expected = Limits { bytes: rate(1024, 512 << 10), requests: rate(100, 7) };
+        assert_eq!(limits("bps=1K,bps-burst=512K,iops=100,iops-burst=7"), expected);
+        assert!(limits("iops=0,bps=0K").is_none());
+    }
+    assert!(parse("d").unwrap().limits.is_none());
+}
+
+#[test]
 fn what_is_wrong_is_said_with_the_way_out() {
     for (text, says) in [
         ("path=d,reodonly=on", "unknown key 'reodonly' (do you mean 'readonly'?)"),
@@ -77,6 +97,10 @@ fn what_is_wrong_is_said_with_the_way_out() {
         ("path=d,entry-size=32", "entry-size is for bus=svirtb"),
         ("path=d,bus=svirtb,id=x", "id is for bus=virtio"),
         ("path=d,id=123456789012345678901", "has 21 bytes; a disk's id has at most 20"),
+        ("d,iops=fast", "bad value 'fast' for iops; it is one of the whole numbers; 0 is no limit"),
+        ("d,bps=1000", "bad value for bps: '1000' has no unit; write 1000M for MiB"),
+        ("d,bps-burst=1M", "bps-burst needs bps, the limit itself"),
+        ("d,iops=10,iops-burst=0", "iops-burst is 0, so that nothing could begin"),
         ("path=d,bus", "'bus' needs a value"),
         ("path=d,path=e", "'path' is given twice"),
         ("ro,path=e", "'path' is given twice"),

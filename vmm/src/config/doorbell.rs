@@ -6,16 +6,30 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Doorbell {
     /// The vCPU that rings: one exit, and no other thread is woken. It waits while the engine moves bytes.
-    #[default]
     Vcpu,
     /// The I/O thread, which KVM wakes: the vCPU continues at once.
     Thread,
     /// A thread of the disk, which KVM wakes. It then looks at the queues for a short time without doorbells, so that a
     /// busy guest does not ring at all. It needs a CPU of the host to itself.
     Spin,
-    /// [`Doorbell::Thread`] where a request can keep the vCPU waiting and the host has a CPU for the thread, else
-    /// [`Doorbell::Vcpu`].
+    /// The vCPU, which is the fastest where the engine finishes at once or later by itself. A thread of the disk where
+    /// engine=auto has no io_uring and so waits.
+    #[default]
     Auto,
+}
+
+/// The thread that serves the doorbells of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// The vCPU that rings.
+    Vcpu,
+    /// The I/O thread.
+    IoThread,
+    /// A thread of the disk.
+    OwnThread {
+        /// Whether it looks at the queues for a while without doorbells.
+        spins: bool,
+    },
 }
 
 impl Doorbell {
@@ -27,15 +41,14 @@ impl Doorbell {
         ("auto", Self::Auto),
     ];
 
-    /// What [`Doorbell::Auto`] means: `waits` is whether a request can keep the thread that serves it waiting; the host
-    /// has `cpus` CPUs, the machine `vcpus`.
+    /// The thread that serves the doorbells. `waits` is whether the engine should finish later, and cannot.
     #[must_use]
-    pub(crate) fn resolved(self, waits: bool, cpus: usize, vcpus: u32) -> Self {
-        let has_room = u32::try_from(cpus).unwrap_or(u32::MAX) > vcpus;
+    pub(crate) const fn server(self, waits: bool) -> Server {
         match self {
-            Self::Auto if waits && has_room => Self::Thread,
-            Self::Auto => Self::Vcpu,
-            chosen => chosen,
+            Self::Thread => Server::IoThread,
+            Self::Spin => Server::OwnThread { spins: true },
+            Self::Auto if waits => Server::OwnThread { spins: false },
+            Self::Auto | Self::Vcpu => Server::Vcpu,
         }
     }
 }
@@ -53,11 +66,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn auto_leaves_the_vcpu_only_where_that_helps() {
-        let auto = |waits, cpus, vcpus| Doorbell::Auto.resolved(waits, cpus, vcpus);
-        assert_eq!(auto(true, 4, 2), Doorbell::Thread);
-        assert_eq!(auto(true, 2, 2), Doorbell::Vcpu);
-        assert_eq!(auto(false, 64, 1), Doorbell::Vcpu);
-        assert_eq!(Doorbell::Spin.resolved(false, 1, 8), Doorbell::Spin);
+    fn auto_leaves_the_vcpu_only_where_an_engine_waits_against_its_nature() {
+        assert_eq!(Doorbell::Auto.server(false), Server::Vcpu);
+        assert_eq!(Doorbell::Auto.server(true), Server::OwnThread { spins: false });
+        assert_eq!(Doorbell::Vcpu.server(true), Server::Vcpu);
+        assert_eq!(Doorbell::Thread.server(true), Server::IoThread);
+        assert_eq!(Doorbell::Spin.server(false), Server::OwnThread { spins: true });
     }
 }

@@ -1,9 +1,12 @@
 //! The configuration of a machine.
 
+pub mod address;
 mod bank;
 mod doorbell;
-pub mod gdb;
 pub(crate) mod ids;
+mod layers;
+pub(crate) mod limits;
+mod user;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,19 +14,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cafevm_devices::block::nbd::NbdOptions;
-use cafevm_devices::block::{Access, Cache, EngineKind, Opening, Storage};
+use cafevm_devices::block::{Access, Cache, EngineKind, Limits, Opening, Storage};
 use cafevm_devices::doctor::Doctor;
 use cafevm_devices::observe::Tap;
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::BlkOptions;
+use cafevm_devices::virtio::gpu::GpuOptions;
+use cafevm_devices::virtio::input::InputKind;
 
 use crate::boot::KernelSource;
-use crate::config::gdb::GdbAddress;
+use crate::config::address::ListenAddress;
 use crate::error::ConfigError;
 use crate::layout::MIB;
 
 pub use bank::{Slot, VirtioBank};
 pub use doorbell::Doorbell;
+pub(crate) use doorbell::Server;
+pub use layers::{ImageFormat, Layers};
+pub use limits::LimitsError;
+pub use user::{Display, Peripherals, User};
 
 /// The configuration of a machine. Start from [`VmConfig::new`] and change fields.
 #[derive(Debug, Clone)]
@@ -40,8 +49,10 @@ pub struct VmConfig {
     pub memory: u64,
     /// The number of vCPUs; at least 1.
     pub cpus: u32,
-    /// Whether there is a virtio-rng device, in the slot after the disks.
-    pub rng: bool,
+    /// The other virtio devices, in the slots after the disks, in this order.
+    pub others: Vec<OtherDevice>,
+    /// Gets the input devices and the display before the machine runs.
+    pub user: Option<User>,
     /// The virtio slots.
     pub virtio: VirtioBank,
     /// Whether the guest reads registers without an exit where that is possible. For tests.
@@ -59,7 +70,9 @@ pub struct VmConfig {
     /// An ELF file with the guest's symbols; the kernel if none.
     pub symbols: Option<PathBuf>,
     /// Where a debugger connects; the guest waits for it.
-    pub gdb: Option<GdbAddress>,
+    pub gdb: Option<ListenAddress>,
+    /// Where metrics are served over HTTP. Without it, latencies are not measured.
+    pub metrics: Option<ListenAddress>,
     /// The device file of KVM.
     pub kvm: PathBuf,
 }
@@ -72,7 +85,8 @@ impl VmConfig {
             initrd: None,
             command_line: String::new(),
             disks: Vec::new(),
-            rng: false,
+            others: Vec::new(),
+            user: None,
             memory: 128 * MIB,
             cpus: 1,
             virtio: VirtioBank::default(),
@@ -84,6 +98,7 @@ impl VmConfig {
             stall: Duration::from_millis(500),
             symbols: None,
             gdb: None,
+            metrics: None,
             kvm: PathBuf::from(KVM),
         }
     }
@@ -115,6 +130,10 @@ impl VmConfig {
         if let Some(disk) = self.disks.iter().find(uncached) {
             return Err(ConfigError::MmapUncached(disk.path.clone()));
         }
+        if self.others.iter().filter(|device| matches!(device, OtherDevice::Gpu(_))).count() > 1 {
+            return Err(ConfigError::SecondGpu);
+        }
+        self.disks.iter().try_for_each(Layers::check)?;
         self.virtio.check_devices(self.virtio_slots().count())?;
         if self.kernel.is_built_in() && self.command_line.matches('"').count() % 2 == 1 {
             return Err(ConfigError::OpenQuote);
@@ -128,15 +147,10 @@ impl VmConfig {
         (0..).map(|n| self.virtio.slot(n)).zip(disks)
     }
 
-    /// The slot of the virtio-rng device, if there is one: the first slot after the disks.
-    pub fn rng_slot(&self) -> Option<Slot> {
-        let number = u32::try_from(self.virtio_disks().count()).unwrap_or(u32::MAX);
-        self.rng.then(|| self.virtio.slot(number))
-    }
-
-    /// The slots in use, lowest first.
+    /// The slots in use, lowest first: those of the disks, then those of the other devices.
     pub fn virtio_slots(&self) -> impl Iterator<Item = Slot> {
-        self.virtio_disks().map(|(slot, _)| slot).chain(self.rng_slot())
+        let count = self.virtio_disks().count() + self.others.len();
+        (0..).map(|n| self.virtio.slot(n)).take(count)
     }
 
     /// The kernel's file, if it is one.
@@ -166,6 +180,17 @@ impl VmConfig {
 /// The usual device file of KVM.
 pub const KVM: &str = "/dev/kvm";
 
+/// A virtio device that is not a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherDevice {
+    /// virtio-rng: random bytes of the host.
+    Rng,
+    /// virtio-input.
+    Input(InputKind),
+    /// virtio-gpu. A machine has one at most.
+    Gpu(GpuOptions),
+}
+
 /// The configuration of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskConfig {
@@ -183,8 +208,12 @@ pub struct DiskConfig {
     pub doorbell: Doorbell,
     /// What happens to a write when the host's disk is full.
     pub on_full: OnFull,
+    /// How many requests and bytes a second the disk serves; the control socket can change it.
+    pub limits: Limits,
     /// The NBD server of the disk; `path` is its URI then.
     pub nbd: Option<NbdOptions>,
+    /// The image's format, and the files above and below it.
+    pub layers: Layers,
     /// The bus that the disk is attached to.
     pub bus: DiskBus,
     /// Wraps the image's storage, for tests.
@@ -212,20 +241,18 @@ impl DiskConfig {
             engine: EngineKind::default(),
             doorbell: Doorbell::default(),
             on_full: OnFull::default(),
+            limits: Limits::default(),
             nbd: None,
+            layers: Layers::default(),
             bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,
         }
     }
 
-    /// Whether a request can keep the thread that serves its doorbell waiting for the host's storage.
-    pub(crate) fn can_wait(&self) -> bool {
-        matches!(self.engine, EngineKind::Sync | EngineKind::Mmap)
-    }
-
-    /// How the image is opened: with `snapshot`, for reading only, and shared with other readers.
+    /// How the image is opened: below a layer, for reading only, and shared with other readers.
     pub fn opening(&self) -> Opening {
-        self.cache.opening(if self.snapshot { Access::ReadOnly } else { self.access })
+        let is_below = self.snapshot || self.layers.overlay.is_some();
+        self.cache.opening(if is_below { Access::ReadOnly } else { self.access })
     }
 }
 
@@ -299,10 +326,11 @@ mod tests {
             "quiet virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6"
         );
         config.command_line.clear();
-        config.rng = true;
-        assert_eq!(config.virtio_slots().last(), Some(config.virtio.slot(2)));
-        assert!(config.whole_command_line().ends_with(" virtio_mmio.device=512@0xfeb00400:7"));
-        config.rng = false;
+        config.others = vec![OtherDevice::Rng, OtherDevice::Input(InputKind::Mouse)];
+        assert_eq!(config.virtio_slots().last(), Some(config.virtio.slot(3)));
+        let last = " virtio_mmio.device=512@0xfeb00400:7 virtio_mmio.device=512@0xfeb00600:8";
+        assert!(config.whole_command_line().ends_with(last));
+        config.others.clear();
         config.disks.truncate(1);
         assert_eq!(config.whole_command_line(), "virtio_mmio.device=512@0xfeb00000:5");
         config.disks.clear();
@@ -314,13 +342,14 @@ mod tests {
         let many = |n| config(vec![DiskConfig::new("a"); n]).check();
         assert!(many(19).is_ok());
         let too_many = |result: Result<(), ConfigError>| result.unwrap_err().to_string();
-        let lines = "20 virtio devices (disks and --rng) are too many: there are interrupt lines for 19; attach fewer";
+        let lines = "20 virtio devices (disks, --rng, --input and --gpu) are too many: there are interrupt lines for 19; attach fewer";
         assert_eq!(too_many(many(20)), lines);
-        let and_rng = VmConfig { rng: true, ..config(vec![DiskConfig::new("a"); 19]) }.check();
-        assert_eq!(too_many(and_rng), lines);
+        let others = vec![OtherDevice::Gpu(GpuOptions::default())];
+        let and_gpu = VmConfig { others, ..config(vec![DiskConfig::new("a"); 19]) }.check();
+        assert_eq!(too_many(and_gpu), lines);
         let virtio = VirtioBank { slots: 8, ..VirtioBank::default() };
         let in_8 = VmConfig { virtio, ..config(vec![DiskConfig::new("a"); 9]) }.check();
-        let slots = "9 virtio devices (disks and --rng) are too many: --virtio-mmio has slots=8; attach fewer";
+        let slots = "9 virtio devices (disks, --rng, --input and --gpu) are too many: --virtio-mmio has slots=8; attach fewer";
         assert_eq!(too_many(in_8), slots);
         assert!(config(vec![svirtb(), DiskConfig::new("a")]).check().is_ok());
         assert!(matches!(

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use event_manager::EventSet;
 use serde_json::json;
 
 use super::Operator;
+use super::operator::Later;
+use crate::runtime::listener::Stream;
 use crate::runtime::messages::{Answer, Ticket};
 
 /// The longest line in bytes.
@@ -20,12 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection.
 pub(super) struct Client {
-    pub(super) stream: UnixStream,
+    pub(super) stream: Stream,
     /// Input that is not a complete line yet.
     input: Vec<u8>,
     output: VecDeque<u8>,
-    /// The message that is answered later, and the deadline.
-    waits: Option<(Ticket, Instant)>,
+    /// The message that is answered later, and the deadline, if it has one.
+    waits: Option<(Ticket, Option<Instant>)>,
     /// The client has closed its sending side.
     ended: bool,
     /// The rest of a line that is too long is being skipped.
@@ -36,7 +37,7 @@ pub(super) struct Client {
 
 impl Client {
     /// A client on a non-blocking descriptor.
-    pub(super) fn new(stream: UnixStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         let (input, output) = Default::default();
         let (ended, skipping, deaf) = (false, false, false);
         Self { stream, input, output, waits: None, ended, skipping, deaf }
@@ -49,7 +50,12 @@ impl Client {
 
     /// The deadline of the answer that the client waits for.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waits.map(|(_, until)| until)
+        self.waits.and_then(|(_, until)| until)
+    }
+
+    /// Whether it waits for an answer.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waits.is_some()
     }
 
     /// Passes a late answer to the client, if it waits for this one.
@@ -148,7 +154,10 @@ impl Client {
         }
         match operator.perform(line) {
             Ok(answer) => self.queue_answer(&answer),
-            Err(ticket) => self.waits = Some((ticket, Instant::now() + PATIENCE)),
+            Err(Later::Soon(ticket)) => {
+                self.waits = Some((ticket, Some(Instant::now() + PATIENCE)));
+            }
+            Err(Later::Whenever(ticket)) => self.waits = Some((ticket, None)),
         }
     }
 

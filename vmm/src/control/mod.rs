@@ -3,28 +3,39 @@
 //! | message | does |
 //! |---|---|
 //! | `{"resize":{"id":"ID","size":SIZE}}` | enlarges a virtio disk and its image; SIZE in bytes, or a text such as "64M" |
+//! | `{"limit":{"id":"ID","bps":SIZE,"iops":N}}` | limits the bytes and requests a second of a disk; also `"bps-burst"` and `"iops-burst"`; what is left out, null or 0 is not limited |
 //! | `{"pause":{}}` | stops all vCPUs, and waits until no disk has a request in flight |
 //! | `{"resume":{}}` | retries requests that found the host's disk full, then resumes the vCPUs |
+//! | `{"backup":{"id":"ID","to":"FILE"}}` | copies the disk, as it is when the message arrives, to a new raw file; the guest goes on |
+//! | `{"commit":{"id":"ID"}}` | writes an overlay into its raw base; the guest goes on, and the overlay stays as it is |
 //! | `{"explain":{}}` | reports what the guest waits for |
 //! | `{"status":{}}` | reports the machine's state and its disks |
 //! | `{"quit":{}}` | ends the machine, with status 0 |
 //!
 //! The answer is `{"result":...}` or `{"error":"..."}`. A message names a disk by its id or by its name in the log:
-//! `virtio0`, `virtio1`, ... Only the user who started the machine can use the socket.
+//! `virtio0`, `virtio1`, ..., for `backup` and `commit` also `svirtb`. Only the user who started the machine can use the socket.
+//!
+//! `backup` and `commit` are answered when they are finished, however long they take, with `"bytes"`, the size of the disk
+//! or what was written, `"written"` for a backup, without zeros, and `"seconds"`. If a backup fails there is no file. If
+//! a commit fails, the base may have a part of the overlay's content; the overlay has all of it.
 //!
 //! `status` reports `"state"`: running, pausing, paused or resuming; `"paused"`: true only in the state paused;
 //! `"reason"`, if the machine does not run: a client's message, or the full disk with the host's error; and `"disks"`:
 //! for each the name, bus, image path, size in bytes, whether it is read-only, format and engine; on virtio also its id;
-//! with layers the backing images, over a network the number of reconnects.
+//! with layers the backing images, over a network the number of reconnects; the finished `"requests"`, their `"bytes"`
+//! and `"errors"` by kind, and the requests `"in-flight"`; of a limited disk the `"limits"`, and the requests that they have
+//! `"delayed"`.
 //!
 //! | question | file |
 //! |---|---|
 //! | Which messages are there? | `message.rs` |
 //! | What does a message do, and what is the answer? | `operator.rs` |
+//! | How are backups and commits made? | `copies.rs` |
 //! | How does a client's input become lines? | `client.rs` |
 //! | How are connections accepted and watched? | `socket.rs` |
 
 mod client;
+mod copies;
 mod message;
 mod operator;
 mod socket;
@@ -32,7 +43,8 @@ mod socket;
 use std::path::Path;
 
 use crate::error::HostError;
-use crate::runtime::unix_socket::Listener;
+use crate::runtime::listener::Listener;
+use crate::runtime::unix_socket;
 
 pub(crate) use operator::Operator;
 pub(crate) use socket::ControlSocket;
@@ -43,5 +55,7 @@ pub(crate) use socket::ControlSocket;
 ///
 /// If another file is there, or the host cannot create a socket.
 pub(crate) fn listen(path: &Path) -> Result<Listener, HostError> {
-    Listener::at(path).map_err(|source| HostError::Control { path: path.to_owned(), source })
+    unix_socket::Listener::at(path)
+        .map(Listener::Unix)
+        .map_err(|source| HostError::Control { path: path.to_owned(), source })
 }

@@ -1,16 +1,19 @@
 //! Carries out messages.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cafevm_devices::block::Disk;
+use cafevm_devices::block::{Disk, DiskStats, ErrorKind, OperationKind};
+use cafevm_devices::svirtb;
 use serde_json::{Value, json};
 
+use super::copies::Copies;
 use super::message::Message;
 use crate::exit::Verdict;
-use crate::machine::devices::Devices;
-use crate::runtime::messages::{Answer, Job, Ticket};
+use crate::machine::devices::{AnyDisk, Devices};
+use crate::runtime::messages::{self, Answer, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::threads::ending::Ending;
 use crate::threads::mailbox::Outbox;
@@ -23,7 +26,17 @@ pub(crate) struct Operator<'a> {
     pub(crate) pausing: Rc<RefCell<Pausing<'a>>>,
     pub(crate) ending: Arc<Ending>,
     explain: Explain<'a>,
+    copies: Copies,
     next: u64,
+}
+
+/// An answer that follows later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Later {
+    /// Soon: a client waits only so long.
+    Soon(Ticket),
+    /// When a large amount of data was copied.
+    Whenever(Ticket),
 }
 
 impl<'a> Operator<'a> {
@@ -34,12 +47,14 @@ impl<'a> Operator<'a> {
         pausing: Rc<RefCell<Pausing<'a>>>,
         ending: Arc<Ending>,
         explain: Explain<'a>,
+        answers: Outbox<(Ticket, Answer)>,
     ) -> Self {
-        Self { devices, jobs, pausing, ending, explain, next: 0 }
+        let copies = Copies::new(answers);
+        Self { devices, jobs, pausing, ending, explain, copies, next: 0 }
     }
 
-    /// Carries out one line. Returns the answer, or the ticket of an answer that follows later.
-    pub(super) fn perform(&mut self, line: &[u8]) -> Result<Answer, Ticket> {
+    /// Carries out one line. Returns the answer, or which answer follows later.
+    pub(super) fn perform(&mut self, line: &[u8]) -> Result<Answer, Later> {
         let message = match Message::parse(line) {
             Ok(message) => message,
             Err(why) => return Ok(Err(why)),
@@ -62,8 +77,17 @@ impl<'a> Operator<'a> {
                 Ok(disk) => self.jobs.send(Job::Resize { ticket, disk, id, bytes }),
                 Err(why) => return Ok(Err(why)),
             },
+            Message::Limit { id, limits } => {
+                let is_svirtb = self.devices.svirtb.is_some() && id == svirtb::NAME;
+                match if is_svirtb { Ok(None) } else { self.find(&id).map(Some) } {
+                    Ok(disk) => self.jobs.send(Job::Limit { ticket, disk, id, limits }),
+                    Err(why) => return Ok(Err(why)),
+                }
+            }
+            Message::Backup { id, to } => return self.copy(ticket, id, Some(to)),
+            Message::Commit { id } => return self.copy(ticket, id, None),
         }
-        Err(ticket)
+        Err(Later::Soon(ticket))
     }
 
     /// The reason why an answer takes long, as far as it is known.
@@ -91,6 +115,23 @@ impl<'a> Operator<'a> {
         status
     }
 
+    /// Begins a backup to a file, or a commit.
+    fn copy(&mut self, ticket: Ticket, id: String, to: Option<PathBuf>) -> Result<Answer, Later> {
+        let svirtb = self.devices.svirtb.clone().filter(|_| id == svirtb::NAME);
+        let disk = match svirtb {
+            Some(svirtb) => AnyDisk::Svirtb(svirtb),
+            None => match self.find(&id).map(|number| self.devices.disks.get(number).cloned()) {
+                Ok(Some(disk)) => AnyDisk::Virtio(disk),
+                Ok(None) => return Ok(Err(format!("{id}: no such disk"))),
+                Err(why) => return Ok(Err(why)),
+            },
+        };
+        match self.copies.begin(ticket, disk, id, to) {
+            Ok(()) => Err(Later::Whenever(ticket)),
+            Err(why) => Ok(Err(why)),
+        }
+    }
+
     /// Finds a virtio disk.
     fn find(&self, id: &str) -> Result<usize, String> {
         let disks = &self.devices.disks;
@@ -102,6 +143,12 @@ impl<'a> Operator<'a> {
     }
 }
 
+/// An object of these numbers.
+fn counts<const N: usize>(names: [&str; N], numbers: [u64; N]) -> Value {
+    let names = names.map(|name| name.replace(' ', "-"));
+    Value::Object(names.into_iter().zip(numbers.map(Value::from)).collect())
+}
+
 /// Adds to `known` what `status` reports of every disk.
 fn described(disk: &Disk, mut known: Value) -> Value {
     if let Some(known) = known.as_object_mut() {
@@ -111,6 +158,18 @@ fn described(disk: &Disk, mut known: Value) -> Value {
         let info = disk.info();
         known.insert("format".to_owned(), info.format.into());
         known.insert("engine".to_owned(), info.engine.into());
+        let DiskStats { operations, errors, in_flight, delayed } = disk.stats();
+        let kinds = OperationKind::ALL.map(OperationKind::name);
+        let requests = operations.map(|operation| operation.requests);
+        known.insert("requests".to_owned(), counts(kinds, requests));
+        known.insert("bytes".to_owned(), counts(kinds, operations.map(|done| done.bytes)));
+        known.insert("errors".to_owned(), counts(ErrorKind::ALL.map(ErrorKind::name), errors));
+        known.insert("in-flight".to_owned(), in_flight.into());
+        let limits = disk.limits();
+        if !limits.is_none() {
+            known.insert("limits".to_owned(), messages::limits(limits).into());
+            known.insert("delayed".to_owned(), delayed.into());
+        }
         if !info.backing.is_empty() {
             known.insert("backing".to_owned(), info.backing.into());
         }

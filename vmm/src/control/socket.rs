@@ -1,41 +1,31 @@
 //! The control socket: connections and their events. No client can block the machine.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events};
-use tracing::warn;
 
 use super::Operator;
 use super::client::Client;
 use crate::error::HostError;
 use crate::runtime::event_loop::{Subscriber, failed, unwatch, watch};
+use crate::runtime::listener::{Acceptor, Listener};
 use crate::runtime::messages::{Answer, Ticket};
 use crate::runtime::timer::Timer;
-use crate::runtime::unix_socket::Listener;
 use crate::threads::mailbox::Inbox;
 
 /// The most connections at a time; further ones wait.
 const CLIENTS_MAX: usize = 8;
-/// The time after which connections are accepted again when the host had no descriptor left.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The subscriber of the control socket.
 pub(crate) struct ControlSocket<'a> {
-    listener: Listener,
-    listens: bool,
+    acceptor: Acceptor,
     /// The clients by descriptor, with the events that are watched; none if the other side is closed.
     clients: BTreeMap<RawFd, (Client, Option<EventSet>)>,
     operator: Operator<'a>,
     /// Answers that arrive later.
     answers: Inbox<(Ticket, Answer)>,
-    /// Expires when the host may have descriptors again.
-    accept_again: Timer,
-    out_of_descriptors: bool,
-    /// Whether this was logged since the last connection.
-    logged: bool,
     /// Expires at the next deadline of a client.
     patience: Timer,
 }
@@ -52,14 +42,10 @@ impl<'a> ControlSocket<'a> {
         answers: Inbox<(Ticket, Answer)>,
     ) -> Result<Self, HostError> {
         Ok(Self {
-            listener,
-            listens: false,
+            acceptor: Acceptor::new("the control socket", listener)?,
             clients: BTreeMap::new(),
             operator,
             answers,
-            accept_again: Timer::new()?,
-            out_of_descriptors: false,
-            logged: false,
             patience: Timer::new()?,
         })
     }
@@ -67,27 +53,10 @@ impl<'a> ControlSocket<'a> {
     /// Accepts connections, up to the limit.
     fn accept(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         while self.clients.len() < CLIENTS_MAX {
-            let stream = match self.listener.socket.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if is_of_one_client(&error) => continue,
-                Err(error) => {
-                    if !std::mem::replace(&mut self.logged, true) {
-                        warn!(
-                            "the control socket cannot accept a connection: {error}; cafevm retries when another connection \
-                         ends, or after {} s",
-                            ACCEPT_AGAIN.as_secs()
-                        );
-                    }
-                    self.out_of_descriptors = true;
-                    return self.accept_again.set(Some(ACCEPT_AGAIN));
-                }
-            };
-            if stream.set_nonblocking(true).is_ok() {
-                let (fd, events) = (stream.as_raw_fd(), EventSet::IN);
-                ops.add(Events::new(&stream, events)).map_err(failed)?;
-                self.clients.insert(fd, (Client::new(stream), Some(events)));
-            }
+            let Some(stream) = self.acceptor.accept()? else { return Ok(()) };
+            let (fd, events) = (stream.as_raw_fd(), EventSet::IN);
+            ops.add(Events::new(&stream, events)).map_err(failed)?;
+            self.clients.insert(fd, (Client::new(stream), Some(events)));
         }
         Ok(())
     }
@@ -104,7 +73,7 @@ impl<'a> ControlSocket<'a> {
                     return ops.modify(Events::new(&client.stream, events)).map_err(failed);
                 }
                 // The client has closed its side, so all its input is there.
-                (Ok(_), None) if client.deadline().is_some() => return Ok(()),
+                (Ok(_), None) if client.is_waiting() => return Ok(()),
                 (Ok(_), None) => {}
             }
         }
@@ -124,7 +93,7 @@ impl<'a> ControlSocket<'a> {
 
     fn drop_client(&mut self, fd: RawFd, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         let Some((client, watched)) = self.clients.remove(&fd) else { return Ok(()) };
-        self.out_of_descriptors = false;
+        self.acceptor.freed();
         // Before the close: after it another descriptor may have this number.
         watched.map_or(Ok(()), |_| unwatch(ops, &client.stream))
     }
@@ -158,15 +127,7 @@ impl<'a> ControlSocket<'a> {
 
     /// Registers the next events and deadlines.
     fn arm(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
-        let listens = self.clients.len() < CLIENTS_MAX && !self.out_of_descriptors;
-        if listens != self.listens {
-            self.listens = listens;
-            if listens {
-                watch(ops, &self.listener.socket)?;
-            } else {
-                unwatch(ops, &self.listener.socket)?;
-            }
-        }
+        self.acceptor.arm(self.clients.len() < CLIENTS_MAX, ops)?;
         let soonest = self.clients.values().filter_map(|(client, _)| client.deadline()).min();
         self.patience.set(soonest.map(|until| until.saturating_duration_since(Instant::now())))
     }
@@ -175,20 +136,16 @@ impl<'a> ControlSocket<'a> {
 impl Subscriber for ControlSocket<'_> {
     fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         watch(ops, &self.answers)?;
-        watch(ops, &self.accept_again)?;
         watch(ops, &self.patience)?;
-        self.arm(ops)
+        self.acceptor.begin(ops)
     }
 
     fn handle(&mut self, event: Events, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         let fd = event.fd();
-        if fd == self.listener.socket.as_raw_fd() {
+        if self.acceptor.handle(fd)? {
             self.accept(ops)?;
         } else if fd == self.answers.as_raw_fd() {
             self.answer(ops)?;
-        } else if fd == self.accept_again.as_raw_fd() {
-            self.accept_again.set(None)?;
-            self.out_of_descriptors = false;
         } else if fd == self.patience.as_raw_fd() {
             self.lose_patience(ops)?;
         } else if event.event_set().intersects(EventSet::HANG_UP | EventSet::ERROR) {
@@ -198,11 +155,6 @@ impl Subscriber for ControlSocket<'_> {
         }
         self.arm(ops)
     }
-}
-
-/// Whether an error of `accept` concerns one connection, not the socket.
-fn is_of_one_client(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use crate::runtime::pausing::Pausing;
 use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
 use crate::threads::mailbox::{Outbox, mailbox};
+use crate::threads::pacer::Pacer;
 use crate::waiting::Explanation;
 
 struct NoLine;
@@ -54,7 +55,9 @@ impl Scene {
         let image = dir.path().join("d.img");
         fs::write(&image, [0; 1024]).unwrap();
         let image = Image::open(&image, Cache::WriteBack.opening(Access::ReadWrite)).unwrap();
-        let disk = Disk::from_image(image);
+        let gate = Arc::new(Gate::new().unwrap());
+        let pacer = Arc::new(Pacer::new(gate.clone()).unwrap());
+        let disk = Disk::from_image(image).paced_by(pacer);
         let options = BlkOptions { id: "root".into(), ..BlkOptions::default() };
         let blk = Blk::new("virtio0", &disk, &options, Tap::default()).unwrap();
         let blk = Arc::new(blk);
@@ -69,7 +72,6 @@ impl Scene {
         let virtio = disks.iter().map(slot).collect();
         let devices = Devices { disks, virtio, images: vec![disk], ..Devices::default() };
 
-        let gate = Arc::new(Gate::new().unwrap());
         let (to_jobs, inbox) = mailbox().unwrap();
         let (results, from_jobs) = mailbox().unwrap();
         let (answers, to_client) = mailbox().unwrap();
@@ -91,6 +93,7 @@ impl Scene {
             pausing.clone(),
             ending.clone(),
             Rc::new(Explanation::default),
+            answers.clone(),
         );
         let listener = listen(&dir.path().join("control")).unwrap();
         let socket = ControlSocket::new(listener, operator, to_client).unwrap();
@@ -114,7 +117,7 @@ impl Scene {
         jobs.iter().for_each(|job| self.jobs.perform(job));
         for done in self.results.take() {
             match done {
-                Done::Resized { ticket, answer } => self.answers.send((ticket, answer)),
+                Done::Answered { ticket, answer } => self.answers.send((ticket, answer)),
                 Done::Quiesced(result) => self.pausing.borrow_mut().quiesced(result),
                 Done::Released(result) => self.pausing.borrow_mut().released(result),
             }
@@ -149,11 +152,17 @@ fn each_message_has_its_answer() {
     let mut scene = Scene::new();
     let mut client = BufReader::new(scene.connect());
     let path = scene.dir.path().join("d.img");
+    let zeros = r#"{"discard":0,"flush":0,"read":0,"write":0,"write-zeroes":0}"#;
+    let errors = r#"{"flush":0,"host":0,"out-of-range":0,"read-only":0,"stopped":0}"#;
     let status = |state| {
-        format!(
-            r#"{{"result":{{"disks":[{{"bus":"virtio","engine":"sync","format":"raw","id":"root","name":"virtio0","path":"{}","read-only":false,"size":1048576}}],{state}}}}}"#,
-            path.display()
-        )
+        let known = format!(
+            r#""bus":"virtio","bytes":{zeros},"engine":"sync","errors":{errors},"format":"raw","id":"root","in-flight":0"#
+        );
+        let path = path.display();
+        let more = format!(
+            r#""name":"virtio0","path":"{path}","read-only":false,"requests":{zeros},"size":1048576"#
+        );
+        format!(r#"{{"result":{{"disks":[{{{known},{more}}}],{state}}}}}"#)
     };
     for (line, answer) in [
         (r#"{"resize":{"id":"root","size":4096}}"#, r#"{"result":{"id":"root","size":4096}}"#),
@@ -175,6 +184,34 @@ fn each_message_has_its_answer() {
     }
     assert_eq!(scene.size(), 1 << 20);
     assert_eq!(scene.pausing.borrow().status(), ("running", None));
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn limits_are_changed_and_shown() {
+    let mut scene = Scene::new();
+    let mut client = BufReader::new(scene.connect());
+    for (line, limits) in [
+        (r#"{"limit":{"id":"root","iops":50}}"#, r#""iops":50,"iops-burst":5"#),
+        (
+            r#"{"limit":{"id":"virtio0","bps":"1M","bps-burst":4096,"iops":null}}"#,
+            r#""bps":1048576,"bps-burst":4096"#,
+        ),
+    ] {
+        let answer = scene.tell(&mut client, line);
+        let id = if line.contains("root") { "root" } else { "virtio0" };
+        let expected = format!(r#"{{"result":{{{limits},"id":"{id}"}}}}"#);
+        assert_eq!(json(&answer), json(&expected));
+        let status = scene.tell(&mut client, r#"{"status":{}}"#);
+        assert!(status.contains(&format!(r#""limits":{{{limits}}}"#)), "{status}");
+        assert!(status.contains(r#""delayed":0"#), "{status}");
+    }
+    let none = r#"{"limit":{"id":"root","bps":0}}"#;
+    assert_eq!(scene.tell(&mut client, none), r#"{"result":{"id":"root"}}"#);
+    assert!(!scene.tell(&mut client, r#"{"status":{}}"#).contains("limits"));
 }
 
 #[test]
@@ -200,6 +237,13 @@ fn what_cannot_be_done_is_said() {
         (r#"{"pause":true}"#, "the value of \"pause\" is a JSON object"),
         (r#"{"pause":{},"resume":{}}"#, "with one key"),
         (r#"{"format":{}}"#, "there is no message \"format\"; the messages are {\"status\":{}}, "),
+        (r#"{"limit":{"iops":1}}"#, "\"limit\" needs an \"id\""),
+        (r#"{"limit":{"id":"svirtb","iops":1}}"#, "no virtio disk has the id"),
+        (r#"{"limit":{"id":"root","iops":-1}}"#, "the iops -1 is no whole number"),
+        (r#"{"limit":{"id":"root","bps":"fast"}}"#, "bps \"fast\": 'fast' is not a size"),
+        (r#"{"limit":{"id":"root","iops-burst":5}}"#, "iops-burst needs iops"),
+        (r#"{"limit":{"id":"root","iops":5,"iops-burst":0}}"#, "iops-burst is 0"),
+        (r#"{"limit":{"id":"root","iop":5}}"#, "\"limit\" has no \"iop\""),
         ("\"resize\"", "a message is a JSON object"),
         ("resize", "this is not JSON (the mistake is at byte 1)"),
         ("{", "this is not JSON"),

@@ -24,4 +24,4 @@ mod socket;
 mod target;
 
 pub(crate) use program::Program;
-pub(crate) use socket::{GdbSocket, Listener, Machine};
+pub(crate) use socket::{GdbSocket, Machine};

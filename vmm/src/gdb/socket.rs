@@ -1,9 +1,7 @@
 //! The connection of gdb and its events, on the main thread. No client can block the machine.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +12,13 @@ use tracing::{debug, warn};
 use super::program::Program;
 use super::session::{End, Outgoing, Session};
 use super::target::Guest;
-use crate::config::gdb::GdbAddress;
+use crate::config::address::ListenAddress;
 use crate::error::HostError;
 use crate::exit::Verdict;
 use crate::log;
 use crate::runtime::event_loop::{Subscriber, failed, unwatch, watch};
+use crate::runtime::listener::{Listener, Stream};
 use crate::runtime::timer::Timer;
-use crate::runtime::unix_socket;
 use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
 use crate::vcpu::debugger::Debugger;
@@ -30,95 +28,6 @@ use crate::waiting::Explain;
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 /// The time after which connections are accepted again when the host had no descriptor left.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
-
-/// A listening socket for gdb.
-pub(crate) enum Listener {
-    Tcp(TcpListener),
-    /// Its file is removed with it.
-    Unix(unix_socket::Listener),
-}
-
-impl Listener {
-    /// Listens at `address`.
-    ///
-    /// # Errors
-    ///
-    /// If the host refuses.
-    pub(crate) fn at(address: &GdbAddress) -> Result<Self, HostError> {
-        let listener = match address {
-            GdbAddress::Tcp(address) => TcpListener::bind(address)
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| Self::Tcp(listener))),
-            GdbAddress::Unix(path) => unix_socket::Listener::at(path).map(Self::Unix),
-        };
-        listener.map_err(|source| HostError::Gdb { address: address.to_string(), source })
-    }
-
-    fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_nonblocking(true)?;
-                // Packets are small, and gdb waits for each answer.
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.socket.accept()?;
-                stream.set_nonblocking(true)?;
-                Ok(Stream::Unix(stream))
-            }
-        }
-    }
-
-    /// The address, with the port that the host chose.
-    fn address(&self, wanted: &GdbAddress) -> String {
-        match self {
-            Self::Tcp(listener) => {
-                listener.local_addr().map_or_else(|_| wanted.to_string(), |addr| addr.to_string())
-            }
-            Self::Unix(_) => wanted.to_string(),
-        }
-    }
-}
-
-impl AsRawFd for Listener {
-    fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(listener) => listener.as_raw_fd(),
-            Self::Unix(listener) => listener.socket.as_raw_fd(),
-        }
-    }
-}
-
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(to),
-            Self::Unix(stream) => stream.read(to),
-        }
-    }
-
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(from),
-            Self::Unix(stream) => stream.write(from),
-        }
-    }
-}
-
-impl AsRawFd for Stream {
-    fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
-        }
-    }
-}
 
 /// What the connection needs of the machine.
 pub(crate) struct Machine<'a> {
@@ -134,7 +43,7 @@ pub(crate) struct Machine<'a> {
 /// The subscriber of gdb's connections: one at a time.
 pub(crate) struct GdbSocket<'a> {
     listener: Listener,
-    address: GdbAddress,
+    address: ListenAddress,
     guest: Guest<'a>,
     ending: Arc<Ending>,
     gate: Arc<Gate>,
@@ -174,7 +83,7 @@ impl<'a> GdbSocket<'a> {
     ///
     /// If the host cannot create a timer.
     pub(crate) fn new(
-        (listener, address): (Listener, GdbAddress),
+        (listener, address): (Listener, ListenAddress),
         program: Program,
         machine: Machine<'a>,
     ) -> Result<Self, HostError> {

@@ -21,6 +21,7 @@ use crate::machine::memory;
 use crate::size::Human;
 use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
+use crate::threads::pacer::Pacer;
 use crate::threads::wake::WakeFd;
 use crate::vcpu::dispatch::Buses;
 use crate::vcpu::thread::Vcpu;
@@ -39,6 +40,8 @@ pub(crate) struct Vm {
     /// Woken when a driver completes its handshake.
     pub(crate) handshake: Arc<WakeFd>,
     pub(crate) gate: Arc<Gate>,
+    /// The time for the limits of disks.
+    pub(crate) pacer: Arc<Pacer>,
     /// Whether the guest is known to be Linux.
     pub(crate) linux: bool,
     pub(crate) ending: Arc<Ending>,
@@ -73,16 +76,30 @@ impl Vm {
         buses.unclaimed.doctor.clone_from(&config.doctor);
         let (leftover, handshake) = (Arc::new(WakeFd::new()?), Arc::new(WakeFd::new()?));
         let gate = Arc::new(Gate::new()?);
+        let pacer = Arc::new(Pacer::new(gate.clone())?);
         let around = Surroundings {
             vm: &fd,
             ram: &ram,
             leftover: &leftover,
             handshake: &handshake,
             gate: &gate,
+            pacer: &pacer,
         };
         let attached = attach::attach_devices(&mut buses, config, images, &around)?;
         let (vcpus, ending) = (vcpus.collect(), Arc::new(Ending::new()?));
-        Ok(Self { fd, vcpus, buses, attached, leftover, handshake, gate, linux, ending, ram })
+        Ok(Self {
+            fd,
+            vcpus,
+            buses,
+            attached,
+            leftover,
+            handshake,
+            gate,
+            pacer,
+            linux,
+            ending,
+            ram,
+        })
     }
 }
 

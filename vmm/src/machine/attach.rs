@@ -2,20 +2,23 @@
 
 use std::sync::{Arc, Mutex};
 
-use cafevm_devices::block::{Access, Cache, Disk, EngineKind};
+use cafevm_devices::block::{self, Access, Cache, Disk, EngineKind, StorageInfo};
+use cafevm_devices::display::Screen;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::observe::Reporter;
 use cafevm_devices::serial::{self, Serial};
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::{self, Blk};
 use cafevm_devices::virtio::device::VirtioDevice;
+use cafevm_devices::virtio::gpu::Gpu;
+use cafevm_devices::virtio::input::Input;
 use cafevm_devices::virtio::mmio::{self, EmptySlot, Mmio, SLOT_SIZE};
 use cafevm_devices::virtio::rng::Rng;
 use kvm_ioctls::VmFd;
 use tracing::info;
 
 use super::images::{self, Opened};
-use crate::config::{DiskBus, DiskConfig, OnFull, VmConfig, ids};
+use crate::config::{DiskBus, DiskConfig, Display, OnFull, OtherDevice, VmConfig, ids};
 use crate::error::{ConfigError, Error, HostError};
 use crate::layout::{COM1, COM1_IRQ};
 use crate::machine::devices::{Devices, SvirtbDisk, VirtioDisk, VirtioSlot};
@@ -24,6 +27,7 @@ use crate::machine::irq;
 use crate::machine::register_pages::{PagedDisk, RegisterPages};
 use crate::size::Human;
 use crate::threads::gate::Gate;
+use crate::threads::pacer::Pacer;
 use crate::threads::wake::WakeFd;
 use crate::vcpu::dispatch::Buses;
 
@@ -36,6 +40,8 @@ pub(crate) struct Surroundings<'a> {
     /// Woken when a driver completes its handshake.
     pub(crate) handshake: &'a Arc<WakeFd>,
     pub(crate) gate: &'a Arc<Gate>,
+    /// The time for the limits of disks.
+    pub(crate) pacer: &'a Arc<Pacer>,
 }
 
 /// The devices, by kind.
@@ -48,7 +54,7 @@ pub(crate) struct Attached {
     pub(crate) doorbells: Doorbells,
 }
 
-/// Attaches the disks and the virtio-rng device to the memory bus, and an empty slot at every other slot.
+/// Attaches the disks and the other virtio devices to the memory bus, and an empty slot at every other slot.
 ///
 /// # Errors
 ///
@@ -66,10 +72,13 @@ pub(crate) fn attach_devices(
     for (wanted, image) in config.disks.iter().zip(images) {
         attaching.disk(wanted, image)?;
     }
-    if config.rng {
-        attaching.rng()?;
+    for other in &config.others {
+        attaching.other(other)?;
     }
     attaching.empty_slots()?;
+    if let Some(user) = &config.user {
+        user.begin(attaching.attached.devices.peripherals.clone());
+    }
     Ok(attaching.attached)
 }
 
@@ -91,7 +100,9 @@ impl Attaching<'_> {
                 format!(" ({})", storage.describe())
             }
         };
-        let disk = disk(wanted, opened, self.around.gate)?;
+        let disk = disk(wanted, opened, self.around.gate)?.paced_by(self.around.pacer.clone());
+        disk.set_limits(wanted.limits);
+        let disk = if self.config.metrics.is_some() { disk.timed() } else { disk };
         self.attached.devices.images.push(disk.clone());
         let what = describe(&disk, wanted) + &offers;
         match &wanted.bus {
@@ -135,21 +146,39 @@ impl Attaching<'_> {
         let base = self.config.virtio.slot(self.used).base;
         let device = self.virtio(&name, what, blk.clone())?;
         self.attached.pages.insert(base, PagedDisk::Virtio(device.clone()));
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let doorbell = wanted.doorbell.resolved(wanted.can_wait(), cpus, self.config.cpus);
-        self.attached.doorbells.insert(&name, &device, base, doorbell)?;
+        let waits = wanted.engine == EngineKind::Auto && !block::has_io_uring();
+        let server = wanted.doorbell.server(waits);
+        self.attached.doorbells.insert(&name, &device, base, server)?;
         self.attached.devices.disks.push(VirtioDisk { device, blk });
         Ok(())
     }
 
-    /// Not added to the register pages of disks: the page of a disk is mapped whether or not the guest has a driver for
-    /// this device.
-    fn rng(&mut self) -> Result<(), Error> {
-        self.virtio(
-            "rng",
-            "random bytes of the host",
-            Arc::new(Rng::new("rng", self.config.tap.clone())),
-        )?;
+    /// Attaches a device that is not a disk. It is not added to the register pages of disks: the page of a disk is mapped
+    /// whether or not the guest has a driver for this device.
+    fn other(&mut self, wanted: &OtherDevice) -> Result<(), Error> {
+        let (number, tap) = (self.used, self.config.tap.clone());
+        match wanted {
+            OtherDevice::Rng => {
+                let rng = Arc::new(Rng::new("rng", tap));
+                self.virtio("rng", "random bytes of the host", rng)?;
+            }
+            OtherDevice::Input(kind) => {
+                let (name, serial) = (format!("{kind}{number}"), format!("cafevm-{kind}{number}"));
+                let input = Arc::new(Input::new(&name, *kind, &serial, tap));
+                self.virtio(&name, kind.product_name(), input.clone())?;
+                self.attached.devices.peripherals.inputs.push(input);
+            }
+            OtherDevice::Gpu(options) => {
+                let gpu = Arc::new(Gpu::new("gpu", options, Screen::default(), tap));
+                let (width, height) = gpu.display_size();
+                let what = format!(
+                    "a display of {width}x{height}, at most {} for pictures",
+                    Human(options.max_host_memory)
+                );
+                let device = self.virtio("gpu", &what, gpu.clone())?;
+                self.attached.devices.peripherals.display = Some(Display::new(device, gpu));
+            }
+        }
         Ok(())
     }
 
@@ -195,8 +224,11 @@ impl Attaching<'_> {
 
 /// The disk of an image. With werror=stop it waits for room when the host's disk is full.
 fn disk(wanted: &DiskConfig, opened: Opened, gate: &Arc<Gate>) -> Result<Disk, Error> {
-    let (name, size) = (opened.name(), opened.size());
-    let storage = images::storage(wanted, opened)?;
+    let name = match &wanted.layers.overlay {
+        Some(overlay) => overlay.display().to_string(),
+        None => opened.name(),
+    };
+    let (storage, size) = images::storage(wanted, opened)?;
     let storage = match &wanted.storage {
         Some(wrap) => wrap.wrap(storage),
         None => storage,
@@ -218,7 +250,10 @@ fn describe(disk: &Disk, wanted: &DiskConfig) -> String {
         EngineKind::Sync => String::new(),
         other => format!(", engine={other}"),
     };
-    format!("{}, {}{how}{engine}", disk.name(), Human(disk.size()))
+    let StorageInfo { format, backing, .. } = disk.info();
+    let format = if format == "raw" { String::new() } else { format!(", {format}") };
+    let below: Vec<_> = backing.iter().map(|file| format!(" over {file}")).collect();
+    format!("{}, {}{how}{engine}{format}{}", disk.name(), Human(disk.size()), below.concat())
 }
 
 /// Attaches the serial port to the port bus.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use cafevm_devices::block::nbd::NbdLink;
 use cafevm_devices::block::{Disk, GrowError};
+use cafevm_devices::stuck::Stuck;
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::Blk;
 use cafevm_devices::virtio::mmio::Mmio;
+
+use crate::config::Peripherals;
 
 /// A virtio disk.
 #[derive(Clone)]
@@ -26,6 +29,44 @@ impl VirtioDisk {
     /// If the disk cannot grow.
     pub(crate) fn resize(&self, bytes: u64) -> Result<(), GrowError> {
         self.device.reconfigure(|| self.blk.resize(bytes))
+    }
+
+    /// Services all queues.
+    pub(crate) fn service(&self) {
+        (0..self.device.queues()).for_each(|queue| self.device.service_finished(queue));
+    }
+}
+
+/// A disk on either bus.
+#[derive(Clone)]
+pub(crate) enum AnyDisk {
+    Virtio(VirtioDisk),
+    Svirtb(SvirtbDisk),
+}
+
+impl AnyDisk {
+    /// The disk.
+    pub(crate) fn disk(&self) -> &Disk {
+        match self {
+            Self::Virtio(virtio) => virtio.blk.disk(),
+            Self::Svirtb(svirtb) => &svirtb.disk,
+        }
+    }
+
+    /// Calls `act` while the disk has no request in flight. Its requests wait until it returns; the guest goes on.
+    ///
+    /// # Errors
+    ///
+    /// If the host does not finish the requests in flight.
+    pub(crate) fn while_idle<T>(&self, act: impl FnOnce() -> T) -> Result<T, Stuck> {
+        match self {
+            Self::Virtio(virtio) => {
+                let done = virtio.blk.while_idle(act);
+                virtio.device.service_held();
+                done
+            }
+            Self::Svirtb(svirtb) => Ok(svirtb.device.while_idle(act)),
+        }
     }
 }
 
@@ -57,6 +98,8 @@ pub(crate) struct Devices {
     /// All virtio devices, the disks among them, lowest slot first.
     pub(crate) virtio: Vec<VirtioSlot>,
     pub(crate) svirtb: Option<SvirtbDisk>,
+    /// Keyboards, mice, tablets and the GPU.
+    pub(crate) peripherals: Peripherals,
     /// The disks of both buses.
     pub(crate) images: Vec<Disk>,
     /// The connections of those that are on NBD servers, each with a thread.
@@ -93,6 +136,11 @@ impl Devices {
         if self.unfinished().is_some() {
             std::mem::forget(self.clone());
         }
+    }
+
+    /// Whether requests wait for the limits of a disk.
+    pub(crate) fn is_delaying(&self) -> bool {
+        self.images.iter().any(|disk| disk.delayed() > 0)
     }
 
     /// The requests that the host has not finished, if there are any. Takes no lock that is held during I/O.

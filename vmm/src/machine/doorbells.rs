@@ -10,7 +10,7 @@ use kvm_ioctls::{IoEventAddress, VmFd};
 use tracing::{debug, info, warn};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::config::{Doorbell, VmConfig};
+use crate::config::{Server, VmConfig};
 use crate::error::HostError;
 
 /// A disk whose doorbells a thread of the host serves.
@@ -19,8 +19,8 @@ pub(crate) struct RungDisk {
     /// Its name in the log.
     pub(crate) name: String,
     pub(crate) device: Arc<Mmio>,
-    /// [`Doorbell::Thread`] or [`Doorbell::Spin`].
-    pub(crate) by: Doorbell,
+    /// The thread; not the vCPU.
+    pub(crate) by: Server,
     /// Readable when the doorbell of the queue with this index was rung.
     pub(crate) queues: Vec<Arc<EventFd>>,
     /// The guest-physical address of QueueNotify.
@@ -61,15 +61,13 @@ impl Doorbells {
         name: &str,
         device: &Arc<Mmio>,
         base: u64,
-        by: Doorbell,
+        by: Server,
     ) -> Result<(), HostError> {
-        if matches!(by, Doorbell::Vcpu | Doorbell::Auto) {
+        if by == Server::Vcpu {
             return Ok(());
         }
         if self.connect.is_none() {
-            info!(
-                "{name}: doorbell=vcpu instead of {by}, because every access is checked or observed"
-            );
+            info!("{name}: doorbell=vcpu, because every access is checked or observed");
             return Ok(());
         }
         let event = |_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new);
@@ -143,9 +141,9 @@ mod tests {
         };
         let mut doorbells = Doorbells { connect: Some(connect), ..Doorbells::default() };
         let (used, unused) = (device(), device());
-        doorbells.insert("virtio0", &used, 0xfeb0_0000, Doorbell::Spin).unwrap();
-        doorbells.insert("virtio1", &unused, 0xfeb0_0200, Doorbell::Thread).unwrap();
-        doorbells.insert("virtio2", &unused, 0xfeb0_0400, Doorbell::Vcpu).unwrap();
+        doorbells.insert("virtio0", &used, 0xfeb0_0000, Server::OwnThread { spins: true }).unwrap();
+        doorbells.insert("virtio1", &unused, 0xfeb0_0200, Server::IoThread).unwrap();
+        doorbells.insert("virtio2", &unused, 0xfeb0_0400, Server::Vcpu).unwrap();
         assert_eq!(doorbells.disks.len(), 2);
         doorbells.look();
         assert!(log.lock().unwrap().is_empty());
@@ -167,7 +165,9 @@ mod tests {
     #[test]
     fn an_observed_machine_sees_each_doorbell() {
         let mut doorbells = Doorbells::default();
-        doorbells.insert("virtio0", &device(), 0xfeb0_0000, Doorbell::Spin).unwrap();
+        doorbells
+            .insert("virtio0", &device(), 0xfeb0_0000, Server::OwnThread { spins: true })
+            .unwrap();
         assert!(doorbells.disks.is_empty());
     }
 }

@@ -17,14 +17,15 @@ use crate::control::{ControlSocket, Operator};
 use crate::error::HostError;
 use crate::exit::Verdict;
 use crate::gdb::{self, GdbSocket};
+use crate::metrics::{Exporter, MetricsSocket};
 use crate::run::Debugging;
 use crate::run::signals::{self, Signal, Signals};
 use crate::run::start::Running;
 use crate::runtime::event_loop::{AtExit, EventLoop, Subscriber, watch};
+use crate::runtime::listener::Listener;
 use crate::runtime::messages::{Answer, Done, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::runtime::timer::Timer;
-use crate::runtime::unix_socket::Listener;
 use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
 use crate::threads::mailbox::{Inbox, Outbox, mailbox};
@@ -40,6 +41,7 @@ pub(crate) struct MainThread<'a> {
     pub(crate) end_of_input: &'static [u8],
     pub(crate) signals: Option<&'a Signals>,
     pub(crate) control: Option<Listener>,
+    pub(crate) metrics: Option<Listener>,
     pub(crate) gdb: Option<Debugging>,
     pub(crate) timeout: Option<Duration>,
     /// Reports stalls after this time.
@@ -62,6 +64,7 @@ impl MainThread<'_> {
             end_of_input,
             signals,
             control,
+            metrics,
             timeout,
             doctor,
             jobs,
@@ -86,6 +89,7 @@ impl MainThread<'_> {
         if let Some(doctor) = doctor {
             let is_held = || {
                 gate.is_closed()
+                    || devices.is_delaying()
                     || running.debugger.as_ref().is_some_and(|debugger| debugger.holds())
             };
             let stalls =
@@ -113,9 +117,20 @@ impl MainThread<'_> {
             events.add(Box::new(GdbSocket::new((listener, address), program, machine)?))?;
         }
         if let Some(listener) = control {
-            let operator =
-                Operator::new(devices.clone(), jobs, pausing.clone(), ending.clone(), explain);
+            let operator = Operator::new(
+                devices.clone(),
+                jobs,
+                pausing.clone(),
+                ending.clone(),
+                explain,
+                to_client.clone(),
+            );
             events.add(Box::new(ControlSocket::new(listener, operator, answers)?))?;
+        }
+        if let Some(listener) = metrics {
+            let exits = running.threads.iter().map(|(_, vcpu)| vcpu.exits().clone()).collect();
+            let exporter = Exporter::new(running.devices.clone(), exits);
+            events.add(Box::new(MetricsSocket::new(listener, exporter)?))?;
         }
         let (gate, ending) = (gate.clone(), ending.clone());
         events.add(Box::new(PauseSubscriber {
@@ -222,7 +237,7 @@ impl Subscriber for PauseSubscriber<'_> {
         }
         for done in self.results.take() {
             match done {
-                Done::Resized { ticket, answer } => self.answers.send((ticket, answer)),
+                Done::Answered { ticket, answer } => self.answers.send((ticket, answer)),
                 Done::Quiesced(result) => pausing.quiesced(result),
                 Done::Released(result) => pausing.released(result),
             }

@@ -23,7 +23,7 @@ use tracing::info;
 
 use crate::boot::{Boot, KernelSource, read_initrd};
 use crate::config::VmConfig;
-use crate::config::gdb::GdbAddress;
+use crate::config::address::ListenAddress;
 use crate::console::{Input, Output, terminal};
 use crate::control;
 use crate::error::{ConfigError, Error, HostError};
@@ -32,11 +32,13 @@ use crate::gdb;
 use crate::machine::assembly::Vm;
 use crate::machine::host::Host;
 use crate::machine::images;
+use crate::metrics;
 use crate::run::main_thread::MainThread;
 use crate::run::signals::Signals;
 use crate::run::start::Running;
+use crate::runtime::listener::Listener;
 use crate::vcpu::debugger::Debugger;
-use crate::vcpu::dispatch::Exits;
+use crate::vcpu::exits::Exits;
 use crate::vcpu::place;
 pub use crate::waiting::Explanation;
 use crate::x86::crash::Cause;
@@ -103,6 +105,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let vm = Vm::build(config, boot, images, &host)?;
 
     let control = config.control.as_deref().map(control::listen).transpose()?;
+    let metrics = config.metrics.as_ref().map(metrics::listen).transpose()?;
     let gdb = config.gdb.as_ref().map(|address| Debugging::new(address, config)).transpose()?;
     if matches!(console.input, Input::Stdin) {
         terminal::show_way_out();
@@ -117,6 +120,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
         end_of_input: if config.kernel.is_built_in() { END_OF_INPUT } else { &[] },
         signals: console.signals.as_ref(),
         control,
+        metrics,
         gdb,
         timeout: config.timeout,
         doctor: config.doctor.clone().map(|doctor| (doctor, config.stall)),
@@ -147,15 +151,16 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
 
 /// A debugger that may connect.
 struct Debugging {
-    listener: gdb::Listener,
-    address: GdbAddress,
+    listener: Listener,
+    address: ListenAddress,
     program: gdb::Program,
     debugger: Arc<Debugger>,
 }
 
 impl Debugging {
-    fn new(address: &GdbAddress, config: &VmConfig) -> Result<Self, HostError> {
-        let listener = gdb::Listener::at(address)?;
+    fn new(address: &ListenAddress, config: &VmConfig) -> Result<Self, HostError> {
+        let listener = Listener::at(address)
+            .map_err(|source| HostError::Gdb { address: address.to_string(), source })?;
         let program = gdb::Program::of(&config.symbol_files(), &config.kernel);
         let debugger = Arc::new(Debugger::new(config.cpus)?);
         if let Some(doctor) = &config.doctor {

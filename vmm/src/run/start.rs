@@ -10,7 +10,7 @@ use cafevm_devices::serial::Serial;
 use kvm_ioctls::VmFd;
 use tracing::debug;
 
-use crate::config::Doorbell;
+use crate::config::Server;
 use crate::console::Output;
 use crate::console::output::Draining;
 use crate::error::{Error, HostError};
@@ -18,6 +18,7 @@ use crate::layout::COM1_IRQ;
 use crate::machine::assembly::Vm;
 use crate::machine::attach::{self, Attached};
 use crate::machine::devices::Devices;
+use crate::machine::doorbells::RungDisk;
 use crate::machine::irq;
 use crate::runtime::io_thread::{self, IoThread};
 use crate::runtime::jobs::{Jobs, Unsettled};
@@ -80,8 +81,19 @@ impl Running {
         symbols: Vec<PathBuf>,
         debugger: Option<Arc<Debugger>>,
     ) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
-        let Vm { fd, vcpus, mut buses, attached, leftover, handshake, gate, linux, ending, ram } =
-            vm;
+        let Vm {
+            fd,
+            vcpus,
+            mut buses,
+            attached,
+            leftover,
+            handshake,
+            gate,
+            pacer,
+            linux,
+            ending,
+            ram,
+        } = vm;
         let Connected { serial, output, drained } = connect(&fd, output)?;
         attach::attach_serial(&mut buses, serial.clone())?;
         debug!("memory bus: {:x?}; ports: {:x?}", buses.mmio, buses.pio);
@@ -101,10 +113,17 @@ impl Running {
             results,
         };
         let (of_io, of_vcpus) = (ending.clone(), ending.clone());
-        let spinning: Vec<_> =
-            doorbells.disks.iter().filter(|disk| disk.by == Doorbell::Spin).cloned().collect();
-        let io =
-            IoThread { ending: of_io, roll: roll.clone(), leftover, handshake, doorbells, jobs };
+        let own_thread = |disk: &&RungDisk| matches!(disk.by, Server::OwnThread { .. });
+        let own_threads: Vec<_> = doorbells.disks.iter().filter(own_thread).cloned().collect();
+        let io = IoThread {
+            ending: of_io,
+            roll: roll.clone(),
+            leftover,
+            handshake,
+            pacer,
+            doorbells,
+            jobs,
+        };
         let machine = Machine {
             buses: Arc::new(buses),
             ending: of_vcpus,
@@ -130,17 +149,12 @@ impl Running {
             ram,
             _vm: fd,
         };
-        for link in running.devices.links.clone() {
-            match nbd::spawn(link, &running.ending, &running.roll) {
-                Ok(worker) => running.workers.push(worker),
-                Err(error) => {
-                    running.stop()?;
-                    return Err(error.into());
-                }
-            }
-        }
-        for disk in spinning {
-            match Rung::spawn(disk, &running.ending, &running.roll) {
+        let links = running.devices.links.clone().into_iter();
+        let links = links.map(|link| nbd::spawn(link, &running.ending, &running.roll));
+        let bells = own_threads.into_iter();
+        let bells = bells.map(|disk| Rung::spawn(disk, &running.ending, &running.roll));
+        for worker in links.chain(bells).collect::<Vec<_>>() {
+            match worker {
                 Ok(worker) => running.workers.push(worker),
                 Err(error) => {
                     running.stop()?;

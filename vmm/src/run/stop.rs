@@ -7,7 +7,7 @@ use tracing::warn;
 use crate::error::HostError;
 use crate::exit::Verdict;
 use crate::run::start::Running;
-use crate::vcpu::dispatch::Exits;
+use crate::vcpu::exits::Exits;
 
 use crate::machine::devices::{Devices, Unfinished};
 

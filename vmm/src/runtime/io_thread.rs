@@ -7,15 +7,16 @@ use cafevm_devices::virtio::mmio::Mmio;
 use event_manager::{EventOps, EventSet, Events};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::config::Doorbell;
+use crate::config::Server;
 use crate::error::HostError;
-use crate::machine::devices::Devices;
+use crate::machine::devices::{Devices, VirtioDisk};
 use crate::machine::doorbells::Doorbells;
 use crate::machine::register_pages::RegisterPages;
 use crate::runtime::event_loop::{AtExit, EventLoop, Subscriber, failed, watch};
 use crate::runtime::jobs::{Jobs, Unsettled};
 use crate::runtime::rung::Rung;
 use crate::threads::ending::Ending;
+use crate::threads::pacer::Pacer;
 use crate::threads::roll::Roll;
 use crate::threads::wake::WakeFd;
 
@@ -30,6 +31,8 @@ pub(crate) struct IoThread {
     pub(crate) leftover: Arc<WakeFd>,
     /// Woken when a driver completes its handshake.
     pub(crate) handshake: Arc<WakeFd>,
+    /// Expires when requests of a limited disk may begin.
+    pub(crate) pacer: Arc<Pacer>,
     pub(crate) doorbells: Doorbells,
     pub(crate) jobs: Jobs,
 }
@@ -41,13 +44,14 @@ impl IoThread {
     ///
     /// If the host does not provide a resource.
     pub(crate) fn spawn(self) -> Result<JoinHandle<Result<(), HostError>>, HostError> {
-        let Self { ending, roll, leftover, handshake, doorbells, jobs } = self;
+        let Self { ending, roll, leftover, handshake, pacer, doorbells, jobs } = self;
         let (devices, pages) = (jobs.devices.clone(), jobs.pages.clone());
         let mut events: EventLoop<dyn Subscriber + Send> = EventLoop::new()?;
         events.add(Box::new(AtExit(ending.clone())))?;
         events.add(Box::new(Leftover { wake: leftover, devices: devices.clone() }))?;
         events.add(Box::new(Finished::new(&devices, jobs.unsettled.clone())))?;
-        for disk in doorbells.disks.iter().filter(|disk| disk.by == Doorbell::Thread) {
+        events.add(Box::new(Delayed { pacer, devices: devices.clone() }))?;
+        for disk in doorbells.disks.iter().filter(|disk| disk.by == Server::IoThread) {
             events.add(Box::new(Rung::new(disk.clone(), &ending)))?;
         }
         events.add(Box::new(Handshake { wake: handshake, pages, doorbells }))?;
@@ -83,6 +87,26 @@ impl Subscriber for Leftover {
         for device in &self.devices.virtio {
             device.mmio.service_unfinished();
         }
+        Ok(())
+    }
+}
+
+/// Services the limited disks that have requests which may begin.
+struct Delayed {
+    pacer: Arc<Pacer>,
+    devices: Devices,
+}
+
+impl Subscriber for Delayed {
+    fn begin(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
+        watch(ops, &*self.pacer)
+    }
+
+    fn handle(&mut self, _: Events, _: &mut EventOps<'_>) -> Result<(), HostError> {
+        // Cleared first: a disk that still has requests sets it again.
+        self.pacer.clear()?;
+        let disks = self.devices.disks.iter();
+        disks.filter(|disk| disk.blk.disk().delayed() > 0).for_each(VirtioDisk::service);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cafevm_devices::block::Limits;
 use cafevm_devices::irq::Wake;
 use event_manager::{EventOps, Events};
 use serde_json::json;
@@ -11,7 +12,7 @@ use crate::error::HostError;
 use crate::machine::devices::Devices;
 use crate::machine::register_pages::RegisterPages;
 use crate::runtime::event_loop::{Subscriber, watch};
-use crate::runtime::messages::{Answer, Done, Job};
+use crate::runtime::messages::{self, Answer, Done, Job};
 use crate::threads::gate::{Full, Gate};
 use crate::threads::mailbox::{Inbox, Outbox};
 use crate::threads::wake::WakeFd;
@@ -56,7 +57,10 @@ impl Jobs {
     pub(crate) fn perform(&self, job: &Job) {
         let done = match job {
             Job::Resize { ticket, disk, id, bytes } => {
-                Done::Resized { ticket: *ticket, answer: self.resize(*disk, id, *bytes) }
+                Done::Answered { ticket: *ticket, answer: self.resize(*disk, id, *bytes) }
+            }
+            Job::Limit { ticket, disk, id, limits } => {
+                Done::Answered { ticket: *ticket, answer: self.limit(*disk, id, *limits) }
             }
             Job::Quiesce => {
                 let quiet = self.quiesce();
@@ -86,6 +90,22 @@ impl Jobs {
             .map_err(|error| format!("{id}: KVM does not hide its registers: {error}"))?
             .map_err(|error| format!("{id}: {error}"))?;
         Ok(json!({ "id": id, "size": bytes }))
+    }
+
+    fn limit(&self, disk: Option<usize>, id: &str, limits: Limits) -> Answer {
+        match disk.map(|disk| self.devices.disks.get(disk)) {
+            Some(Some(virtio)) => {
+                virtio.blk.disk().set_limits(limits);
+                // Requests may be held that need not wait any more.
+                virtio.service();
+            }
+            // A doorbell that waits looks at the limits again.
+            None => self.devices.svirtb.iter().for_each(|svirtb| svirtb.disk.set_limits(limits)),
+            Some(None) => return Err(format!("{id}: no such disk")),
+        }
+        let mut answer = messages::limits(limits);
+        answer.insert("id".to_owned(), id.into());
+        Ok(answer.into())
     }
 
     fn quiesce(&self) -> Result<(), String> {

@@ -14,7 +14,7 @@
 //! | question | file |
 //! |---|---|
 //! | What is a loop? | `event_loop.rs`, `timer.rs` |
-//! | How does a socket with a file listen? | `unix_socket.rs` |
+//! | How does a socket listen, and how are connections accepted? | `listener.rs`, `unix_socket.rs` |
 //! | What do threads and clients send each other? | `messages.rs` |
 //! | What does the I/O thread do? | `io_thread.rs`, `jobs.rs` |
 //! | Which thread serves a doorbell, if not the vCPU? | `rung.rs` |
@@ -24,6 +24,7 @@
 pub(crate) mod event_loop;
 pub(crate) mod io_thread;
 pub(crate) mod jobs;
+pub(crate) mod listener;
 pub(crate) mod messages;
 pub(crate) mod nbd;
 pub(crate) mod pausing;

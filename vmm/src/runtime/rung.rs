@@ -1,5 +1,5 @@
-//! Serves the doorbells of a disk on a thread of the host: the I/O thread (doorbell=thread), or a thread of the disk
-//! (doorbell=spin), which then looks at the queues for a short time without doorbells.
+//! Serves the doorbells of a disk on a thread of the host: the I/O thread (doorbell=thread), or a thread of the disk.
+//! With doorbell=spin the latter then looks at the queues for a short time without doorbells.
 
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -11,7 +11,7 @@ use cafevm_devices::virtio::device::PollResult;
 use cafevm_devices::virtio::mmio::Mmio;
 use event_manager::{EventOps, Events};
 
-use crate::config::Doorbell;
+use crate::config::Server;
 use crate::error::HostError;
 use crate::machine::doorbells::RungDisk;
 use crate::runtime::event_loop::{AtExit, EventLoop, Subscriber, watch};
@@ -76,7 +76,7 @@ impl Subscriber for Rung {
         let Some((queue, bell)) = rung else { return Ok(()) };
         // Cleared first, so that a later doorbell wakes the thread again.
         let _count = bell.read();
-        if self.disk.by != Doorbell::Spin {
+        if self.disk.by != (Server::OwnThread { spins: true }) {
             self.disk.device.rung(queue);
             return Ok(());
         }

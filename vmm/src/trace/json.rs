@@ -103,6 +103,9 @@ pub(super) fn fields(event: &Event<'_>) -> (&'static str, Value) {
             ("entry_spacing", json!({"bytes": bytes, "why": why.to_string(), "certain": certain}))
         }
         Event::Submitted(request) => ("submitted", fields_of(&request)),
+        Event::Content { queue, what } => {
+            ("content", json!({"queue": queue, "what": what.to_string()}))
+        }
         Event::Finished { request, outcome } => {
             let mut fields = fields_of(&request);
             if let Value::Object(fields) = &mut fields {

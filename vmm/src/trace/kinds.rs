@@ -37,7 +37,7 @@ impl Kinds {
             // A claimed access is reported again as that of a register, or belongs to the console.
             Event::Access { claimed: true, .. } => 0,
             Event::Access { .. } | Event::Register { .. } | Event::Status { .. } => BUS,
-            Event::Submitted(_) | Event::Finished { .. } => BLOCK,
+            Event::Submitted(_) | Event::Content { .. } | Event::Finished { .. } => BLOCK,
             Event::Raised { .. } | Event::Acknowledged { .. } | Event::Suppressed { .. } => IRQ,
             Event::Broken { .. } => ALL,
             // Queues, doorbells, ring entries and descriptors.

@@ -125,6 +125,7 @@ pub(crate) fn of(seen: &Seen<'_>) -> Option<(Style, String)> {
             };
             (INTERRUPT, "!!", format!("no interrupt for used index {used}: {why}"))
         }
+        Event::Content { queue, what } => (REQUEST, "=>", format!("queue {queue}: {what}")),
         Event::Finished { request, outcome } => {
             (REQUEST, "=>", format!("{}: {outcome}", name(seen, &request)))
         }

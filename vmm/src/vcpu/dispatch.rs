@@ -107,69 +107,6 @@ fn port_write(port: u16, data: &[u8], buses: &Buses) -> Outcome {
     proceed(unclaimed.is_none(), || Access::write(Space::Port, port, unclaimed.unwrap_or_default()))
 }
 
-/// The number of exits by kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Exits {
-    /// Reads of memory-mapped registers.
-    pub mmio_read: u64,
-    /// Writes to memory-mapped registers.
-    pub mmio_write: u64,
-    /// Reads from ports.
-    pub port_in: u64,
-    /// Writes to ports.
-    pub port_out: u64,
-    /// Returns because of a signal, or of a vCPU that waits to be started.
-    pub interrupted: u64,
-    /// All others.
-    pub other: u64,
-}
-
-impl Exits {
-    /// Counts one exit.
-    pub const fn count(&mut self, exit: &VcpuExit<'_>) {
-        let counter = match exit {
-            VcpuExit::MmioRead(..) => &mut self.mmio_read,
-            VcpuExit::MmioWrite(..) => &mut self.mmio_write,
-            VcpuExit::IoIn(..) => &mut self.port_in,
-            VcpuExit::IoOut(..) => &mut self.port_out,
-            VcpuExit::Intr => &mut self.interrupted,
-            _ => &mut self.other,
-        };
-        *counter += 1;
-    }
-
-    /// The sum.
-    pub const fn total(&self) -> u64 {
-        let Self { mmio_read, mmio_write, port_in, port_out, interrupted, other } = *self;
-        mmio_read + mmio_write + port_in + port_out + interrupted + other
-    }
-
-    /// Adds the exits of another vCPU.
-    #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
-        Self {
-            mmio_read: self.mmio_read + other.mmio_read,
-            mmio_write: self.mmio_write + other.mmio_write,
-            port_in: self.port_in + other.port_in,
-            port_out: self.port_out + other.port_out,
-            interrupted: self.interrupted + other.interrupted,
-            other: self.other + other.other,
-        }
-    }
-}
-
-impl std::fmt::Display for Exits {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { mmio_read, mmio_write, port_in, port_out, interrupted, other } = self;
-        write!(
-            f,
-            "{} exits: {mmio_read} register reads, {mmio_write} register writes, {port_in} port reads, \
-             {port_out} port writes, {interrupted} interruptions, {other} other",
-            self.total()
-        )
-    }
-}
-
 #[cfg(test)]
 #[path = "dispatch_tests.rs"]
 mod tests;

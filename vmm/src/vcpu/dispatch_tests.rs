@@ -120,18 +120,3 @@ fn what_no_machine_can_go_on_from_is_a_crash() {
     assert_eq!(dispatch(VcpuExit::SystemEvent(1, &[]), &buses), Outcome::PowerOff);
     assert_eq!(dispatch(VcpuExit::SystemEvent(2, &[]), &buses), Outcome::Reset);
 }
-
-#[test]
-fn every_exit_is_counted_under_one_kind() {
-    let mut exits = Exits::default();
-    exits.count(&VcpuExit::MmioRead(0, &mut []));
-    exits.count(&VcpuExit::MmioWrite(0, &[]));
-    exits.count(&VcpuExit::IoIn(0, &mut []));
-    exits.count(&VcpuExit::IoOut(0, &[]));
-    exits.count(&VcpuExit::Intr);
-    exits.count(&VcpuExit::Shutdown);
-    let one =
-        Exits { mmio_read: 1, mmio_write: 1, port_in: 1, port_out: 1, interrupted: 1, other: 1 };
-    assert_eq!(exits, one);
-    assert_eq!((exits.total(), exits.plus(one).total()), (6, 12));
-}

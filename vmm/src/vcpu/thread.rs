@@ -15,7 +15,8 @@ use crate::threads::ending::Ending;
 use crate::threads::gate::{Admitted, Gate};
 use crate::threads::roll::Roll;
 use crate::vcpu::debugger::Debugger;
-use crate::vcpu::dispatch::{Buses, Exits, dispatch};
+use crate::vcpu::dispatch::{Buses, dispatch};
+use crate::vcpu::exits::{ExitCounters, Exits};
 use crate::vcpu::kick::ExitFlag;
 use crate::vcpu::place::{self, OnVcpu};
 use crate::vcpu::snapshot::Snapshots;
@@ -31,6 +32,7 @@ pub(crate) struct Vcpu {
     ram: GuestRam,
     /// Distinguishes a guest's restart from its panic.
     judge: Judge,
+    exits: Arc<ExitCounters>,
 }
 
 /// The state that the vCPUs of a machine share.
@@ -48,8 +50,8 @@ pub(crate) struct Machine {
 
 impl Vcpu {
     /// vCPU `id` of a machine with the memory slots of `ram`.
-    pub(crate) const fn new(id: u32, fd: VcpuFd, ram: GuestRam, judge: Judge) -> Self {
-        Self { id, fd, ram, judge }
+    pub(crate) fn new(id: u32, fd: VcpuFd, ram: GuestRam, judge: Judge) -> Self {
+        Self { id, fd, ram, judge, exits: Arc::default() }
     }
 
     /// Its name in messages and in the roll.
@@ -57,7 +59,7 @@ impl Vcpu {
         format!("vCPU {}", self.id)
     }
 
-    /// Runs on a new thread until the machine ends. The thread returns the number of exits.
+    /// Runs on a new thread until the machine ends. It counts its exits.
     ///
     /// # Errors
     ///
@@ -67,7 +69,7 @@ impl Vcpu {
         let flag = Arc::new(ExitFlag::of(&mut self.fd));
         let present = machine.roll.enter(self.name(), &machine.ending);
         let admitted = machine.gate.admit();
-        let (machine, shared_flag) = (machine.clone(), flag.clone());
+        let (machine, shared_flag, exits) = (machine.clone(), flag.clone(), self.exits.clone());
         let run = move || {
             // Dropped last: when the roll has no entry for the thread, everything that it owned is gone.
             let _present = present;
@@ -79,20 +81,19 @@ impl Vcpu {
                     vcpu.id
                 );
             }
-            vcpu.run(&machine, &admitted, &shared_flag)
+            vcpu.run(&machine, &admitted, &shared_flag);
         };
         let thread = std::thread::Builder::new().name("vcpu".to_owned()).spawn(run);
         let thread = thread.map_err(HostError::os("start a vCPU's thread"))?;
-        Ok(VcpuThread { thread, flag })
+        Ok(VcpuThread { thread, flag, exits })
     }
 
-    fn run(mut self, machine: &Machine, admitted: &Admitted, flag: &ExitFlag) -> Exits {
+    fn run(mut self, machine: &Machine, admitted: &Admitted, flag: &ExitFlag) {
         // Before `self` is dropped, and with it the mapping that contains the flag.
         let _revoked = Revoke(flag);
         // Dropped before `self`, which owns the vCPU.
         let _on_vcpu = OnVcpu::new(self.id, &self.fd);
         let Machine { buses, ending, snapshots, debugger, .. } = machine;
-        let mut exits = Exits::default();
         // Whether KVM has completed the access of the last exit, so that the registers are those after it.
         let mut is_complete = false;
         loop {
@@ -113,7 +114,7 @@ impl Vcpu {
             let outcome = match self.fd.run() {
                 Ok(exit) => {
                     is_complete = false;
-                    exits.count(&exit);
+                    self.exits.count(&exit);
                     place::note_exit(&exit);
                     dispatch(exit, buses)
                 }
@@ -122,11 +123,11 @@ impl Vcpu {
                     flag.clear();
                     is_complete = true;
                     snapshots.make(self.id, &self.fd, &self.ram);
-                    exits.interrupted += 1;
+                    self.exits.interrupted();
                     Outcome::Continue
                 }
                 Err(error) => {
-                    exits.other += 1;
+                    self.exits.other();
                     Outcome::Crash(Cause::Run { error: error.to_string() })
                 }
             };
@@ -156,7 +157,6 @@ impl Vcpu {
             ending.end(verdict);
             break;
         }
-        exits
     }
 }
 
@@ -171,8 +171,9 @@ impl Drop for Revoke<'_> {
 
 /// A running vCPU.
 pub(crate) struct VcpuThread {
-    thread: JoinHandle<Exits>,
+    thread: JoinHandle<()>,
     flag: Arc<ExitFlag>,
+    exits: Arc<ExitCounters>,
 }
 
 impl VcpuThread {
@@ -184,13 +185,19 @@ impl VcpuThread {
         let _sent = self.thread.kill(SIGRTMIN());
     }
 
+    /// Its exits, which it counts.
+    pub(crate) fn exits(&self) -> &Arc<ExitCounters> {
+        &self.exits
+    }
+
     /// Waits for a thread that has left the [`Roll`]. Returns the number of exits.
     ///
     /// # Errors
     ///
     /// If the thread panicked.
     pub(crate) fn join(self) -> Result<Exits, HostError> {
-        self.thread.join().map_err(|panic| {
+        let exits = self.exits;
+        self.thread.join().map(|()| exits.get()).map_err(|panic| {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
             HostError::Bug(text.unwrap_or_else(|| "a vCPU's thread panicked".to_owned()))

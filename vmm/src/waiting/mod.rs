@@ -113,6 +113,14 @@ impl Examiner {
         {
             explanation.add("svirtb", &waiting.lines, waiting.is_outstanding);
         }
+        for disk in &self.devices.disks {
+            let (name, delayed) = (disk.blk.name(), disk.blk.disk().delayed());
+            if delayed > 0 {
+                explanation.lines.push(format!(
+                    "{name}: {delayed} of the requests wait for the limits of the disk (bps=, iops=)"
+                ));
+            }
+        }
         if explanation.is_used {
             let files = self.symbols.iter();
             let symbols = files.map(|path| Symbols::of(path)).find_map(Result::ok);

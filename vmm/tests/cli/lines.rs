@@ -32,6 +32,10 @@ fn clap_errors_are_sentences() {
             &["--gdb", "x"],
             "--gdb 'x': give a port, such as 1234, an address with a port, such as 127.0.0.1:1234, or unix:PATH",
         ),
+        (
+            &["--metrics", "x"],
+            "--metrics 'x': give a port, such as 1234, an address with a port, such as 127.0.0.1:1234, or unix:PATH",
+        ),
         (&["--strict=3"], "--strict takes no value; leave '3' out"),
         (&["a.elf", "b.elf"], "unexpected argument 'b.elf'; leave it out"),
         (&["a.elf", "--kernel", "b"], "--kernel and KERNEL mean the same; give one of them"),
@@ -104,7 +108,7 @@ fn reasons_are_the_right_ones() {
     says(
         USAGE,
         &args,
-        "3 virtio devices (disks and --rng) are too many: --virtio-mmio has slots=2; attach fewer",
+        "3 virtio devices (disks, --rng, --input and --gpu) are too many: --virtio-mmio has slots=2; attach fewer",
     );
 }
 

@@ -73,7 +73,7 @@ impl Storage for AutoStorage {
                 if !self.reported.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         "{}: engine=auto cannot use io_uring on this host ({error}), so it works as engine=sync: reads \
-                         that are not cached, and flushes, block a vCPU",
+                         that are not cached, and flushes, block the thread that serves the doorbell",
                         self.image.image().name()
                     );
                 }

@@ -37,6 +37,11 @@ pub struct UringStorage {
 
 type MakeRing = fn() -> io::Result<Ring<Job>>;
 
+/// Whether this process may use io_uring.
+pub fn has_io_uring() -> bool {
+    make_ring().is_ok()
+}
+
 fn make_ring() -> io::Result<Ring<Job>> {
     Ring::new(Arc::new(EventFd::new(EFD_NONBLOCK)?))
 }

@@ -4,8 +4,10 @@ mod entries;
 mod errors;
 mod hostile;
 mod joined;
+mod limits;
 mod registers;
 mod script;
+mod stats;
 mod strides;
 
 use std::sync::Arc;

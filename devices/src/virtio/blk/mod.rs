@@ -5,6 +5,7 @@
 //! | What is in the configuration space? | `config.rs` |
 //! | How is a descriptor chain parsed? | `request.rs`: it returns an owned request, and guest memory is not read again |
 //! | How is a request carried out, and how is it answered? | `worker.rs`, `worker/answers.rs` |
+//! | How does a queue come to rest? | `worker/settling.rs` |
 //! | Which requests are started together? | `batch.rs` |
 //! | What do all workers of a device share? | `shared.rs` |
 //! | What belongs to a queue in use? | `live.rs` |
@@ -119,10 +120,24 @@ impl Blk {
     pub fn resize(&self, bytes: u64) -> Result<bool, GrowError> {
         self.shared.hold.fetch_or(hold::RESIZING, Ordering::AcqRel);
         let before = self.shared.capacity();
-        let quiet = self.settle(quiet_by()).map_err(GrowError::from);
+        let quiet = self.each_worker(quiet_by(), Worker::finish_all).map_err(GrowError::from);
         let grown = quiet.and_then(|()| self.shared.disk.grow(bytes));
         self.shared.hold.fetch_and(!hold::RESIZING, Ordering::AcqRel);
         grown.map(|()| self.shared.capacity() != before)
+    }
+
+    /// Holds new requests, waits until nothing is in flight, and calls `act`. One caller at a time. Call
+    /// [`Mmio::service_held`](crate::virtio::mmio::Mmio::service_held) afterwards.
+    ///
+    /// # Errors
+    ///
+    /// If the host does not finish the requests in flight.
+    pub fn while_idle<T>(&self, act: impl FnOnce() -> T) -> Result<T, Stuck> {
+        self.shared.hold.fetch_or(hold::COPYING, Ordering::AcqRel);
+        let idle = self.each_worker(quiet_by(), Worker::finish_all);
+        let done = idle.map(|()| act());
+        self.shared.hold.fetch_and(!hold::COPYING, Ordering::AcqRel);
+        done
     }
 
     /// The name of the device in the log.
@@ -170,10 +185,14 @@ impl Blk {
         worked.ok_or_else(|| self.shared.stuck(format!("a request of queue {index}")))
     }
 
-    /// Waits until no queue has a request in flight, and answers the finished ones.
-    fn settle(&self, until: Instant) -> Result<(), Stuck> {
+    /// Calls `work` with the worker of each queue.
+    fn each_worker(
+        &self,
+        until: Instant,
+        work: fn(&mut Worker, Instant) -> Result<(), Stuck>,
+    ) -> Result<(), Stuck> {
         for (index, queue) in (0..).zip(&self.queues) {
-            self.visit(index, queue, until, |worker| worker.settle(until))??;
+            self.visit(index, queue, until, |worker| work(worker, until))??;
         }
         Ok(())
     }
@@ -193,7 +212,7 @@ impl Blk {
         let until = quiet_by();
         let Some(queue) = self.queues.first() else { return };
         let flush = || self.visit(0, queue, until, |worker| worker.flush(until))?;
-        match self.settle(until).and_then(|()| flush()) {
+        match self.each_worker(until, Worker::harden).and_then(|()| flush()) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.report_flush_failure(&error),
             // The host may finish further writes later, without a flush.
@@ -353,7 +372,7 @@ impl VirtioDevice for Blk {
     }
 
     fn quiesce(&self) -> Result<(), Stuck> {
-        self.settle(quiet_by())
+        self.each_worker(quiet_by(), Worker::finish_all)
     }
 
     fn release(&self) {

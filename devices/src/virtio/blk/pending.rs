@@ -1,6 +1,28 @@
 //! Requests in flight: submitted to the disk, and not answered yet.
 
-use crate::block::BlockError;
+use crate::block::{BlockError, Moment, OperationKind};
+
+/// What a driver asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// An operation of the disk.
+    Disk(OperationKind),
+    /// The disk's id.
+    Id,
+    /// Something that is refused.
+    Refused,
+}
+
+impl Asked {
+    /// Its name in messages.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Disk(kind) => kind.name(),
+            Self::Id => "get id",
+            Self::Refused => "request",
+        }
+    }
+}
 
 /// A driver's request in flight, with everything that its answer needs.
 #[derive(Debug)]
@@ -9,12 +31,13 @@ pub(super) struct PendingRequest {
     pub(super) head: u16,
     /// The status byte's guest-physical address, in RAM.
     pub(super) status: u64,
-    /// "read", "write", ...
-    pub(super) operation: &'static str,
+    pub(super) asked: Asked,
     /// The first sector.
     pub(super) sector: u64,
     /// The bytes of the disk that it covers.
     pub(super) bytes: u64,
+    /// When it was taken.
+    pub(super) begun: Moment,
     /// The requests to the disk that belong to it and are not completed: a discard has several ranges.
     pub(super) parts: usize,
     /// The bytes done so far.
@@ -28,11 +51,12 @@ impl PendingRequest {
     pub(super) const fn new(
         head: u16,
         status: u64,
-        operation: &'static str,
+        asked: Asked,
         sector: u64,
         bytes: u64,
+        begun: Moment,
     ) -> Self {
-        Self { head, status, operation, sector, bytes, parts: 0, done: 0, error: None }
+        Self { head, status, asked, sector, bytes, begun, parts: 0, done: 0, error: None }
     }
 }
 
@@ -87,7 +111,8 @@ mod tests {
     }
 
     fn request(head: u16, parts: usize) -> PendingRequest {
-        PendingRequest { parts, ..PendingRequest::new(head, 0, "read", 0, 0) }
+        let asked = Asked::Disk(OperationKind::Read);
+        PendingRequest { parts, ..PendingRequest::new(head, 0, asked, 0, 0, Moment::default()) }
     }
 
     #[test]

@@ -5,21 +5,22 @@
 
 mod answers;
 mod doorbell;
+mod settling;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use super::batch::Batch;
 use super::live::{Answer, LiveQueue};
-use super::pending::{PendingRequest, PendingRequests};
+use super::pending::{Asked, PendingRequest, PendingRequests};
 use super::request::{BlkRequest, NoStatus, Range, RequestKind};
 use super::shared::Shared;
-use crate::block::{self, BlockError, Completion, Lane, Operation, SECTOR_SIZE};
+use crate::block::{
+    self, Completion, ErrorKind, Lane, Moment, Operation, OperationKind, SECTOR_SIZE,
+};
 use crate::observe::{Event, Outcome, Rule, Words};
-use crate::stuck::Stuck;
 use crate::virtio::chain::{Chain, ChainError};
 use crate::virtio::device::{Live, PollResult, ServiceResult};
 use crate::virtio::diagnosis::NoStatusByte;
@@ -45,6 +46,8 @@ pub(super) struct Worker {
     completions: Vec<Completion>,
     /// Reused for each request.
     chain: Chain,
+    /// When finished requests were last answered.
+    now: Moment,
 }
 
 impl Worker {
@@ -58,29 +61,13 @@ impl Worker {
             waiting: VecDeque::new(),
             completions: Vec::new(),
             chain: Chain::default(),
+            now: Moment::default(),
         }
     }
 
     /// Starts the queue.
     pub(super) fn start(&mut self, queue: SplitQueue, live: Live) {
         self.live = Some(LiveQueue { live, queue, long_reported: false });
-    }
-
-    /// Stops the queue. Completions of a stopped queue are dropped.
-    ///
-    /// # Errors
-    ///
-    /// If the host does not finish the requests in flight.
-    pub(super) fn stop(&mut self, until: Instant) -> Result<(), Stuck> {
-        if let Some(mut live) = self.live.take() {
-            live.queue.leave();
-        }
-        let done = self.settle(until);
-        // Requests that wait for room never reached the disk.
-        for request in std::mem::take(&mut self.waiting) {
-            self.pending.complete_part(request.tag, 0, Ok(()));
-        }
-        done
     }
 
     /// Answers finished requests, then takes available ones: at most as many as the queue has entries. Interrupts at
@@ -151,38 +138,6 @@ impl Worker {
     fn finish_batch(&mut self) {
         self.lane.commit();
         self.answer_finished();
-    }
-
-    /// Waits until nothing is in flight, and answers the finished requests. Requests that wait for room are kept.
-    ///
-    /// # Errors
-    ///
-    /// If the host does not finish by then.
-    pub(super) fn settle(&mut self, until: Instant) -> Result<(), Stuck> {
-        self.finish_batch();
-        while self.lane.in_flight() > 0 {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                self.interrupt();
-                let requests =
-                    format!("{} requests of queue {}", self.lane.in_flight(), self.index);
-                return Err(self.shared.stuck(requests));
-            }
-            self.lane.wait(left);
-            self.answer_finished();
-        }
-        self.interrupt();
-        Ok(())
-    }
-
-    /// Flushes everything that the workers of the device have answered.
-    ///
-    /// # Errors
-    ///
-    /// If the host does not finish the requests in flight. The inner error is that of the flush.
-    pub(super) fn flush(&mut self, until: Instant) -> Result<Result<(), BlockError>, Stuck> {
-        self.settle(until)?;
-        Ok(self.lane.run(Operation::Flush, 0))
     }
 
     fn is_broken(&self) -> bool {
@@ -289,26 +244,30 @@ impl Worker {
     /// Submits a request to the disk, in one or more parts, or answers it immediately. Returns the bytes it moves.
     fn begin(&mut self, request: BlkRequest) -> u64 {
         let BlkRequest { head, status, kind } = request;
-        let request =
-            |operation, sector, bytes| PendingRequest::new(head, status, operation, sector, bytes);
+        let begun = self.now;
+        let asked =
+            |asked, sector, bytes| PendingRequest::new(head, status, asked, sector, bytes, begun);
+        let request = |kind, sector, bytes| asked(Asked::Disk(kind), sector, bytes);
         // Without FLUSH the driver cannot make a write durable in another way (5.2.6.2).
         let flushes = self.live.as_ref().is_some_and(|live| live.has(feature::BLK_FLUSH));
         let durable = !flushes || !self.shared.writeback.load(Ordering::Acquire);
         match kind {
             Ok(RequestKind::Read { sector, data }) => {
-                let request = request("read", sector, data.len());
+                let request = request(OperationKind::Read, sector, data.len());
                 self.submit(request, [(sector, Operation::Read(data))])
             }
             Ok(RequestKind::Write { sector, data }) => {
-                let request = request("write", sector, data.len());
+                let request = request(OperationKind::Write, sector, data.len());
                 self.submit(request, [(sector, Operation::Write { data, durable })])
             }
-            Ok(RequestKind::Flush) => self.submit(request("flush", 0, 0), [(0, Operation::Flush)]),
+            Ok(RequestKind::Flush) => {
+                self.submit(request(OperationKind::Flush, 0, 0), [(0, Operation::Flush)])
+            }
             Ok(RequestKind::Discard(ranges)) => {
                 let (sector, bytes) = Range::sum(&ranges);
                 let part = |r: Range| (r.sector, Operation::Discard { len: r.bytes() });
                 let parts: Vec<_> = ranges.into_iter().map(part).collect();
-                self.submit(request("discard", sector, bytes), parts)
+                self.submit(request(OperationKind::Discard, sector, bytes), parts)
             }
             Ok(RequestKind::WriteZeroes(ranges)) => {
                 let (sector, bytes) = Range::sum(&ranges);
@@ -317,11 +276,11 @@ impl Worker {
                     (r.sector, Operation::WriteZeroes { len, unmap, durable })
                 };
                 let parts: Vec<_> = ranges.into_iter().map(part).collect();
-                self.submit(request("write zeroes", sector, bytes), parts)
+                self.submit(request(OperationKind::WriteZeroes, sector, bytes), parts)
             }
             Ok(RequestKind::GetId { data }) => {
                 let written = data.copy_from(&self.shared.id()) as u64;
-                self.answer(&request("get id", 0, data.len()), Answer::ok(written));
+                self.answer(&asked(Asked::Id, 0, data.len()), Answer::ok(written));
                 0
             }
             Err(refusal) => {
@@ -332,7 +291,7 @@ impl Worker {
                 let status = refusal.status();
                 let outcome = Outcome::Failed(Words(&refusal));
                 let answer = Answer { status, written: 0, outcome };
-                self.answer(&request("request", 0, 0), answer);
+                self.answer(&asked(Asked::Refused, 0, 0), answer);
                 0
             }
         }
@@ -348,7 +307,7 @@ impl Worker {
         let outside =
             |(sector, part): &&(u64, Operation)| !is_on_disk(*sector, part.len(), capacity);
         if let Some((sector, part)) = parts.as_ref().iter().find(outside) {
-            let (operation, len) = (request.operation, part.len());
+            let (operation, len) = (request.asked.name(), part.len());
             let outside = format_args!(
                 "a {operation} of {len} bytes at sector {sector} reaches past the end of the disk, which has \
                  {capacity} sectors{}",
@@ -357,6 +316,8 @@ impl Worker {
             self.shared.reporter.broken(rules::BLK_RANGE, outside);
             let outcome = Outcome::Failed(Words(&outside));
             let answer = Answer { status: blk::S_IOERR, written: 0, outcome };
+            self.count(&request);
+            self.lane.stats().failed(ErrorKind::OutOfRange);
             self.answer(&request, answer);
             return 0;
         }

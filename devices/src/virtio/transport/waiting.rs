@@ -17,6 +17,7 @@ impl<R: Default> Core<R> {
                 index,
                 is_ready: queue.ready,
                 layout: queue.layout,
+                receives: u16::try_from(index).is_ok_and(|index| self.device.receives(index)),
                 progress: None,
             };
             (setup.features(), (0..).zip(&setup.queues).map(queue).collect::<Vec<_>>())
@@ -50,6 +51,8 @@ struct Queue {
     index: u32,
     is_ready: bool,
     layout: QueueLayout,
+    /// See [`VirtioDevice::receives`](crate::virtio::device::VirtioDevice::receives).
+    receives: bool,
     /// None if the queue does not run, or is being serviced.
     progress: Option<Progress>,
 }
@@ -80,9 +83,10 @@ fn examine(device: &Snapshot, ram: &GuestRam) -> Option<Waiting> {
                 .to_owned(),
         );
     }
+    let is_used = queues.iter().any(|queue| queue.progress.is_some_and(|at| at.taken != 0));
     for queue in queues.iter().filter(|queue| queue.is_ready && status & DRIVER_OK != 0) {
         let event_idx = features & feature::RING_EVENT_IDX != 0;
-        queue.examine(event_idx, ram, &mut waiting);
+        queue.examine(event_idx, is_used, ram, &mut waiting);
     }
     if interrupt_status != 0 {
         waiting.is_unacknowledged = true;
@@ -94,7 +98,8 @@ fn examine(device: &Snapshot, ram: &GuestRam) -> Option<Waiting> {
 }
 
 impl Queue {
-    fn examine(&self, event_idx: bool, ram: &GuestRam, waiting: &mut Waiting) {
+    /// `is_used`: whether the device has taken a chain of any of its queues.
+    fn examine(&self, event_idx: bool, is_used: bool, ram: &GuestRam, waiting: &mut Waiting) {
         let (number, QueueLayout { size, avail, used, .. }) = (self.index, self.layout);
         let Some(Progress { taken, returned }) = self.progress else {
             return waiting
@@ -104,10 +109,18 @@ impl Queue {
         let load = |at: u64| ram.load_u16(at).unwrap_or_default();
         let at = avail.saturating_add(2);
         let index = load(at);
-        if index == 0 && taken == 0 {
-            return waiting.outstanding(format!(
-                "queue {number}: the available index at {at:#x} is still 0: the driver made nothing available there"
+        if self.receives && index != 0 {
+            let count = index.wrapping_sub(returned);
+            return waiting.lines.push(format!(
+                "queue {number}: {count} buffers of the driver wait for an event of the host"
             ));
+        }
+        if index == 0 && taken == 0 {
+            let line = format!(
+                "queue {number}: the available index at {at:#x} is still 0: the driver made nothing available there"
+            );
+            // A device with several queues need not have work in all of them.
+            return if is_used { waiting.lines.push(line) } else { waiting.outstanding(line) };
         }
         if index != taken {
             let count = index.wrapping_sub(taken);

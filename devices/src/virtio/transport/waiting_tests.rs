@@ -8,7 +8,7 @@ fn ram() -> GuestRam {
 }
 
 fn device(status: u32, progress: Option<Progress>) -> Snapshot {
-    let queue = Queue { index: 0, is_ready: true, layout: LAYOUT, progress };
+    let queue = Queue { index: 0, is_ready: true, layout: LAYOUT, receives: false, progress };
     Snapshot { status, interrupt_status: 0, features: 0, queues: vec![queue] }
 }
 

@@ -6,6 +6,7 @@ mod flood;
 mod full;
 mod in_flight;
 mod indirect;
+mod limits;
 mod no_status;
 mod notify_on_empty;
 mod observed;
@@ -15,6 +16,7 @@ mod queues;
 mod ranges;
 mod resize;
 mod side_by_side;
+mod stats;
 mod stuck;
 
 use std::fs;

@@ -3,19 +3,28 @@
 use std::sync::atomic::Ordering;
 
 use super::super::live::{Answer, LiveQueue};
-use super::super::pending::PendingRequest;
+use super::super::pending::{Asked, PendingRequest};
 use super::super::shared::hold;
 use super::Worker;
-use crate::block::{BlockError, Completion};
+use crate::block::{BlockError, Completion, OperationKind};
 use crate::observe::{self, Event, Outcome, Words};
 use crate::virtio::rules;
 use crate::virtio::spec::blk;
 
 impl Worker {
-    /// Answers the requests that the host has finished, and publishes their answers.
+    /// Answers the requests that the host has finished, and publishes their answers. Starts requests that waited for the
+    /// limits of the disk.
     pub(super) fn answer_finished(&mut self) {
+        self.lane.start_due();
+        self.answer_started();
+    }
+
+    /// The same, but starts nothing.
+    pub(super) fn answer_started(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
-        self.lane.reap(&mut completions);
+        self.lane.reap_started(&mut completions);
+        // The end of a batch, and the begin of the next one.
+        self.now = self.lane.stats().now();
         for Completion { request, transferred, result } in completions.drain(..) {
             if let (Err(error), Some(_)) = (&result, &self.live)
                 && let Some(error) = error.no_room()
@@ -29,10 +38,13 @@ impl Worker {
             }
             let arrived = self.pending.complete_part(request.tag, transferred, result);
             let Some(mut request) = arrived else { continue };
-            let written = if request.operation == "read" { request.done } else { 0 };
+            let is_read = request.asked == Asked::Disk(OperationKind::Read);
+            let written = if is_read { request.done } else { 0 };
+            self.count(&request);
             match request.error.take() {
                 None => self.answer(&request, Answer::ok(written)),
                 Some(error) => {
+                    self.lane.stats().failed((&error).into());
                     self.report_failure(&request, &error);
                     let outcome = Outcome::Failed(Words(&error));
                     self.answer(&request, Answer { status: blk::S_IOERR, written, outcome });
@@ -45,8 +57,18 @@ impl Worker {
         }
     }
 
+    /// Counts a finished request.
+    pub(super) fn count(&self, request: &PendingRequest) {
+        if let Asked::Disk(kind) = request.asked {
+            let stats = self.lane.stats();
+            stats.finished(kind, 1, request.done);
+            stats.took(kind, 1, request.begun, self.now);
+        }
+    }
+
     fn report_failure(&self, request: &PendingRequest, error: &BlockError) {
-        let PendingRequest { operation, sector, bytes, .. } = request;
+        let PendingRequest { asked, sector, bytes, .. } = request;
+        let operation = asked.name();
         let rule = match error {
             BlockError::OutOfRange { .. } => rules::BLK_RANGE,
             BlockError::ReadOnly => rules::BLK_READ_ONLY,
@@ -82,7 +104,8 @@ impl Worker {
 
     /// A request as an observer sees it.
     pub(super) fn seen(&self, request: &PendingRequest) -> observe::RequestInfo {
-        let PendingRequest { head, operation, sector, bytes, .. } = *request;
+        let PendingRequest { head, asked, sector, bytes, .. } = *request;
+        let operation = asked.name();
         observe::RequestInfo { queue: self.index, index: head.into(), operation, sector, bytes }
     }
 }

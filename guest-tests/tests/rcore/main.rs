@@ -1,9 +1,14 @@
-//! rCore's published driver crate, polled and by interrupt: `resources/guests/test-guests/src/bin/rcore.rs`.
+//! rCore's published driver crate, polled and by interrupt: `resources/guests/test-guests/src/bin/rcore`.
 
+use cafevm::config::OtherDevice;
 use cafevm_guest_tests::{Guest, Outcome, SECTOR, Scratch, sectors, tests};
 use cafevm_resources::test_guests::RCORE;
 
-tests! { rw, readonly, random_bytes }
+mod desk;
+
+use desk::{every_event_and_every_pixel, legacy};
+
+tests! { rw, readonly, random_bytes, every_event_and_every_pixel, legacy }
 
 fn rw() -> Outcome {
     let scratch = Scratch::new()?;
@@ -48,6 +53,6 @@ fn random_bytes() -> Outcome {
     let scratch = Scratch::new()?;
     let image = scratch.image("d.img", 64 * SECTOR)?;
     let guest = Guest::new(RCORE).cmdline("t=rng").disk(&image, "id=root");
-    guest.with(|config| config.rng = true).run()?.passed(&["random-bytes"])?;
+    guest.with(|config| config.others.push(OtherDevice::Rng)).run()?.passed(&["random-bytes"])?;
     image.is_untouched()
 }

@@ -1,19 +1,19 @@
-//! Where a debugger connects.
+//! Where clients connect: a debugger, or a reader of metrics.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-/// The address of the gdb stub.
+/// An address to listen at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GdbAddress {
+pub enum ListenAddress {
     /// A TCP port of this host.
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
 }
 
-impl GdbAddress {
+impl ListenAddress {
     /// Parses `PORT`, `:PORT`, `HOST:PORT` with a numeric host or localhost, or `unix:PATH`. Without a host it is
     /// 127.0.0.1.
     ///
@@ -39,7 +39,7 @@ impl GdbAddress {
 }
 
 /// As gdb's `target remote` takes it.
-impl fmt::Display for GdbAddress {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
@@ -55,12 +55,12 @@ mod tests {
     #[test]
     fn a_port_alone_is_one_of_this_host_only() {
         for text in ["1234", ":1234", "localhost:1234", "127.0.0.1:1234"] {
-            assert_eq!(GdbAddress::parse(text).unwrap().to_string(), "127.0.0.1:1234", "{text}");
+            assert_eq!(ListenAddress::parse(text).unwrap().to_string(), "127.0.0.1:1234", "{text}");
         }
-        assert_eq!(GdbAddress::parse("[::1]:80").unwrap().to_string(), "[::1]:80");
-        assert_eq!(GdbAddress::parse("unix:a b").unwrap(), GdbAddress::Unix("a b".into()));
+        assert_eq!(ListenAddress::parse("[::1]:80").unwrap().to_string(), "[::1]:80");
+        assert_eq!(ListenAddress::parse("unix:a b").unwrap(), ListenAddress::Unix("a b".into()));
         for text in ["", ":", "unix:", "tcp:1", "70000", "/tmp/gdb", "host:1"] {
-            assert!(GdbAddress::parse(text).is_err(), "{text}");
+            assert!(ListenAddress::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -3,16 +3,18 @@
 //! The disk is the first on the command line; it holds [`scenario::pattern`] with seed 1 and has 64 sectors at least.
 //! `t=rw` (default): afterwards sectors 20 to 23 are all 0x20, sector 24 all 0x24. `t=readonly`: nothing is changed.
 //! `t=rng`: random bytes from the last device on the command line, no disk is used.
+//! `t=desk`: keyboard, mouse and GPU, see `desk.rs`; no disk is used.
 //! The guest prints `capacity N sectors`, `readonly true|false` and `id TEXT`.
 #![no_std]
 #![no_main]
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
+mod desk;
+mod hal;
+
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use rt::command_line::{self, VirtioSlot};
-use rt::dma::Dma;
 use rt::heap::Heap;
 use rt::wait::{DEVICE_LIMIT, Wait};
 use rt::{interrupts, println};
@@ -20,9 +22,10 @@ use scenario::pattern::{self, SEED};
 use scenario::{Failure, Outcome, Report, ensure, fail};
 use virtio_drivers::device::blk::{BlkReq, BlkResp, RespStatus, SECTOR_SIZE, VirtIOBlk};
 use virtio_drivers::device::rng::VirtIORng;
-use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
-use virtio_drivers::transport::{DeviceType, InterruptStatus, Transport};
-use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
+use virtio_drivers::transport::mmio::MmioTransport;
+use virtio_drivers::transport::{DeviceType, InterruptStatus};
+
+use hal::{Identity, checked, transport};
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();
@@ -37,52 +40,8 @@ rt::entry!(main);
 
 type Blk = VirtIOBlk<Identity, MmioTransport<'static>>;
 
-/// Memory is mapped one to one.
-struct Identity;
-
-// SAFETY: `dma_alloc` returns pages without another user, which `Dma` has zeroed (its memory is never given back);
-// addresses are the same for the device and for us.
-unsafe impl Hal for Identity {
-    fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
-        let memory = Dma::new(pages * PAGE_SIZE, PAGE_SIZE);
-        let pointer = core::ptr::with_exposed_provenance_mut(memory.address() as usize);
-        (memory.address(), NonNull::new(pointer).expect("the arena is not at 0"))
-    }
-
-    unsafe fn dma_dealloc(_: PhysAddr, _: NonNull<u8>, _: usize) -> i32 {
-        0
-    }
-
-    unsafe fn mmio_phys_to_virt(address: PhysAddr, _: usize) -> NonNull<u8> {
-        NonNull::new(core::ptr::with_exposed_provenance_mut(address as usize))
-            .expect("no device is at 0")
-    }
-
-    unsafe fn share(buffer: NonNull<[u8]>, _: BufferDirection) -> PhysAddr {
-        buffer.cast::<u8>().as_ptr().expose_provenance() as PhysAddr
-    }
-
-    unsafe fn unshare(_: PhysAddr, _: NonNull<[u8]>, _: BufferDirection) {}
-}
-
-fn checked<T>(what: &str, result: virtio_drivers::Result<T>) -> Result<T, Failure> {
-    result.map_err(|error| Failure::format(format_args!("{what}: {error}")))
-}
-
 fn open(slot: VirtioSlot) -> Result<Blk, Failure> {
     checked("new", VirtIOBlk::new(transport(slot, DeviceType::Block)?))
-}
-
-fn transport(slot: VirtioSlot, wanted: DeviceType) -> Result<MmioTransport<'static>, Failure> {
-    let header = core::ptr::with_exposed_provenance_mut::<VirtIOHeader>(slot.base as usize);
-    let Some(header) = NonNull::new(header) else { fail!("no device is at 0") };
-    // SAFETY: the command line says that a virtio-mmio window of this size is there; no other driver uses it now.
-    let transport = match unsafe { MmioTransport::new(header, slot.size as usize) } {
-        Ok(transport) => transport,
-        Err(error) => fail!("transport at {:#x}: {error}", slot.base),
-    };
-    ensure!(transport.device_type() == wanted, "it is a {:?}", transport.device_type());
-    Ok(transport)
 }
 
 fn interrupted(_: u64) {
@@ -111,6 +70,10 @@ fn main() -> u32 {
     interrupts::init();
     if command_line::value("t") == Some("rng") {
         report.run("random-bytes", random_bytes);
+        return report.code();
+    }
+    if command_line::value("t") == Some("desk") {
+        desk::play(&mut report);
         return report.code();
     }
     let Some(slot) = command_line::virtio_slots().next() else {
