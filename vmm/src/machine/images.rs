@@ -30,14 +30,6 @@ impl Opened {
             Self::Nbd(storage) => storage.uri().to_string(),
         }
     }
-
-    /// The size in bytes.
-    pub(crate) fn size(&self) -> u64 {
-        match self {
-            Self::File(image) => image.size(),
-            Self::Nbd(storage) => storage.size(),
-        }
-    }
 }
 
 /// Opens and locks the images of all disks, in order, and connects to their servers.
