@@ -151,6 +151,15 @@ impl Damage {
         *self == Self::default()
     }
 
+    /// Adds another viewer's damage, or what was taken earlier.
+    pub fn merge(&mut self, other: Self) {
+        let Self { size, rects, cursor_image, cursor_place } = other;
+        self.size |= size;
+        self.cursor_image |= cursor_image;
+        self.cursor_place |= cursor_place;
+        rects.into_iter().for_each(|rect| self.add(rect));
+    }
+
     fn add(&mut self, rect: Rect) {
         if rect.is_empty() || self.rects.contains(&rect) {
             return;

@@ -54,6 +54,12 @@ pub enum ConfigError {
     /// Two GPUs.
     #[error("two GPUs are too many: a machine has one at most")]
     SecondGpu,
+    /// A viewer and nothing to see.
+    #[error("--display vnc={0}: needs a GPU; add one (--gpu)")]
+    DisplayWithoutGpu(String),
+    /// A display that other hosts could see.
+    #[error("--display: {0}")]
+    Display(String),
     /// An open quote in the command line: the built-in shell would read its devices as part of the quoted text.
     #[error(
         "--cmdline: a double quote is not closed, so that the built-in shell would not find its disks; close it, as in 'sh=\"read 0; exit\"'"
@@ -137,6 +143,8 @@ impl ConfigError {
             Self::SecondSvirtb(_)
                 | Self::TooManyDevices { .. }
                 | Self::SecondGpu
+                | Self::DisplayWithoutGpu(_)
+                | Self::Display(_)
                 | Self::OpenQuote
                 | Self::VirtioBank { .. }
                 | Self::NoCpus
@@ -228,6 +236,16 @@ pub enum HostError {
     /// The socket for metrics cannot be created.
     #[error("--metrics {address}: cannot listen there: {source}; give a port or path that is free")]
     Metrics {
+        /// The address.
+        address: String,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// The socket for VNC cannot be created.
+    #[error(
+        "--display vnc={address}: cannot listen there: {source}; give a port or path that is free"
+    )]
+    Display {
         /// The address.
         address: String,
         /// The host's error.

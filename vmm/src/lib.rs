@@ -45,6 +45,7 @@
 //! | What is at which guest-physical address? | `layout.rs` |
 //! | Which errors are there, and what are their texts? | `error.rs` |
 //! | How are sizes such as 64M parsed? | `size.rs` |
+//! | Which word is meant by a misspelled one? | `nearest.rs` |
 //! | In which function is the guest? | `symbols.rs` |
 //!
 //! Imports run one way: `cli -> demo -> run -> {console, control, gdb, metrics} -> waiting -> runtime -> machine -> vcpu -> threads -> exit -> x86 ->
@@ -59,6 +60,7 @@ pub mod config;
 pub mod console;
 mod control;
 pub mod demo;
+pub mod display;
 pub mod doctor;
 pub mod error;
 pub mod exit;
@@ -67,6 +69,7 @@ pub mod layout;
 mod log;
 mod machine;
 mod metrics;
+mod nearest;
 pub mod run;
 mod runtime;
 pub mod size;

@@ -3,6 +3,7 @@
 
 mod fault;
 pub mod fuzz;
+pub mod gpu_model;
 mod held;
 mod input;
 mod irq;

@@ -2,8 +2,8 @@
 
 use cafevm_devices::virtio::mmio::Version;
 
-use crate::cli::nearest::do_you_mean;
 use crate::config::VirtioBank;
+use crate::nearest::do_you_mean;
 
 const KEYS: [&str; 4] = ["version", "base", "stride", "slots"];
 

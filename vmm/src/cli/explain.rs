@@ -6,7 +6,7 @@ use cafevm_devices::catalogue::musts::{MUSTS, Must, Watched};
 use cafevm_devices::catalogue::rules;
 use cafevm_devices::observe::{RuleInfo, Severity};
 
-use crate::cli::nearest::do_you_mean;
+use crate::nearest::do_you_mean;
 
 /// Why nothing can be explained.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@
 //! | The value of `--disk` | `spec.rs` |
 //! | The value of `--virtio-mmio` | `bank.rs` |
 //! | `--rng`, `--input` and `--gpu` | `others.rs` |
-//! | The line for wrong usage | `usage.rs`, `nearest.rs` |
+//! | The line for wrong usage | `usage.rs` |
 //! | The explanation of a rule | `explain.rs` |
 //! | A kernel to start from | `new.rs` |
 //! | Help, completions and the man page on standard output | `print.rs` |
@@ -14,7 +14,6 @@
 pub mod bank;
 pub mod command;
 mod explain;
-mod nearest;
 mod new;
 pub mod others;
 mod print;
@@ -32,12 +31,12 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::boot::KernelSource;
-use crate::cli::nearest::do_you_mean;
 use crate::cli::others::Others;
 use crate::config::address::ListenAddress;
-use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig};
+use crate::config::{DiskConfig, KVM, VirtioBank, VmConfig, display};
 use crate::console::{Input, Output};
 use crate::doctor::DoctorConfig;
+use crate::nearest::do_you_mean;
 use crate::size;
 use crate::trace::{Format, Kinds, TraceConfig};
 
@@ -89,6 +88,14 @@ pub enum Command {
 /// The flags of `cafevm demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
+    /// Show the guest's console on the display of a GPU, too, and write what is there at the end to FILE, as PNG
+    #[arg(long, value_name = "FILE")]
+    pub screenshot: Option<PathBuf>,
+
+    /// Show it to VNC viewers on this host. The guest then waits at its prompt until 'exit' is typed there
+    #[arg(long, value_name = "vnc=[HOST:]PORT|vnc=unix:PATH", value_parser = display::parse)]
+    pub display: Option<ListenAddress>,
+
     /// The device file of KVM
     #[arg(long, value_name = "DEVICE", default_value = KVM)]
     pub kvm: PathBuf,
@@ -165,7 +172,13 @@ pub struct RunArgs {
     #[arg(long)]
     pub strict: bool,
 
-    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, limit, quit
+    /// Serve the screen by VNC to this host: at a TCP port of a loopback address, or at a Unix socket. Adds --gpu, and
+    /// --input keyboard and --input tablet, where there is no --gpu, or no --input
+    #[arg(long, value_name = "vnc=[HOST:]PORT|vnc=unix:PATH", value_parser = display::parse)]
+    pub display: Option<ListenAddress>,
+
+    /// Create a socket for control messages in JSON: status, explain, pause, resume, resize, limit, quit, screenshot, keys,
+    /// type, pointer
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
@@ -261,7 +274,8 @@ impl RunArgs {
             initrd: self.initrd,
             command_line: self.cmdline,
             disks: self.disks,
-            others: self.others.0,
+            others: self.others.seen_by(self.display.as_ref()),
+            display: self.display,
             memory: self.memory,
             cpus: self.cpus,
             timeout: self.timeout,

@@ -5,8 +5,9 @@ use cafevm_devices::virtio::input::InputKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use crate::cli::nearest::do_you_mean;
 use crate::config::OtherDevice;
+use crate::config::address::ListenAddress;
+use crate::nearest::do_you_mean;
 use crate::size;
 
 const RNG: &str = "Add a virtio-rng device, which gives the guest random bytes";
@@ -20,6 +21,26 @@ pictures [default: 256M]. Give the kernel before this flag, or with --kernel";
 /// The devices, in the order of their flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Others(pub Vec<OtherDevice>);
+
+impl Others {
+    /// The devices of a machine with this display: a screen, a keyboard and a tablet, where none are given.
+    pub(super) fn seen_by(self, display: Option<&ListenAddress>) -> Vec<OtherDevice> {
+        let mut devices = self.0;
+        if display.is_some() {
+            let has = |kind: fn(&OtherDevice) -> bool| devices.iter().any(kind);
+            let has_gpu = has(|device| matches!(device, OtherDevice::Gpu(_)));
+            let has_input = has(|device| matches!(device, OtherDevice::Input(_)));
+            if !has_gpu {
+                devices.push(OtherDevice::Gpu(GpuOptions::default()));
+            }
+            if !has_input {
+                let inputs = [InputKind::Keyboard, InputKind::Tablet];
+                devices.extend(inputs.map(OtherDevice::Input));
+            }
+        }
+        devices
+    }
+}
 
 impl Args for Others {
     fn augment_args(command: Command) -> Command {

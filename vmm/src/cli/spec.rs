@@ -12,9 +12,9 @@ use cafevm_devices::block::{Access, Cache, EngineKind, Limits};
 use cafevm_devices::svirtb::EntrySize;
 use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 
-use crate::cli::nearest::do_you_mean;
 use crate::config::limits::{Given, limits};
 use crate::config::{DiskBus, DiskConfig, Doorbell, ImageFormat, Layers, LimitsError, OnFull};
+use crate::nearest::do_you_mean;
 use crate::size::{self, SizeError};
 
 /// Each key, and its bus, if it applies to one bus only.

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use crate::cli::Cli;
-use crate::cli::nearest::do_you_mean;
+use crate::nearest::do_you_mean;
 
 /// The line for an error of clap about `args`.
 pub(super) fn line(error: &Error, args: &[OsString]) -> String {

@@ -2,6 +2,7 @@
 
 pub mod address;
 mod bank;
+pub mod display;
 mod doorbell;
 pub(crate) mod ids;
 mod layers;
@@ -57,6 +58,8 @@ pub struct VmConfig {
     pub virtio: VirtioBank,
     /// Whether the guest reads registers without an exit where that is possible. For tests.
     pub register_pages: bool,
+    /// Where VNC clients connect; needs a GPU.
+    pub display: Option<ListenAddress>,
     /// The path of the control socket.
     pub control: Option<PathBuf>,
     /// The time after which the machine is stopped.
@@ -91,6 +94,7 @@ impl VmConfig {
             cpus: 1,
             virtio: VirtioBank::default(),
             register_pages: true,
+            display: None,
             control: None,
             timeout: None,
             tap: Tap::default(),
@@ -134,6 +138,14 @@ impl VmConfig {
             return Err(ConfigError::SecondGpu);
         }
         self.disks.iter().try_for_each(Layers::check)?;
+        if let Some(display) = &self.display
+            && !self.others.iter().any(|device| matches!(device, OtherDevice::Gpu(_)))
+        {
+            return Err(ConfigError::DisplayWithoutGpu(display.to_string()));
+        }
+        if let Some(Err(why)) = self.display.as_ref().map(display::check) {
+            return Err(ConfigError::Display(why));
+        }
         self.virtio.check_devices(self.virtio_slots().count())?;
         if self.kernel.is_built_in() && self.command_line.matches('"').count() % 2 == 1 {
             return Err(ConfigError::OpenQuote);
@@ -151,6 +163,11 @@ impl VmConfig {
     pub fn virtio_slots(&self) -> impl Iterator<Item = Slot> {
         let count = self.virtio_disks().count() + self.others.len();
         (0..).map(|n| self.virtio.slot(n)).take(count)
+    }
+
+    /// Whether the guest has a keyboard.
+    pub(crate) fn has_keyboard(&self) -> bool {
+        self.others.contains(&OtherDevice::Input(InputKind::Keyboard))
     }
 
     /// The kernel's file, if it is one.

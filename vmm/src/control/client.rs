@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use event_manager::EventSet;
 use serde_json::json;
@@ -16,8 +16,6 @@ use crate::runtime::messages::{Answer, Ticket};
 pub(super) const LINE_MAX: usize = 16 << 10;
 /// The most lines that are handled before other clients get their turn.
 const TURN: usize = 16;
-/// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection.
 pub(super) struct Client {
@@ -25,8 +23,8 @@ pub(super) struct Client {
     /// Input that is not a complete line yet.
     input: Vec<u8>,
     output: VecDeque<u8>,
-    /// The message that is answered later, and the deadline, if it has one.
-    waits: Option<(Ticket, Option<Instant>)>,
+    /// The message that is answered later, since when the client waits, and for how long, if there is a limit.
+    waits: Option<(Later, Instant)>,
     /// The client has closed its sending side.
     ended: bool,
     /// The rest of a line that is too long is being skipped.
@@ -50,7 +48,7 @@ impl Client {
 
     /// The deadline of the answer that the client waits for.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waits.and_then(|(_, until)| until)
+        self.waits.and_then(|(Later { within, .. }, since)| Some(since + within?))
     }
 
     /// Whether it waits for an answer.
@@ -60,7 +58,7 @@ impl Client {
 
     /// Passes a late answer to the client, if it waits for this one.
     pub(super) fn take_answer(&mut self, ticket: Ticket, answer: &Answer) -> bool {
-        let its = self.waits.is_some_and(|(waits_for, _)| waits_for == ticket);
+        let its = self.waits.is_some_and(|(waits_for, _)| waits_for.ticket == ticket);
         if its {
             self.waits = None;
             self.queue_answer(answer);
@@ -70,11 +68,12 @@ impl Client {
 
     /// Answers with an error if the deadline has passed. The job continues.
     pub(super) fn lose_patience(&mut self, operator: &Operator<'_>, now: Instant) {
-        if self.deadline().is_some_and(|until| until <= now) {
+        let Some((Later { within: Some(within), .. }, since)) = self.waits else { return };
+        if since + within <= now {
             self.waits = None;
             self.queue_answer(&Err(format!(
                 "not finished after {} s; cafevm continues with it: {}",
-                PATIENCE.as_secs(),
+                within.as_secs(),
                 operator.delay()
             )));
         }
@@ -154,10 +153,7 @@ impl Client {
         }
         match operator.perform(line) {
             Ok(answer) => self.queue_answer(&answer),
-            Err(Later::Soon(ticket)) => {
-                self.waits = Some((ticket, Some(Instant::now() + PATIENCE)));
-            }
-            Err(Later::Whenever(ticket)) => self.waits = Some((ticket, None)),
+            Err(later) => self.waits = Some((later, Instant::now())),
         }
     }
 

@@ -4,13 +4,16 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cafevm_devices::block::{Disk, DiskStats, ErrorKind, OperationKind};
 use cafevm_devices::svirtb;
 use serde_json::{Value, json};
 
+use super::PATIENCE;
 use super::copies::Copies;
 use super::message::Message;
+use super::seat::Seat;
 use crate::exit::Verdict;
 use crate::machine::devices::{AnyDisk, Devices};
 use crate::runtime::messages::{self, Answer, Job, Ticket};
@@ -27,16 +30,16 @@ pub(crate) struct Operator<'a> {
     pub(crate) ending: Arc<Ending>,
     explain: Explain<'a>,
     copies: Copies,
+    seat: Seat,
     next: u64,
 }
 
 /// An answer that follows later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Later {
-    /// Soon: a client waits only so long.
-    Soon(Ticket),
-    /// When a large amount of data was copied.
-    Whenever(Ticket),
+pub(super) struct Later {
+    pub(super) ticket: Ticket,
+    /// How long the client waits for it; without a limit where a large amount of data is copied.
+    pub(super) within: Option<Duration>,
 }
 
 impl<'a> Operator<'a> {
@@ -48,12 +51,13 @@ impl<'a> Operator<'a> {
         ending: Arc<Ending>,
         explain: Explain<'a>,
         answers: Outbox<(Ticket, Answer)>,
+        seat: Seat,
     ) -> Self {
         let copies = Copies::new(answers);
-        Self { devices, jobs, pausing, ending, explain, copies, next: 0 }
+        Self { devices, jobs, pausing, ending, explain, copies, seat, next: 0 }
     }
 
-    /// Carries out one line. Returns the answer, or which answer follows later.
+    /// Carries out one line. Returns the answer, or one that follows later.
     pub(super) fn perform(&mut self, line: &[u8]) -> Result<Answer, Later> {
         let message = match Message::parse(line) {
             Ok(message) => message,
@@ -61,7 +65,8 @@ impl<'a> Operator<'a> {
         };
         self.next += 1;
         let ticket = Ticket(self.next);
-        match message {
+        let mut within = PATIENCE;
+        let begun = match message {
             Message::Status => return Ok(Ok(self.status())),
             Message::Explain => {
                 let Explanation { lines, is_outstanding, .. } = (self.explain)();
@@ -71,23 +76,52 @@ impl<'a> Operator<'a> {
                 self.ending.end(Verdict::Quit);
                 return Ok(Ok(json!({})));
             }
-            Message::Pause => self.pausing.borrow_mut().pause(ticket),
-            Message::Resume => self.pausing.borrow_mut().resume(ticket),
-            Message::Resize { id, bytes } => match self.find(&id) {
-                Ok(disk) => self.jobs.send(Job::Resize { ticket, disk, id, bytes }),
-                Err(why) => return Ok(Err(why)),
-            },
+            Message::Pause => {
+                self.pausing.borrow_mut().pause(ticket);
+                Ok(())
+            }
+            Message::Resume => {
+                self.pausing.borrow_mut().resume(ticket);
+                Ok(())
+            }
+            Message::Resize { id, bytes } => self.find(&id).map(|disk| {
+                self.jobs.send(Job::Resize { ticket, disk, id, bytes });
+            }),
             Message::Limit { id, limits } => {
                 let is_svirtb = self.devices.svirtb.is_some() && id == svirtb::NAME;
-                match if is_svirtb { Ok(None) } else { self.find(&id).map(Some) } {
-                    Ok(disk) => self.jobs.send(Job::Limit { ticket, disk, id, limits }),
-                    Err(why) => return Ok(Err(why)),
-                }
+                let disk = if is_svirtb { Ok(None) } else { self.find(&id).map(Some) };
+                disk.map(|disk| self.jobs.send(Job::Limit { ticket, disk, id, limits }))
             }
             Message::Backup { id, to } => return self.copy(ticket, id, Some(to)),
             Message::Commit { id } => return self.copy(ticket, id, None),
+            Message::Screenshot { to, cursor } => self.seat.screenshot(ticket, to, cursor),
+            Message::Keys(codes) => {
+                self.while_it_runs(|seat| seat.keys(ticket, &codes)).map(|time| within += 2 * time)
+            }
+            Message::Type(text) => {
+                self.while_it_runs(|seat| seat.text(ticket, &text)).map(|time| within += 2 * time)
+            }
+            Message::Pointer { place, buttons, wheel } => {
+                let point = |seat: &Seat| seat.pointer(ticket, place, buttons, wheel);
+                self.while_it_runs(point).map(|time| within += 2 * time)
+            }
+        };
+        match begun {
+            Ok(()) => Err(Later { ticket, within: Some(within) }),
+            Err(why) => Ok(Err(why)),
         }
-        Err(Later::Soon(ticket))
+    }
+
+    /// Begins what a guest takes only while it runs.
+    fn while_it_runs(
+        &self,
+        begin: impl FnOnce(&Seat) -> Result<Duration, String>,
+    ) -> Result<Duration, String> {
+        let (state, _) = self.pausing.borrow().status();
+        if state != "running" {
+            return Err(format!("the machine is {state}; resume it first"));
+        }
+        begin(&self.seat)
     }
 
     /// The reason why an answer takes long, as far as it is known.
@@ -127,7 +161,7 @@ impl<'a> Operator<'a> {
             },
         };
         match self.copies.begin(ticket, disk, id, to) {
-            Ok(()) => Err(Later::Whenever(ticket)),
+            Ok(()) => Err(Later { ticket, within: None }),
             Err(why) => Ok(Err(why)),
         }
     }

@@ -9,16 +9,22 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use cafevm_devices::block::{Access, Cache, Disk, Image};
+use cafevm_devices::display::Screen;
 use cafevm_devices::irq::IrqLine;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::observe::Tap;
 use cafevm_devices::virtio::blk::{Blk, BlkOptions};
+use cafevm_devices::virtio::input::InputKind;
 use cafevm_devices::virtio::mmio::{self, Mmio};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::control::listen;
+use crate::control::{Seat, listen};
+use crate::display::hands::Hands;
+use crate::display::screenshot::Screenshots;
+use crate::display::testing::TestInput;
+use crate::display::typing::{Typist, TypistSubscriber};
 use crate::exit::Verdict;
 use crate::machine::devices::{Devices, VirtioDisk, VirtioSlot};
 use crate::machine::register_pages::RegisterPages;
@@ -51,6 +57,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::with(None, None)
+    }
+
+    /// A machine with a screen, and a keyboard that a driver uses.
+    fn with(screen: Option<Screen>, keyboard: Option<&TestInput>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("d.img");
         fs::write(&image, [0; 1024]).unwrap();
@@ -87,6 +98,15 @@ impl Scene {
             results,
         };
         let ending = Arc::new(Ending::new().unwrap());
+        let inputs: Vec<_> = keyboard.iter().map(|keyboard| keyboard.input.clone()).collect();
+        let hands = Hands::of(&inputs);
+        let typist = Typist::new(hands.clone(), answers.clone()).unwrap();
+        let typist = Rc::new(RefCell::new(typist));
+        let screen = screen.map(|screen| {
+            let shots = Screenshots::new(screen.clone(), answers.clone(), Arc::default());
+            (screen, shots)
+        });
+        let seat = Seat { screen, hands, typist: typist.clone() };
         let operator = Operator::new(
             devices,
             to_jobs,
@@ -94,11 +114,13 @@ impl Scene {
             ending.clone(),
             Rc::new(Explanation::default),
             answers.clone(),
+            seat,
         );
         let listener = listen(&dir.path().join("control")).unwrap();
         let socket = ControlSocket::new(listener, operator, to_client).unwrap();
         let mut events: EventLoop<dyn Subscriber> = EventLoop::new().unwrap();
         events.add(Box::new(socket)).unwrap();
+        events.add(Box::new(TypistSubscriber(typist))).unwrap();
         Self { dir, events, pausing, jobs, results: from_jobs, answers, ending }
     }
 
@@ -186,6 +208,74 @@ fn each_message_has_its_answer() {
     assert_eq!(scene.pausing.borrow().status(), ("running", None));
 }
 
+/// The answer to a line, which arrives by itself.
+fn later(scene: &mut Scene, client: &mut BufReader<UnixStream>, line: &str) -> String {
+    writeln!(client.get_mut(), "{line}").unwrap();
+    client.get_ref().set_nonblocking(true).unwrap();
+    let mut answer = String::new();
+    while !answer.ends_with('\n') {
+        scene.serve();
+        match client.read_line(&mut answer) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+        thread::yield_now();
+    }
+    answer.trim_end().to_owned()
+}
+
+#[test]
+fn what_is_typed_and_seen() {
+    let screen = Screen::default();
+    screen.set_size(20, 10);
+    let mut keyboard = TestInput::new(InputKind::Keyboard);
+    let mut scene = Scene::with(Some(screen), Some(&keyboard));
+    let mut client = BufReader::new(scene.connect());
+    let png = scene.dir.path().join("x.png");
+    let line = format!(r#"{{"screenshot":{{"to":"{}"}}}}"#, png.display());
+    let answer = later(&mut scene, &mut client, &line);
+    assert_eq!(
+        answer,
+        format!(r#"{{"result":{{"height":10,"to":"{}","width":20}}}}"#, png.display())
+    );
+    assert!(fs::read(&png).unwrap().starts_with(b"\x89PNG"));
+
+    let ok = r#"{"result":{}}"#;
+    assert_eq!(later(&mut scene, &mut client, r#"{"keys":["ctrl","KEY_ALT","delete"]}"#), ok);
+    let chord = [(29, true), (56, true), (111, true), (111, false), (56, false), (29, false)];
+    assert_eq!(keyboard.keys(), chord);
+    assert_eq!(later(&mut scene, &mut client, r#"{"type":"Hi\n"}"#), ok);
+    let hi = [
+        (42, true),
+        (35, true),
+        (35, false),
+        (42, false),
+        (23, true),
+        (23, false),
+        (28, true),
+        (28, false),
+    ];
+    assert_eq!(keyboard.keys(), hi);
+
+    for (line, says) in [
+        (r#"{"type":"a\u00e4b\u00e4"}"#, "no key for 'ä'; nothing is typed"),
+        (r#"{"keys":["ctrll"]}"#, "there is no key \"ctrll\" (do you mean 'ctrl'?)"),
+        (r#"{"pointer":{"x":1,"y":1}}"#, "no tablet"),
+        (r#"{"pointer":{"dx":1}}"#, "no mouse"),
+        (r#"{"pointer":{"x":20,"y":1}}"#, "pixel 20, 1 is outside of the screen, which has 20x10"),
+    ] {
+        let answer: Value = serde_json::from_str(&later(&mut scene, &mut client, line)).unwrap();
+        assert!(answer["error"].as_str().unwrap().contains(says), "{line}: {answer}");
+    }
+    assert_eq!(keyboard.keys(), []);
+    keyboard.stop();
+    let answer = later(&mut scene, &mut client, r#"{"type":"a"}"#);
+    assert!(answer.contains("no driver of the guest uses the keyboard"), "{answer}");
+    let _paused = scene.tell(&mut client, r#"{"pause":{}}"#);
+    let answer = scene.tell(&mut client, r#"{"type":"a"}"#);
+    assert!(answer.contains("the machine is paused; resume it first"), "{answer}");
+}
+
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
@@ -237,6 +327,33 @@ fn what_cannot_be_done_is_said() {
         (r#"{"pause":true}"#, "the value of \"pause\" is a JSON object"),
         (r#"{"pause":{},"resume":{}}"#, "with one key"),
         (r#"{"format":{}}"#, "there is no message \"format\"; the messages are {\"status\":{}}, "),
+        (r#"{"screenshot":{}}"#, "\"screenshot\" needs a \"to\""),
+        (r#"{"screenshot":{"to":7}}"#, "7 is no path"),
+        (r#"{"screenshot":{"to":"x.png","cursor":1}}"#, "\"cursor\" is true or false"),
+        (r#"{"screenshot":{"to":"x.png"}}"#, "no screen; start it with --gpu"),
+        (r#"{"keys":["a"]}"#, "no keyboard; start it with --input keyboard"),
+        (r#"{"keys":[]}"#, "1 to 16 of them"),
+        (r#"{"keys":{"a":1}}"#, "a list of names"),
+        (r#"{"keys":[1]}"#, "a list of names"),
+        (r#"{"type":"a"}"#, "no keyboard; start it with --input keyboard"),
+        (r#"{"type":{}}"#, "the value of \"type\" is a text"),
+        (r#"{"pointer":{"x":1,"y":1}}"#, "the machine has none; start it with --gpu"),
+        (
+            r#"{"pointer":{"buttons":[]}}"#,
+            "no pointer; start it with --input tablet or --input mouse",
+        ),
+        (r#"{"pointer":{}}"#, "\"pointer\" needs \"x\" and \"y\""),
+        (r#"{"pointer":{"x":1}}"#, "give \"x\" and \"y\", or \"dx\" and \"dy\""),
+        (r#"{"pointer":{"x":1,"y":1,"dx":1}}"#, "give \"x\" and \"y\", or \"dx\" and \"dy\""),
+        (r#"{"pointer":{"x":-1,"y":1}}"#, "pixel -1 is not on the screen"),
+        (r#"{"pointer":{"dx":1.5}}"#, "\"dx\" is a whole number"),
+        (r#"{"pointer":{"wheel":99999}}"#, "\"wheel\" is a whole number of at most 32767"),
+        (
+            r#"{"pointer":{"buttons":["top"]}}"#,
+            "there is no button \"top\"; the buttons are left, ",
+        ),
+        (r#"{"pointer":{"buttons":1}}"#, "\"buttons\" is a list"),
+        (r#"{"pointer":{"z":1,"dx":1}}"#, "\"pointer\" has no \"z\""),
         (r#"{"limit":{"iops":1}}"#, "\"limit\" needs an \"id\""),
         (r#"{"limit":{"id":"svirtb","iops":1}}"#, "no virtio disk has the id"),
         (r#"{"limit":{"id":"root","iops":-1}}"#, "the iops -1 is no whole number"),

@@ -13,7 +13,10 @@ use event_manager::{EventOps, Events};
 use crate::console::Input;
 use crate::console::input::{Feeder, InputSubscriber};
 use crate::console::terminal::Terminal;
-use crate::control::{ControlSocket, Operator};
+use crate::control::{ControlSocket, Operator, Seat};
+use crate::display::hands::Hands;
+use crate::display::screenshot::Screenshots;
+use crate::display::typing::{Typist, TypistSubscriber};
 use crate::error::HostError;
 use crate::exit::Verdict;
 use crate::gdb::{self, GdbSocket};
@@ -117,14 +120,18 @@ impl MainThread<'_> {
             events.add(Box::new(GdbSocket::new((listener, address), program, machine)?))?;
         }
         if let Some(listener) = control {
-            let operator = Operator::new(
-                devices.clone(),
-                jobs,
-                pausing.clone(),
-                ending.clone(),
-                explain,
-                to_client.clone(),
-            );
+            let hands = Hands::of(&devices.peripherals.inputs);
+            let typist = Rc::new(RefCell::new(Typist::new(hands.clone(), to_client.clone())?));
+            events.add(Box::new(TypistSubscriber(typist.clone())))?;
+            let screen = devices.peripherals.display.as_ref().map(|display| display.screen());
+            let screen = screen.map(|screen| {
+                let (answers, roll) = (to_client.clone(), running.roll.clone());
+                (screen.clone(), Screenshots::new(screen, answers, roll))
+            });
+            let seat = Seat { screen, hands, typist };
+            let (devices, pausing, ending) = (devices.clone(), pausing.clone(), ending.clone());
+            let operator =
+                Operator::new(devices, jobs, pausing, ending, explain, to_client.clone(), seat);
             events.add(Box::new(ControlSocket::new(listener, operator, answers)?))?;
         }
         if let Some(listener) = metrics {

@@ -26,6 +26,7 @@ use crate::config::VmConfig;
 use crate::config::address::ListenAddress;
 use crate::console::{Input, Output, terminal};
 use crate::control;
+use crate::display;
 use crate::error::{ConfigError, Error, HostError};
 use crate::exit::Verdict;
 use crate::gdb;
@@ -44,7 +45,8 @@ pub use crate::waiting::Explanation;
 use crate::x86::crash::Cause;
 
 /// The end of the input for the built-in shell: a serial port cannot signal it, so the shell gets EOT (Ctrl-D). EOT
-/// ends a line that has begun; on an empty line it ends the shell. Other guests get only their input.
+/// ends a line that has begun; on an empty line it ends the shell. Other guests get only their input, and so does a shell
+/// with a keyboard: there, more may be typed.
 const END_OF_INPUT: &[u8] = b"\x04\x04";
 
 /// The two ends of the machine's serial port on the host, and the signals.
@@ -107,17 +109,22 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let control = config.control.as_deref().map(control::listen).transpose()?;
     let metrics = config.metrics.as_ref().map(metrics::listen).transpose()?;
     let gdb = config.gdb.as_ref().map(|address| Debugging::new(address, config)).transpose()?;
+    let vnc = config.display.as_ref().map(display::server::listen).transpose()?;
     if matches!(console.input, Input::Stdin) {
         terminal::show_way_out();
     }
     let debugger = gdb.as_ref().map(|gdb| gdb.debugger.clone());
     let (running, jobs, results) =
-        Running::start(vm, console.output, config.symbol_files(), debugger)?;
+        Running::start(vm, console.output, config.symbol_files(), debugger, vnc)?;
     footprint::drop_pages_of_the_start();
     let watched = MainThread {
         running: &running,
         input: console.input,
-        end_of_input: if config.kernel.is_built_in() { END_OF_INPUT } else { &[] },
+        end_of_input: if config.kernel.is_built_in() && !config.has_keyboard() {
+            END_OF_INPUT
+        } else {
+            &[]
+        },
         signals: console.signals.as_ref(),
         control,
         metrics,

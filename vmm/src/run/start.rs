@@ -10,9 +10,11 @@ use cafevm_devices::serial::Serial;
 use kvm_ioctls::VmFd;
 use tracing::debug;
 
-use crate::config::Server;
+use crate::config::{Peripherals, Server};
 use crate::console::Output;
 use crate::console::output::Draining;
+use crate::display::hands::Hands;
+use crate::display::server::{self, VncServer};
 use crate::error::{Error, HostError};
 use crate::layout::COM1_IRQ;
 use crate::machine::assembly::Vm;
@@ -22,6 +24,7 @@ use crate::machine::doorbells::RungDisk;
 use crate::machine::irq;
 use crate::runtime::io_thread::{self, IoThread};
 use crate::runtime::jobs::{Jobs, Unsettled};
+use crate::runtime::listener::Listener;
 use crate::runtime::messages::{Done, Job};
 use crate::runtime::nbd;
 use crate::runtime::rung::Rung;
@@ -39,7 +42,7 @@ use crate::waiting::Examiner;
 pub(crate) struct Running {
     /// The vCPUs, each with its entry in the roll.
     pub(crate) threads: Vec<(String, VcpuThread)>,
-    /// The I/O thread, and the threads for doorbells and for NBD servers, each with its entry in the roll.
+    /// The I/O thread, and the threads for doorbells, NBD servers and the display, each with its entry in the roll.
     pub(crate) workers: Vec<(String, JoinHandle<Result<(), HostError>>)>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) devices: Devices,
@@ -80,6 +83,7 @@ impl Running {
         output: Output,
         symbols: Vec<PathBuf>,
         debugger: Option<Arc<Debugger>>,
+        vnc: Option<Listener>,
     ) -> Result<(Self, Outbox<Job>, Inbox<Done>), Error> {
         let Vm {
             fd,
@@ -162,6 +166,10 @@ impl Running {
                 }
             }
         }
+        if let Err(error) = running.serve_vnc(vnc) {
+            running.stop()?;
+            return Err(error.into());
+        }
         for vcpu in vcpus {
             let name = vcpu.name();
             match vcpu.spawn(&machine) {
@@ -173,6 +181,19 @@ impl Running {
             }
         }
         Ok((running, to_jobs, from_jobs))
+    }
+
+    /// Starts the VNC server, if there is one.
+    fn serve_vnc(&mut self, listener: Option<Listener>) -> Result<(), HostError> {
+        let Peripherals { inputs, display } = &self.devices.peripherals;
+        if let (Some(listener), Some(display)) = (listener, display.clone()) {
+            let (screen, hands) = (display.screen(), Hands::of(inputs));
+            let resize = Arc::new(move |width, height| display.set_size(width, height));
+            let server = VncServer { listener, screen, hands, resize };
+            let thread = server.spawn(self.ending.clone(), &self.roll)?;
+            self.workers.push((server::NAME.to_owned(), thread));
+        }
+        Ok(())
     }
 
     /// Makes each vCPU check the gate and whether the machine has ended.

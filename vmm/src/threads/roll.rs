@@ -16,7 +16,13 @@ impl Roll {
     /// Adds a thread, before it starts.
     pub(crate) fn enter(self: &Arc<Self>, name: String, ending: &Arc<Ending>) -> Present {
         self.present().push(name.clone());
-        Present { roll: self.clone(), name, ending: ending.clone() }
+        Present { roll: self.clone(), name, ending: Some(ending.clone()) }
+    }
+
+    /// Adds a thread whose end is not that of the machine.
+    pub(crate) fn enter_visitor(self: &Arc<Self>, name: String) -> Present {
+        self.present().push(name.clone());
+        Present { roll: self.clone(), name, ending: None }
     }
 
     /// Waits at most `limit` until no thread is left. Returns those that are left.
@@ -31,17 +37,20 @@ impl Roll {
     }
 }
 
-/// The entry of a running thread. The thread drops it last, also after a panic; then the machine ends.
+/// The entry of a running thread. The thread drops it last, also after a panic; then the machine ends, unless the thread
+/// is a visitor.
 #[derive(Debug)]
 pub(crate) struct Present {
     roll: Arc<Roll>,
     name: String,
-    ending: Arc<Ending>,
+    ending: Option<Arc<Ending>>,
 }
 
 impl Drop for Present {
     fn drop(&mut self) {
-        self.ending.stop();
+        if let Some(ending) = &self.ending {
+            ending.stop();
+        }
         self.roll.present().retain(|name| *name != self.name);
         self.roll.left.notify_all();
     }
