@@ -28,6 +28,7 @@ pub(crate) fn all() -> Vec<(&'static str, Play)> {
     all.push(("panics", Box::new(panics)));
     all.push(("login_shell_and_a_paste", Box::new(shell)));
     all.push(("ram_above_4_gib", Box::new(high_ram)));
+    all.push(("keyboard_and_display", Box::new(desk)));
     all.push(("no_driver_and_milestones", Box::new(no_driver)));
     all
 }
@@ -236,5 +237,29 @@ fn high_ram(name: &str) -> Outcome {
     let played = scene.play()?;
     let kib = played.log.after("INNER memory ").and_then(|kib| kib.parse::<u64>().ok());
     played.ensure(kib.is_some_and(|kib| kib > 4 << 20), "the guest has no more than 4 GiB")?;
+    played.says("STATUS ", "0")
+}
+
+/// A keyboard, a mouse, a tablet and a display, as Debian's kernel for any machine finds them.
+fn desk(name: &str) -> Outcome {
+    let scene = Scene {
+        name: name.to_owned(),
+        forms: vec![Form::Generic],
+        go: "./cafevm run --kernel bzimage-generic --initrd initramfs --memory 384M --timeout 200 \
+             --input keyboard --input mouse --gpu 800x600 --input tablet \
+             --cmdline 'quiet do=desk' </dev/null\necho \"STATUS $?\"\n"
+            .to_owned(),
+        typed: Vec::new(),
+        limit: Duration::from_secs(300),
+    };
+    let played = scene.play()?;
+    for input in ["Keyboard", "Mouse", "Tablet"] {
+        let line = format!("INNER input \"QEMU Virtio {input}\"");
+        played.ensure(played.log.time(&line, 0.0).is_some(), &format!("no line '{line}'"))?;
+    }
+    played.says("INNER framebuffer ", "800,600 virtio_gpudrmfb")?;
+    played.says("INNER display ", "connected 800x600")?;
+    played.says("INNER edid ", "128")?;
+    played.says("INNER led ", "1")?;
     played.says("STATUS ", "0")
 }
