@@ -48,14 +48,12 @@ desk() {
   echo "INNER edid $(wc -c </sys/class/drm/card0-Virtual-1/edid)"
   echo "a line on the screen" >/dev/tty0
   for led in /sys/class/leds/*capslock; do echo 1 >$led/brightness; echo "INNER led $(cat $led/brightness)"; done
-  # What is typed, until Enter: type, code and value of each event.
+  # What is typed: an event a line, in hexadecimal.
   for e in /dev/input/event*; do
     grep -q "Virtio Keyboard" /sys/class/input/$(basename $e)/device/name && keyboard=$e
   done
-  [ "$(word type)" ] || return
   echo "INNER types"
-  dd if=$keyboard bs=24 count=$(word type) 2>/dev/null | hexdump -v -e '2/8 "" 2/2 "%d " 1/4 "%d;"' | sed 's/^/INNER typed /'
-  echo
+  dd if=$keyboard bs=24 count=$(word events) 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/INNER typed /'
 }
 
 shell() {
