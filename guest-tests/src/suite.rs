@@ -40,12 +40,9 @@ fn missing(programs: &[&str]) -> Option<String> {
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let there = |program: &str| env::split_paths(&path).any(|dir| is_file(&dir, program));
-    programs
-        .iter()
-        .find(|program| !there(program))
-        .map(|program| {
-            format!("no {program} on this machine (CAFEVM_REQUIRE_PROGRAMS=1 makes that a failure)")
-        })
+    programs.iter().find(|program| !there(program)).map(|program| {
+        format!("no {program} on this machine (CAFEVM_REQUIRE_PROGRAMS=1 makes that a failure)")
+    })
 }
 
 fn is_file(directory: &Path, program: &str) -> bool {
