@@ -46,9 +46,14 @@ impl Client {
         self.deaf = true;
     }
 
+    /// Whether the client waits for an answer.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waits.is_some()
+    }
+
     /// The deadline of the answer that the client waits for.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waits.map(|(Later { within, .. }, since)| since + within)
+        self.waits.and_then(|(Later { within, .. }, since)| Some(since + within?))
     }
 
     /// Passes a late answer to the client, if it waits for this one.
@@ -63,9 +68,10 @@ impl Client {
 
     /// Answers with an error if the deadline has passed. The job continues.
     pub(super) fn lose_patience(&mut self, operator: &Operator<'_>, now: Instant) {
-        let is_late =
-            |(Later { within, .. }, since): &mut (Later, Instant)| *since + *within <= now;
-        if let Some((Later { within, .. }, _)) = self.waits.take_if(is_late) {
+        if let Some((Later { within: Some(within), .. }, since)) = self.waits
+            && since + within <= now
+        {
+            self.waits = None;
             self.queue_answer(&Err(format!(
                 "not finished after {} s; cafevm continues with it: {}",
                 within.as_secs(),

@@ -73,7 +73,7 @@ impl<'a> ControlSocket<'a> {
                     return ops.modify(Events::new(&client.stream, events)).map_err(failed);
                 }
                 // The client has closed its side, so all its input is there.
-                (Ok(_), None) if client.deadline().is_some() => return Ok(()),
+                (Ok(_), None) if client.is_waiting() => return Ok(()),
                 (Ok(_), None) => {}
             }
         }
