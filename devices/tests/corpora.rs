@@ -35,6 +35,11 @@ fn a_whole_virtqueue() {
 }
 
 #[test]
+fn a_qcow2_image_that_nobody_should_trust() {
+    replay("qcow2_open", fuzz::qcow2_open);
+}
+
+#[test]
 fn the_teaching_protocol() {
     replay("svirtb", fuzz::svirtb);
 }
