@@ -172,6 +172,10 @@ impl Shared {
         }
         link.generation += 1;
         link.is_armed = false;
+        if !link.session.has_repeated() {
+            // An earlier loss is over.
+            link.lost_at = None;
+        }
         link.lost_by = broken.to_string();
         link.reason.clone_from(&link.lost_by);
         link.session.lost();

@@ -243,9 +243,11 @@ impl Session {
         let Some(end) = self.lanes.get_mut(lane) else { return };
         let transferred = if error.is_none() { request.operation.len() } else { 0 };
         let result = error.map_or(Ok(()), Err);
-        end.done.push(Completion { request, transferred, result });
         end.in_flight = end.in_flight.saturating_sub(1);
-        end.is_news = true;
+        if !end.is_gone {
+            end.done.push(Completion { request, transferred, result });
+            end.is_news = true;
+        }
     }
 
     /// All connections are lost: nothing is in flight any more. What was not answered is sent again when there are new

@@ -19,6 +19,8 @@ pub(super) struct LaneEnd {
     pub(super) in_flight: usize,
     /// Whether there are completions that nobody was told of.
     pub(super) is_news: bool,
+    /// Whether nobody takes the completions any more.
+    pub(super) is_gone: bool,
 }
 
 impl Session {
@@ -28,10 +30,18 @@ impl Session {
         wake: Arc<EventFd>,
         rouse: Arc<OwnedFd>,
     ) -> usize {
-        let (is_watching, is_news) = (false, false);
+        let (is_watching, is_news, is_gone) = (false, false, false);
         let (done, in_flight) = (Vec::new(), 0);
-        self.lanes.push(LaneEnd { wake, rouse, is_watching, done, in_flight, is_news });
+        self.lanes.push(LaneEnd { wake, rouse, is_watching, done, in_flight, is_news, is_gone });
         self.lanes.len() - 1
+    }
+
+    /// The engine of a lane is gone.
+    pub(in crate::block::nbd) fn remove_lane(&mut self, lane: usize) {
+        if let Some(end) = self.lanes.get_mut(lane) {
+            end.is_gone = true;
+            end.done.clear();
+        }
     }
 
     /// The engine of a lane begins to watch, or ends.

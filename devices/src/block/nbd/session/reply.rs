@@ -15,6 +15,8 @@ use crate::memory::Buffers;
 
 /// The error of a server that is being shut down ("Error values").
 const ESHUTDOWN: u32 = 108;
+/// The most errors in the chunks of one reply.
+const MOST_ERRORS: u32 = 64;
 
 /// The server broke the protocol: the connection cannot be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,8 @@ pub(crate) enum Violation {
     Outside { offset: u64, len: u32, read: Range<u64> },
     #[error("a read of {len} bytes ended after {received} bytes, without an error")]
     Short { len: u32, received: u64 },
+    #[error("a reply has more than {MOST_ERRORS} errors")]
+    Errors,
     #[error("the server is being shut down")]
     ShuttingDown,
 }
@@ -84,7 +88,9 @@ impl Session {
             Body::None if !structured => return Err(Violation::NotSimple),
             Body::None => {}
             Body::Error { error: ESHUTDOWN, .. } => return Err(Violation::ShuttingDown),
+            Body::Error { .. } if piece.errors >= MOST_ERRORS => return Err(Violation::Errors),
             Body::Error { error, text } => {
+                piece.errors += 1;
                 piece.error.get_or_insert((error, text));
             }
             Body::Data { .. } | Body::Hole { .. } if !is_read => {
