@@ -137,7 +137,7 @@ fn bench() -> Result<(), Failed> {
         panels.push(Panel { title: series.title, axis: series.axis, unit, points });
     }
     panels.push(Panel {
-        title: "Memory of the process, without guest RAM",
+        title: "Memory, without guest RAM",
         axis: "disks",
         unit: "KiB, private",
         points: by_disks(&memory),

@@ -109,19 +109,21 @@ fn other() {
 
 /// Serves every queue whose number modulo the processors is this one's.
 fn work(cpu: usize) -> Outcome {
-    let mut lanes = LANES.with(|lanes| {
-        let mut own = [const { None }; MOST_LANES];
-        for number in (cpu..MOST_LANES).step_by(cpus()) {
-            own[number] = lanes[number].take();
+    let (mut own, mut count) = ([const { None }; MOST_LANES], 0);
+    LANES.with(|lanes| {
+        for lane in lanes.iter_mut().skip(cpu).step_by(cpus()).filter(|lane| lane.is_some()) {
+            own[count] = lane.take();
+            count += 1;
         }
-        own
     });
+    // Only those that there are: a look at an empty place costs as much as a part of a request.
+    let lanes = &mut own[..count];
     // Once for what is done only the first time: pages of the host, caches.
     for lane in lanes.iter_mut().flatten() {
         lane.run()?;
     }
     let cycles = CYCLES.load(Ordering::Acquire);
-    ensure!(lanes.iter().flatten().next().is_some(), "processor {cpu} has no queue");
+    ensure!(count > 0, "processor {cpu} has no queue");
     for (slice, (begin, done)) in BEGIN.iter().zip(&DONE).enumerate().take(slices()) {
         let before = READY.fetch_add(1, Ordering::AcqRel);
         if before + 1 == (slice as u32 + 1) * cpus() as u32 {
