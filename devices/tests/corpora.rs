@@ -38,3 +38,8 @@ fn a_whole_virtqueue() {
 fn the_teaching_protocol() {
     replay("svirtb", fuzz::svirtb);
 }
+
+#[test]
+fn an_nbd_server() {
+    replay("nbd", fuzz::nbd);
+}

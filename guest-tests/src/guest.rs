@@ -13,7 +13,7 @@ use cafevm::exit::Verdict;
 use cafevm::run::{Console, run};
 use cafevm::vcpu::exits::Exits;
 
-use crate::{Failed, Image, Outcome, engine, ensure, fail};
+use crate::{Failed, Image, Outcome, engine, ensure, extra, fail};
 
 /// Far longer than any guest of these tests takes, also where KVM emulates it and others use the host.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -71,6 +71,13 @@ impl Guest {
         self
     }
 
+    /// Attaches a disk as `--disk TEXT` does.
+    #[must_use]
+    pub fn spec(mut self, text: impl Into<String>) -> Self {
+        self.specs.push(text.into());
+        self
+    }
+
     /// What is sent to the serial port, as fast as the guest takes it.
     #[must_use]
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
@@ -102,6 +109,7 @@ impl Guest {
             self.config.disks.push(spec::parse(text)?);
         }
         engine::apply(&mut self.config)?;
+        extra::apply(&mut self.config)?;
         if self.storage.is_some() {
             self.config.disks.iter_mut().for_each(|disk| disk.storage = self.storage.clone());
         }

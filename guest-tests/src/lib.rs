@@ -14,16 +14,20 @@
 //! |---|---|
 //! | How is a guest booted, and what is known afterwards? | `guest.rs` |
 //! | What does an image hold, and where does it differ from what it must? | `image.rs` |
+//! | What must the disk of the guest `numbered` hold, whose monitor or server is killed? | `numbered.rs` |
 //! | How is the program run, as a person runs it? | `process.rs` |
 //! | Which engine moves the bytes of the disks? | `engine.rs` |
+//! | Which devices does every machine have beside its disks? | `extra.rs` |
 //! | Which tests are passed over on this machine, and why? | `suite.rs` |
 //!
 //! `tests/NAME.rs` boots the guest program `resources/guests/test-guests/src/bin/NAME`; what that expects of its
 //! disks and leaves on them is documented at its top.
 
 pub mod engine;
+pub mod extra;
 pub mod guest;
 pub mod image;
+pub mod numbered;
 pub mod process;
 pub mod suite;
 

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cafevm_guest_tests::process::{Ended, Process};
-use cafevm_guest_tests::{Failed, Image, Outcome, SECTOR, Scratch, engine, ensure, tests};
+use cafevm_guest_tests::{
+    Failed, Image, Outcome, SECTOR, Scratch, engine, ensure, numbered, tests,
+};
 use cafevm_resources::test_guests::NUMBERED;
 
 tests! { after_a_flush, written_through, written_past_the_page_cache, over_svirtb }
@@ -98,39 +100,10 @@ impl Told {
         Ok(())
     }
 
-    /// Looks at each sector: whole, one of its numbers, and none older than what was safe.
     fn look(&self) -> Outcome {
         let bytes = fs::read(self.image.path())?;
         ensure!(bytes.len() == SECTORS * SECTOR, "the image has {} bytes", bytes.len());
-        let sectors = SECTORS as u64;
-        for (sector, bytes) in (0..).zip(bytes.as_chunks::<SECTOR>().0) {
-            let number = number_of(bytes).map_err(|why| format!("sector {sector}: {why}"))?;
-            ensure!(number % sectors == sector || number == 0, "sector {sector} holds {number}");
-            // The last number up to `safe` that goes to this sector, if there was one.
-            let newest = (self.safe + sectors - sector) / sectors * sectors + sector;
-            let newest = newest.saturating_sub(sectors);
-            ensure!(
-                number >= newest,
-                "sector {sector} holds {number}, and {newest} was durable; the guest knew it up to {}",
-                self.safe
-            );
-        }
-        Ok(())
-    }
-}
-
-/// The number that a sector holds, whole; 0 where it was never written.
-fn number_of(sector: &[u8; SECTOR]) -> Result<u64, String> {
-    let words: Vec<u64> =
-        sector.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-    match words.as_slice() {
-        [number, between @ .., last] => {
-            let check = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let whole = *last == !number && between.iter().all(|word| *word == check);
-            let empty = words.iter().all(|word| *word == 0);
-            if whole || empty { Ok(*number) } else { Err(format!("it is torn: {words:x?}")) }
-        }
-        _ => Err("it has no words".to_owned()),
+        numbered::holds(&bytes, self.safe)
     }
 }
 

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use cafevm_devices::block::ImageError;
+use cafevm_devices::block::nbd::NbdError;
 use cafevm_devices::bus::BusError;
 use cafevm_devices::virtio::blk::BlkError;
 
@@ -20,6 +21,9 @@ pub enum Error {
     /// An image.
     #[error("--disk {0}")]
     Image(#[from] ImageError),
+    /// A disk on an NBD server.
+    #[error("--disk {0}")]
+    Nbd(#[from] NbdError),
     /// The combination of devices.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -93,6 +97,14 @@ pub enum ConfigError {
     /// Both engine=mmap and cache=none.
     #[error("--disk {}: engine=mmap reads from the host's page cache, which cache=none bypasses; give another cache or another engine", .0.display())]
     MmapUncached(PathBuf),
+    /// Keys about formats and layers that exclude each other.
+    #[error("--disk {}: {what}", path.display())]
+    Layers {
+        /// The disk.
+        path: PathBuf,
+        /// The contradiction, and what to do.
+        what: &'static str,
+    },
     /// No vCPU.
     #[error("--cpus 0: a machine needs at least 1 vCPU")]
     NoCpus,
@@ -139,6 +151,7 @@ impl ConfigError {
                 | Self::StopWithoutControl(_)
                 | Self::ReadOnlySnapshot(_)
                 | Self::MmapUncached(_)
+                | Self::Layers { .. }
                 | Self::SameId { .. }
                 | Self::IdIsAName { .. }
         )

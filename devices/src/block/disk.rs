@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::limit::Limiter;
+use super::watch::Watched;
 use super::{BlockError, DiskStats, GrowError, Image, ImageStorage, Lane, LaneStats};
 use super::{Limits, Operation, Pace, Request, Storage, StorageInfo};
 
@@ -58,6 +59,7 @@ struct Shared {
     timed: bool,
     /// The counters of each lane.
     lanes: Mutex<Vec<Arc<LaneStats>>>,
+    watched: Watched,
 }
 
 impl Disk {
@@ -74,6 +76,7 @@ impl Disk {
             limiter: Limiter::new(None),
             timed: false,
             lanes: Mutex::default(),
+            watched: Watched::default(),
         }))
     }
 
@@ -222,6 +225,16 @@ impl Disk {
         self.0.storage.grow(size)?;
         self.0.size.store(size, Ordering::Release);
         Ok(())
+    }
+
+    /// The storage.
+    pub(super) fn storage(&self) -> &dyn Storage {
+        &*self.0.storage
+    }
+
+    /// Who is told of changes.
+    pub(super) fn watched(&self) -> &Watched {
+        &self.0.watched
     }
 
     /// Records that written data may be lost: from now on every flush fails.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Completion, Request, Stop, StorageInfo};
+use super::{Completion, ImageError, Request, Stop, StorageInfo};
 
 /// Moves bytes between an image and guest buffers, for one [`super::Lane`]. [`super::Disk`] has checked the requests.
 ///
@@ -35,6 +35,23 @@ pub trait Engine: Send + fmt::Debug {
     }
 }
 
+/// A backing image, open for writing.
+pub trait CommitTarget: Send + fmt::Debug {
+    /// Writes to the backing image what the disk has in the `len` bytes at `offset`, as far as that is not in the backing
+    /// image already. Returns the number of bytes that were written.
+    ///
+    /// # Errors
+    ///
+    /// The host's error.
+    fn copy(&mut self, offset: u64, len: u64) -> io::Result<u64>;
+    /// Makes the backing image durable.
+    ///
+    /// # Errors
+    ///
+    /// The host's error.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
 /// The storage that the lanes of a disk share: usually an image.
 pub trait Storage: Send + Sync + fmt::Debug {
     /// Creates an engine for one lane. Between the pieces of a long request it checks `stop`, and aborts the request
@@ -52,6 +69,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn grow(&self, size: u64) -> io::Result<()>;
     /// Whether the host can free space within the storage (PUNCH_HOLE).
     fn frees_space(&self) -> bool;
+    /// Opens the backing image for a commit.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or it cannot be written.
+    fn commit(&self) -> Result<Box<dyn CommitTarget>, ImageError> {
+        Err(ImageError::NoBacking)
+    }
     /// The format, the engine and the backing images, for people.
     fn info(&self) -> StorageInfo {
         StorageInfo::raw("custom")

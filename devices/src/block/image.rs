@@ -153,6 +153,33 @@ pub enum ImageError {
         /// The host's error.
         source: io::Error,
     },
+    /// An image in the format qcow2 that cannot be used.
+    #[error("{}: {error}", path.display())]
+    Qcow2 {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: super::format::Qcow2Error,
+    },
+    /// A commit of a disk without a backing image.
+    #[error("the disk has no backing image; only an overlay can be committed")]
+    NoBacking,
+    /// A commit of a very large disk.
+    #[error(
+        "the disk has {size} bytes, and at most {most} can be committed; end the machine, then use 'qemu-img commit'"
+    )]
+    CommitTooLarge {
+        /// The bytes of the disk.
+        size: u64,
+        /// The most bytes.
+        most: u64,
+    },
+    /// A commit into a backing image that is not raw.
+    #[error("{}: is not raw; only a raw backing image can be written while the machine runs; end the machine, then use 'qemu-img commit'", path.display())]
+    BackingNotRaw {
+        /// The backing image.
+        path: PathBuf,
+    },
     /// Another error of the host.
     #[error("{}: cannot {what} the image: {source}", path.display())]
     Host {
@@ -288,6 +315,48 @@ impl Image {
             });
         }
         fstatfs(&self.file).is_ok_and(|fs| PUNCHES_HOLES.contains(&fs.f_type))
+    }
+
+    /// Opens it a second time, for writing, and makes its lock exclusive until [`Image::share_again`].
+    ///
+    /// # Errors
+    ///
+    /// If other programs read it, or it may not be written.
+    pub(super) fn open_for_writing(&self) -> Result<File, ImageError> {
+        let path = || self.path.clone();
+        // Not by its path: this may name another file by now.
+        let same = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let writer = match OpenOptions::new().read(true).write(true).open(same) {
+            Ok(writer) => writer,
+            Err(error) if is_denied(&error) => {
+                return Err(ImageError::NotWritable { path: path() });
+            }
+            Err(source) => return Err(cannot_open(path(), source)),
+        };
+        match lock::lock_for_writing(&self.file, &writer) {
+            Ok(true) => Ok(writer),
+            Ok(false) => Err(ImageError::InUse { path: path(), shared: true }),
+            Err(source) => Err(ImageError::Host { path: path(), what: "lock", source }),
+        }
+    }
+
+    /// Makes the lock shared with other readers again.
+    ///
+    /// # Errors
+    ///
+    /// The host's error.
+    pub(super) fn share_again(&self, writer: &File) -> io::Result<()> {
+        lock::lock_again(&self.file, writer)
+    }
+
+    /// How it was opened.
+    pub(super) const fn opening(&self) -> Opening {
+        self.opening
+    }
+
+    /// Whether it is a block device.
+    pub(super) const fn is_device(&self) -> bool {
+        self.is_device
     }
 
     /// The image's path, for errors.

@@ -61,6 +61,9 @@ impl Lane {
         match self.disk.check(&request) {
             Ok(()) => {
                 self.stats.set_in_flight(self.in_flight() + 1);
+                if request.operation.changes() {
+                    self.disk.watched().before_change(request.offset, request.operation.len());
+                }
                 self.engine.push(request);
             }
             Err(error) => {

@@ -42,15 +42,47 @@ pub(super) fn lock_soon(file: &File, shared: bool) -> io::Result<bool> {
 ///
 /// The host's error if the file cannot be locked at all.
 fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
+    set(file, if shared { libc::F_RDLCK } else { libc::F_WRLCK }, 0)
+}
+
+/// Makes the lock of `reader`, which is shared, exclusive for `writer`, the same file opened for writing. No other
+/// program gets an exclusive lock in between: `reader` keeps its lock of the first byte. Never waits.
+///
+/// Returns false if there are other readers. [`lock_again`] undoes it.
+///
+/// # Errors
+///
+/// The host's error.
+pub(super) fn lock_for_writing(reader: &File, writer: &File) -> io::Result<bool> {
+    set(reader, libc::F_UNLCK, 1)?;
+    let locked = set(writer, libc::F_WRLCK, 1);
+    if !matches!(locked, Ok(true)) {
+        lock_again(reader, writer)?;
+    }
+    locked
+}
+
+/// Makes the lock shared again.
+///
+/// # Errors
+///
+/// The host's error.
+pub(super) fn lock_again(reader: &File, writer: &File) -> io::Result<()> {
+    set(writer, libc::F_UNLCK, 1)?;
+    set(reader, libc::F_RDLCK, 1).map(drop)
+}
+
+/// Sets the lock of `file` from the byte `from` on. Returns false if another holder prevents it.
+fn set(file: &File, kind: i32, from: libc::off_t) -> io::Result<bool> {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "libc's constants are wider than the field they are for"
     )]
-    let kind = if shared { libc::F_RDLCK } else { libc::F_WRLCK } as libc::c_short;
+    let kind = kind as libc::c_short;
     let lock = libc::flock {
         l_type: kind,
         l_whence: 0, // SEEK_SET
-        l_start: 0,
+        l_start: from,
         l_len: 0, // to the end, wherever it is
         l_pid: 0, // must be 0 for this kind of lock
     };

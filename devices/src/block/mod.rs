@@ -4,6 +4,7 @@
 //!  svirtb ────────────▶ Lane ──┐                        ┌──▶ SyncEngine (preadv, pwritev2, fallocate, fdatasync)
 //!                              ├── checks by Disk ──▶ Engine ──▶ mmap: reads from a mapping, the rest by SyncEngine
 //!  virtio, each queue ▶ Lane ──┘                        ├──▶ uring: reads, writes and flushes by io_uring, later
+//!                                                       ├──▶ nbd: messages to a server, later
 //!                                                       ├──▶ auto: what is cached at once, the rest by io_uring
 //!                                                       └──▶ testing: engines that fail, hold back, finish late
 //! ```
@@ -27,10 +28,15 @@
 //! | Which engines can a user select? | `kind.rs` |
 //! | How does `engine=mmap` read, and what if its image is cut? | `mmap/` |
 //! | How does `engine=uring` keep requests in the kernel? What does `engine=auto` do at once? | `uring/` |
+//! | How does a disk on an NBD server work, and what if its connection is lost? | [`mod@nbd`] |
 //! | How is an image opened, measured, locked? | `image.rs`, `lock.rs` |
+//! | How is a disk copied while the guest writes? | `backup.rs`, `watch.rs` |
+//! | How does an overlay reach its base while the guest writes? | `commit.rs` |
 //! | What may be wrong with a sector past the end? | `sector_hint.rs` |
 //! | How are formats mapped? What is `snapshot=on`? | [`mod@format`] |
 
+mod backup;
+mod commit;
 mod disk;
 mod engine;
 pub mod format;
@@ -42,19 +48,24 @@ mod lane;
 mod limit;
 mod lock;
 mod mmap;
+pub mod nbd;
+mod new_file;
 mod sector_hint;
 mod slots;
 mod stats;
 mod sync;
 mod uring;
+mod watch;
 
 use std::io;
 
 use crate::memory::Buffers;
 use crate::stuck::Stuck;
 
+pub use backup::{Backup, CopyError};
+pub use commit::Commit;
 pub use disk::{Disk, FullAlarm, Stop};
-pub use engine::{Engine, Storage};
+pub use engine::{CommitTarget, Engine, Storage};
 pub use image::{Access, Cache, Image, ImageError, Opening};
 pub use info::StorageInfo;
 pub use kind::EngineKind;
@@ -210,11 +221,13 @@ pub enum BlockError {
 }
 
 impl BlockError {
-    /// The host's error if its storage, or the user's share of it, is full: the request can succeed when there is room.
+    /// The host's error if the request can succeed later, when someone has done something about it: its storage, or the
+    /// user's share of it, is full, or its server cannot be reached.
     pub fn no_room(&self) -> Option<&io::Error> {
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        let passing =
+            [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::NotConnected];
         match self {
-            Self::Host { source, .. } if full.contains(&source.kind()) => Some(source),
+            Self::Host { source, .. } if passing.contains(&source.kind()) => Some(source),
             _ => None,
         }
     }

@@ -23,6 +23,10 @@ impl<T> Slots<T> {
         at
     }
 
+    pub(super) fn get(&self, at: usize) -> Option<&T> {
+        self.slots.get(at)?.as_ref()
+    }
+
     pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         self.slots.get_mut(at)?.as_mut()
     }
@@ -31,5 +35,15 @@ impl<T> Slots<T> {
         let thing = self.slots.get_mut(at)?.take()?;
         self.free.push(at);
         Some(thing)
+    }
+
+    /// The number of values.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// All values, each with its number.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
+        self.slots.iter_mut().enumerate().filter_map(|(at, slot)| Some((at, slot.as_mut()?)))
     }
 }

@@ -2,10 +2,12 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 use crate::block::SECTOR_SIZE;
+use crate::display::Screen;
 use crate::observe::Tap;
 use crate::testing::virtio_driver::{AVAIL, DATA, DESC, USED, reg};
 use crate::testing::{VirtioDriver, WatchedImage};
 use crate::virtio::blk::{Blk, BlkOptions};
+use crate::virtio::gpu::{Gpu, GpuOptions};
 use crate::virtio::spec::blk::T_IN;
 use crate::virtio::spec::{feature, status};
 
@@ -203,4 +205,24 @@ fn an_acknowledge_of_nothing_is_none() {
         driver.set(reg::INTERRUPT_ACK, 0);
     }
     assert_eq!(ids(&findings), ["virtio.irq-acknowledge"]);
+}
+
+#[test]
+fn a_command_of_a_gpu_has_its_own_header() {
+    let (found, findings) = channel();
+    let doctor = Arc::new(Doctor::new(move |finding| {
+        found.send((finding.rule.id, finding.what.to_string())).unwrap();
+    }));
+    let tap = Tap::default();
+    tap.attach_reporter_of_rules(doctor.clone());
+    let gpu = Gpu::new("gpu", &GpuOptions::default(), Screen::default(), tap);
+    let mut driver = VirtioDriver::new(gpu).live(0, 8);
+    driver.get(reg::DEVICE_ID);
+    let _notes = ids(&findings);
+    // GET_DISPLAY_INFO.
+    driver.write(DATA, &0x100u32.to_le_bytes());
+    driver.chain(0, &[(DATA, 24, false), (DATA + 0x100, 408, true)]);
+    driver.offer(0);
+    driver.kick();
+    assert_eq!((driver.pop(), ids(&findings)), (Some((0, 408)), vec![]));
 }

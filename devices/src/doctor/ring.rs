@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::Report;
 use crate::catalogue::observed_rules as rules;
 use crate::observe::{DescriptorInfo, Direction, Event, Place, Suppression};
-use crate::virtio::spec::blk::HEADER_SIZE;
+use crate::virtio::spec::blk::{DEVICE_ID, HEADER_SIZE};
 use crate::virtio::spec::ring::{
     AVAIL_ELEM, DESC_INDIRECT, DESC_SIZE, DESC_WRITE, RING_HEADER, USED_ELEM,
 };
@@ -23,6 +23,8 @@ const UNMOVED: u32 = 4;
 pub(super) struct Rings {
     queues: HashMap<u32, Queue>,
     interrupt: Interrupt,
+    /// Whether DeviceID was read, and is not that of a disk. Requests of other devices have other headers.
+    is_no_disk: bool,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +97,7 @@ impl Rings {
             }
             Event::Descriptor { queue, descriptor } => {
                 if let Some(queue) = self.queues.get_mut(&queue.into()) {
-                    queue.descriptor(&descriptor, report);
+                    queue.descriptor(&descriptor, self.is_no_disk, report);
                 }
             }
             Event::Suppressed { queue, why: Suppression::Event { used_event }, used } => {
@@ -112,8 +114,13 @@ impl Rings {
             Event::Register { register: "InterruptStatus", direction: Direction::Read, .. } => {
                 self.interrupt.was_read = true;
             }
+            Event::Register { register: "DeviceID", value, .. } => {
+                self.is_no_disk = value != DEVICE_ID;
+            }
             Event::Acknowledged { reasons } => self.interrupt.acknowledged(reasons, report),
-            Event::Status { now: 0, .. } => *self = Self::default(),
+            Event::Status { now: 0, .. } => {
+                *self = Self { is_no_disk: self.is_no_disk, ..Self::default() };
+            }
             _ => {}
         }
     }
@@ -187,7 +194,7 @@ impl Queue {
         (batch.chain, batch.is_first) = (Taken { head, entry }, true);
     }
 
-    fn descriptor(&mut self, descriptor: &DescriptorInfo, report: Report<'_>) {
+    fn descriptor(&mut self, descriptor: &DescriptorInfo, is_no_disk: bool, report: Report<'_>) {
         let DescriptorInfo { index, addr, len, flags, .. } = *descriptor;
         let buffer = addr..addr.saturating_add(len.into());
         if flags & DESC_INDIRECT != 0 || buffer.is_empty() {
@@ -195,7 +202,7 @@ impl Queue {
         }
         let is_first = std::mem::take(&mut self.batch.is_first);
         if flags & DESC_WRITE == 0 {
-            if is_first && len as usize != HEADER_SIZE && (8..64).contains(&len) {
+            if is_first && !is_no_disk && len as usize != HEADER_SIZE && (8..64).contains(&len) {
                 report(
                     rules::HEADER,
                     format_args!(

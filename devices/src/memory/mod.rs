@@ -17,10 +17,12 @@
 //! | What is checked when a buffer is added, and how are buffers cut? | `ranges.rs` |
 //! | How are many ranges read at any offset? | `scattered.rs` |
 //! | What do engines need beyond preadv and pwritev? | `lend.rs` |
+//! | How do a socket and the guest's buffers meet? | `parts.rs` |
 //! | How do files and the guest's buffers meet? | `buffers.rs` |
 
 mod buffers;
 mod lend;
+mod parts;
 mod ranges;
 mod regions;
 mod scattered;
@@ -38,6 +40,7 @@ use regions::Regions;
 
 pub use buffers::Buffers;
 pub(crate) use lend::Lent;
+pub(crate) use parts::{Gather, Scatter};
 pub use ranges::Ranges;
 pub use scattered::Scattered;
 pub use window::Window;

@@ -99,6 +99,12 @@ impl Device {
         self.serve(&mut inner);
     }
 
+    /// Waits until no doorbell is served, and calls `act`. Doorbells wait until it returns.
+    pub fn while_idle<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _idle = self.inner();
+        act()
+    }
+
     /// What the device and its driver wait for. None if no driver uses the device. Does not wait for a transfer.
     pub fn waiting(&self) -> Option<Waiting> {
         let status = Status::decode(self.value(Register::Status)).map_or("", Status::name);

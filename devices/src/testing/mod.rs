@@ -3,11 +3,13 @@
 
 mod fault;
 pub mod fuzz;
+pub mod gpu_model;
 mod held;
 mod input;
 mod irq;
 mod late;
 mod log_lines;
+mod nbd_server;
 pub mod oracle;
 mod pace;
 mod recorder;
@@ -24,6 +26,7 @@ pub use held::{Held, HeldStorage};
 pub use irq::CountingLine;
 pub use late::LateStorage;
 pub use log_lines::LogLines;
+pub use nbd_server::{ALL_FLAGS, Behaviour, NbdServer, READ_ONLY, Wrong};
 pub use pace::ManualPace;
 pub use recorder::{Recorded, Recorder};
 pub use settled::SettledStorage;

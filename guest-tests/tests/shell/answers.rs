@@ -10,6 +10,7 @@ use crate::expect::{Exchange, crc32, hexdump, script, transcript};
 const HELP: &str = "\
 \x20 help                         this list
 \x20 dev svirtb | dev virtio [N]  choose the disk that the other commands use
+\x20 list                         the devices of this machine
 \x20 status                       read every register and explain its value
 \x20 read SECTOR [COUNT]          print sectors, as hexdump -C does
 \x20 write SECTOR TEXT            write one sector: the text, then zeros

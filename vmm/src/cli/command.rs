@@ -95,7 +95,7 @@ pub fn end_on_panic() {
 
 fn demo_command(args: DemoArgs) -> u8 {
     log::start(0);
-    match demo(args.kvm) {
+    match demo(args.kvm, args.screenshot.as_deref(), args.display) {
         Ok(()) => exit::DONE,
         Err(error) => failed(error),
     }

@@ -88,6 +88,14 @@ pub enum Command {
 /// The flags of `cafevm demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
+    /// Show the guest's console on the display of a GPU, too, and write what is there at the end to FILE, as PNG
+    #[arg(long, value_name = "FILE")]
+    pub screenshot: Option<PathBuf>,
+
+    /// Show it to VNC viewers on this host. The guest then waits at its prompt until 'exit' is typed there
+    #[arg(long, value_name = "vnc=[HOST:]PORT|vnc=unix:PATH", value_parser = display::parse)]
+    pub display: Option<ListenAddress>,
+
     /// The device file of KVM
     #[arg(long, value_name = "DEVICE", default_value = KVM)]
     pub kvm: PathBuf,
@@ -96,6 +104,7 @@ pub struct DemoArgs {
 const DISK: &str = "\
 A disk; may be given several times. The path of a raw image, or
 path=FILE[,bus=virtio|svirtb][,readonly=on|off][,snapshot=on|off]
+[,format=raw|qcow2][,backing=refuse|allow][,overlay=FILE]
 [,cache=writeback|writethrough|none|unsafe][,engine=sync|mmap|uring|auto]
 [,werror=report|stop][,bps=SIZE[,bps-burst=SIZE]][,iops=N[,iops-burst=N]],
 and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]

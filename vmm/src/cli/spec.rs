@@ -3,22 +3,29 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
 
+use cafevm_devices::block::format::Backing;
+use cafevm_devices::block::nbd::{NbdOptions, NbdUri, TlsFiles, UriError};
 use cafevm_devices::block::{Access, Cache, EngineKind, Limits};
 use cafevm_devices::svirtb::EntrySize;
 use cafevm_devices::virtio::blk::{BlkError, BlkOptions};
 
 use crate::config::limits::{Given, limits};
-use crate::config::{DiskBus, DiskConfig, Doorbell, LimitsError, OnFull};
+use crate::config::{DiskBus, DiskConfig, Doorbell, ImageFormat, Layers, LimitsError, OnFull};
 use crate::nearest::do_you_mean;
 use crate::size::{self, SizeError};
 
 /// Each key, and its bus, if it applies to one bus only.
-const KEYS: [(&str, Option<&str>); 17] = [
+const KEYS: [(&str, Option<&str>); 25] = [
     ("path", None),
     ("bus", None),
     ("readonly", None),
     ("snapshot", None),
+    ("format", None),
+    ("backing", None),
+    ("overlay", None),
     ("cache", None),
     ("engine", None),
     ("werror", None),
@@ -26,6 +33,11 @@ const KEYS: [(&str, Option<&str>); 17] = [
     ("bps-burst", None),
     ("iops", None),
     ("iops-burst", None),
+    ("connections", None),
+    ("reconnect", None),
+    ("tls-ca", None),
+    ("tls-cert", None),
+    ("tls-key", None),
     ("id", Some("virtio")),
     ("queues", Some("virtio")),
     ("queue-size", Some("virtio")),
@@ -33,6 +45,9 @@ const KEYS: [(&str, Option<&str>); 17] = [
     ("doorbell", Some("virtio")),
     ("entry-size", Some("svirtb")),
 ];
+
+/// The keys for a disk on an NBD server.
+const NBD_KEYS: [&str; 5] = ["connections", "reconnect", "tls-ca", "tls-cert", "tls-key"];
 
 /// Why a value of `--disk` is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +102,20 @@ pub enum SpecError {
         /// What is wrong.
         why: SizeError,
     },
+    /// The URI of an NBD server.
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    /// A key for NBD on another disk.
+    #[error("{0} is for a disk on an NBD server (path=nbd://...); leave it out")]
+    NotNbd(&'static str),
+    /// A value that a disk on an NBD server cannot have.
+    #[error("{key} is not for a disk on an NBD server: {why}; leave it out")]
+    OnNbd {
+        /// The key.
+        key: &'static str,
+        /// The reason.
+        why: &'static str,
+    },
     /// A key of the other bus.
     #[error("{key} is for bus={bus}; leave it out, or give bus={bus}")]
     WrongBus {
@@ -118,6 +147,11 @@ pub fn parse(text: impl AsRef<OsStr>) -> Result<DiskConfig, SpecError> {
     let mut values = Values::default();
     for (n, item) in split(text.as_ref().as_bytes()).into_iter().enumerate() {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // A URI may have a '='.
+        if n == 0 && NbdUri::is_meant(&item) {
+            values.set("path", item)?;
+            continue;
+        }
         match item.iter().position(|&byte| byte == b'=') {
             Some(at) => {
                 let (key, value) = (lossy(&item[..at]), item[at + 1..].to_vec());
@@ -240,16 +274,74 @@ impl Values {
             ("unsafe", Cache::Unsafe),
         ];
         let on_full = [("report", OnFull::Report), ("stop", OnFull::Stop)];
+        let nbd = self.nbd(&path)?;
         Ok(DiskConfig {
             access: self.choice("readonly", &access, Access::ReadWrite)?,
             snapshot: self.choice("snapshot", &[("on", true), ("off", false)], false)?,
             cache: self.choice("cache", &cache, Cache::default())?,
             engine: self.choice("engine", &EngineKind::ALL, EngineKind::default())?,
+            layers: self.layers()?,
             on_full: self.choice("werror", &on_full, OnFull::default())?,
             limits: self.limits()?,
+            nbd,
             bus: self.bus()?,
             doorbell: self.choice("doorbell", &Doorbell::ALL, Doorbell::default())?,
             ..DiskConfig::new(path)
+        })
+    }
+
+    /// Takes the keys of a disk on an NBD server, if the path is the URI of one.
+    fn nbd(&mut self, path: &OsStr) -> Result<Option<NbdOptions>, SpecError> {
+        let given = |values: &Self, key: &str| values.0.get(key).cloned();
+        if !NbdUri::is_meant(path.as_bytes()) {
+            let stray = NBD_KEYS.into_iter().find(|key| self.0.contains_key(key));
+            return stray.map_or(Ok(None), |key| Err(SpecError::NotNbd(key)));
+        }
+        if given(self, "engine").is_some() {
+            let why = "what moves the bytes is the server";
+            return Err(SpecError::OnNbd { key: "engine", why });
+        }
+        if given(self, "cache").is_some_and(|cache| cache == "none" || cache == "unsafe") {
+            let why = "the cache is the server's; cache=writeback and cache=writethrough say when the guest's writes are \
+                       flushed there";
+            return Err(SpecError::OnNbd { key: "cache=none or unsafe", why });
+        }
+        for key in ["format", "backing", "overlay"] {
+            if given(self, key).is_some() {
+                let why =
+                    "the server has the format, and writes can go to a layer only with snapshot=on";
+                return Err(SpecError::OnNbd { key, why });
+            }
+        }
+        let uri: NbdUri = path.to_string_lossy().parse()?;
+        let usual = NbdOptions::new(uri);
+        let seconds = u16::try_from(usual.reconnect.as_secs()).unwrap_or(u16::MAX);
+        let reconnect = match self.text("reconnect").as_deref() {
+            Some("0") => 0,
+            Some(text) => {
+                self.0.insert("reconnect", text.into());
+                self.number("reconnect", seconds)?
+            }
+            None => seconds,
+        };
+        let mut file = |key| self.0.remove(key).filter(|path| !path.is_empty()).map(Into::into);
+        let tls = TlsFiles { ca: file("tls-ca"), cert: file("tls-cert"), key: file("tls-key") };
+        let connections = self.number("connections", usual.connections)?;
+        let reconnect = Duration::from_secs(reconnect.into());
+        Ok(Some(NbdOptions { connections, reconnect, tls, ..usual }))
+    }
+
+    fn layers(&mut self) -> Result<Layers, SpecError> {
+        let formats = [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2)];
+        let backing = [("refuse", Backing::Refuse), ("allow", Backing::Allow)];
+        let overlay = self.0.remove("overlay").map(PathBuf::from);
+        if overlay.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(SpecError::NoValue("overlay".to_owned()));
+        }
+        Ok(Layers {
+            format: self.choice("format", &formats, ImageFormat::default())?,
+            backing: self.choice("backing", &backing, Backing::default())?,
+            overlay,
         })
     }
 

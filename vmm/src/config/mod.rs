@@ -5,6 +5,7 @@ mod bank;
 pub mod display;
 mod doorbell;
 pub(crate) mod ids;
+mod layers;
 pub(crate) mod limits;
 mod user;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cafevm_devices::block::nbd::NbdOptions;
 use cafevm_devices::block::{Access, Cache, EngineKind, Limits, Opening, Storage};
 use cafevm_devices::doctor::Doctor;
 use cafevm_devices::observe::Tap;
@@ -29,6 +31,7 @@ use crate::layout::MIB;
 pub use bank::{Slot, VirtioBank};
 pub use doorbell::Doorbell;
 pub(crate) use doorbell::Server;
+pub use layers::{ImageFormat, Layers};
 pub use limits::LimitsError;
 pub use user::{Display, Peripherals, User};
 
@@ -134,6 +137,7 @@ impl VmConfig {
         if self.others.iter().filter(|device| matches!(device, OtherDevice::Gpu(_))).count() > 1 {
             return Err(ConfigError::SecondGpu);
         }
+        self.disks.iter().try_for_each(Layers::check)?;
         if let Some(display) = &self.display
             && !self.others.iter().any(|device| matches!(device, OtherDevice::Gpu(_)))
         {
@@ -159,6 +163,11 @@ impl VmConfig {
     pub fn virtio_slots(&self) -> impl Iterator<Item = Slot> {
         let count = self.virtio_disks().count() + self.others.len();
         (0..).map(|n| self.virtio.slot(n)).take(count)
+    }
+
+    /// Whether the guest has a keyboard.
+    pub(crate) fn has_keyboard(&self) -> bool {
+        self.others.contains(&OtherDevice::Input(InputKind::Keyboard))
     }
 
     /// The kernel's file, if it is one.
@@ -218,6 +227,10 @@ pub struct DiskConfig {
     pub on_full: OnFull,
     /// How many requests and bytes a second the disk serves; the control socket can change it.
     pub limits: Limits,
+    /// The NBD server of the disk; `path` is its URI then.
+    pub nbd: Option<NbdOptions>,
+    /// The image's format, and the files above and below it.
+    pub layers: Layers,
     /// The bus that the disk is attached to.
     pub bus: DiskBus,
     /// Wraps the image's storage, for tests.
@@ -246,14 +259,17 @@ impl DiskConfig {
             doorbell: Doorbell::default(),
             on_full: OnFull::default(),
             limits: Limits::default(),
+            nbd: None,
+            layers: Layers::default(),
             bus: DiskBus::Virtio(BlkOptions::default()),
             storage: None,
         }
     }
 
-    /// How the image is opened: with `snapshot`, for reading only, and shared with other readers.
+    /// How the image is opened: below a layer, for reading only, and shared with other readers.
     pub fn opening(&self) -> Opening {
-        self.cache.opening(if self.snapshot { Access::ReadOnly } else { self.access })
+        let is_below = self.snapshot || self.layers.overlay.is_some();
+        self.cache.opening(if is_below { Access::ReadOnly } else { self.access })
     }
 }
 

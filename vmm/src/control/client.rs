@@ -23,7 +23,7 @@ pub(super) struct Client {
     /// Input that is not a complete line yet.
     input: Vec<u8>,
     output: VecDeque<u8>,
-    /// The message that is answered later, and since when the client waits.
+    /// The message that is answered later, since when the client waits, and for how long, if there is a limit.
     waits: Option<(Later, Instant)>,
     /// The client has closed its sending side.
     ended: bool,
@@ -46,14 +46,14 @@ impl Client {
         self.deaf = true;
     }
 
-    /// Whether the client waits for an answer.
-    pub(super) const fn is_waiting(&self) -> bool {
-        self.waits.is_some()
-    }
-
     /// The deadline of the answer that the client waits for.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waits.and_then(|(Later { within, .. }, since)| Some(since + within?))
+    }
+
+    /// Whether it waits for an answer.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waits.is_some()
     }
 
     /// Passes a late answer to the client, if it waits for this one.
@@ -68,9 +68,8 @@ impl Client {
 
     /// Answers with an error if the deadline has passed. The job continues.
     pub(super) fn lose_patience(&mut self, operator: &Operator<'_>, now: Instant) {
-        if let Some((Later { within: Some(within), .. }, since)) = self.waits
-            && since + within <= now
-        {
+        let Some((Later { within: Some(within), .. }, since)) = self.waits else { return };
+        if since + within <= now {
             self.waits = None;
             self.queue_answer(&Err(format!(
                 "not finished after {} s; cafevm continues with it: {}",

@@ -14,9 +14,9 @@ use crate::size;
 /// An example of each message.
 const EXAMPLES: &str = concat!(
     r#"{"status":{}}, {"explain":{}}, {"pause":{}}, {"resume":{}}, {"quit":{}}, "#,
-    r#"{"resize":{"id":"virtio0","size":"64M"}}, "#,
-    r#"{"limit":{"id":"virtio0","bps":"10M","iops":1000}}, {"screenshot":{"to":"x.png"}}, "#,
-    r#"{"keys":["ctrl","alt","delete"]}, {"type":"text"}, "#,
+    r#"{"resize":{"id":"virtio0","size":"64M"}}, {"backup":{"id":"virtio0","to":"FILE"}}, "#,
+    r#"{"commit":{"id":"virtio0"}}, {"limit":{"id":"virtio0","bps":"10M","iops":1000}}, "#,
+    r#"{"screenshot":{"to":"x.png"}}, {"keys":["ctrl","alt","delete"]}, {"type":"text"}, "#,
     r#"{"pointer":{"x":10,"y":20,"buttons":["left"]}}"#
 );
 /// The most keys of a chord, and the most steps of a mouse or a wheel in one message.
@@ -38,6 +38,18 @@ pub(super) enum Message {
         /// The disk's id or name.
         id: String,
         limits: Limits,
+    },
+    /// Copy a disk to a new file.
+    Backup {
+        /// The disk's id or name.
+        id: String,
+        /// The file.
+        to: PathBuf,
+    },
+    /// Write an overlay into its base.
+    Commit {
+        /// The disk's id or name.
+        id: String,
     },
     Pause,
     Resume,
@@ -108,7 +120,11 @@ impl Message {
             "quit" => Self::Quit,
             "resize" => Self::Resize { id: id(&name, &mut body)?, bytes: bytes(&mut body)? },
             "limit" => Self::Limit { id: id(&name, &mut body)?, limits: limits(&mut body)? },
-            "screenshot" => Self::Screenshot { to: to(&mut body)?, cursor: cursor(&mut body)? },
+            "backup" => Self::Backup { id: id(&name, &mut body)?, to: to(&name, &mut body)? },
+            "commit" => Self::Commit { id: id(&name, &mut body)? },
+            "screenshot" => {
+                Self::Screenshot { to: to(&name, &mut body)?, cursor: cursor(&mut body)? }
+            }
             "pointer" => pointer(&mut body)?,
             _ => return Err(format!("there is no message \"{name}\"; {}", messages())),
         };
@@ -130,6 +146,14 @@ fn id(message: &str, body: &mut Map<String, Value>) -> Result<String, String> {
         None => {
             Err(format!("\"{message}\" needs an \"id\": a disk's id or name, such as \"virtio0\""))
         }
+    }
+}
+
+fn to(message: &str, body: &mut Map<String, Value>) -> Result<PathBuf, String> {
+    match body.remove("to") {
+        Some(Value::String(path)) if !path.is_empty() => Ok(path.into()),
+        Some(other) => Err(format!("{other} is no path; give the path of a file as \"to\"")),
+        None => Err(format!("\"{message}\" needs a \"to\": the path of the file that is written")),
     }
 }
 
@@ -170,14 +194,6 @@ fn limits(body: &mut Map<String, Value>) -> Result<Limits, String> {
     let requests =
         Given { per_second: number("iops", iops)?, burst: number("iops-burst", iops_burst)? };
     config::limits::limits(bytes, requests).map_err(|error| error.to_string())
-}
-
-fn to(body: &mut Map<String, Value>) -> Result<PathBuf, String> {
-    match body.remove("to") {
-        Some(Value::String(path)) if !path.is_empty() => Ok(path.into()),
-        Some(other) => Err(format!("{other} is no path; give the path of a PNG file as \"to\"")),
-        None => Err("\"screenshot\" needs a \"to\": the path of a PNG file".to_owned()),
-    }
 }
 
 fn cursor(body: &mut Map<String, Value>) -> Result<bool, String> {

@@ -6,6 +6,8 @@
 //! | `{"limit":{"id":"ID","bps":SIZE,"iops":N}}` | limits the bytes and requests a second of a disk; also `"bps-burst"` and `"iops-burst"`; what is left out, null or 0 is not limited |
 //! | `{"pause":{}}` | stops all vCPUs, and waits until no disk has a request in flight |
 //! | `{"resume":{}}` | retries requests that found the host's disk full, then resumes the vCPUs |
+//! | `{"backup":{"id":"ID","to":"FILE"}}` | copies the disk, as it is when the message arrives, to a new raw file; the guest goes on |
+//! | `{"commit":{"id":"ID"}}` | writes an overlay into its raw base; the guest goes on, and the overlay stays as it is |
 //! | `{"explain":{}}` | reports what the guest waits for |
 //! | `{"status":{}}` | reports the machine's state and its disks |
 //! | `{"quit":{}}` | ends the machine, with status 0 |
@@ -15,7 +17,11 @@
 //! | `{"pointer":{"x":10,"y":20,"buttons":["left"]}}` | moves the pointer, and holds these buttons from now on |
 //!
 //! The answer is `{"result":...}` or `{"error":"..."}`. A message names a disk by its id or by its name in the log:
-//! `virtio0`, `virtio1`, ... Only the user who started the machine can use the socket.
+//! `virtio0`, `virtio1`, ..., for `backup` and `commit` also `svirtb`. Only the user who started the machine can use the socket.
+//!
+//! `backup` and `commit` are answered when they are finished, however long they take, with `"bytes"`, the size of the disk
+//! or what was written, `"written"` for a backup, without zeros, and `"seconds"`. If a backup fails there is no file. If
+//! a commit fails, the base may have a part of the overlay's content; the overlay has all of it.
 //!
 //! A screenshot replaces a PNG file, an empty one, or none; the answer comes when the file is complete. Keys have the names
 //! of Linux's `input-event-codes.h` without `KEY_`, or those of QEMU's monitor: `a`, `enter`, `leftctrl` or `ctrl`. In a
@@ -35,11 +41,13 @@
 //! |---|---|
 //! | Which messages are there? | `message.rs` |
 //! | What does a message do, and what is the answer? | `operator.rs` |
+//! | How are backups and commits made? | `copies.rs` |
 //! | What of it concerns the screen, the keyboard and the pointer? | `seat.rs` |
 //! | How does a client's input become lines? | `client.rs` |
 //! | How are connections accepted and watched? | `socket.rs` |
 
 mod client;
+mod copies;
 mod message;
 mod operator;
 mod seat;

@@ -1,6 +1,7 @@
 //! Carries out messages.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,11 @@ use cafevm_devices::svirtb;
 use serde_json::{Value, json};
 
 use super::PATIENCE;
+use super::copies::Copies;
 use super::message::Message;
 use super::seat::Seat;
 use crate::exit::Verdict;
-use crate::machine::devices::Devices;
+use crate::machine::devices::{AnyDisk, Devices};
 use crate::runtime::messages::{self, Answer, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::threads::ending::Ending;
@@ -27,6 +29,7 @@ pub(crate) struct Operator<'a> {
     pub(crate) pausing: Rc<RefCell<Pausing<'a>>>,
     pub(crate) ending: Arc<Ending>,
     explain: Explain<'a>,
+    copies: Copies,
     seat: Seat,
     next: u64,
 }
@@ -35,7 +38,7 @@ pub(crate) struct Operator<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Later {
     pub(super) ticket: Ticket,
-    /// How long the client waits for it, unless it comes in any case.
+    /// How long the client waits for it, unless it comes in any case: after a copy of a disk, or when all is typed.
     pub(super) within: Option<Duration>,
 }
 
@@ -47,9 +50,11 @@ impl<'a> Operator<'a> {
         pausing: Rc<RefCell<Pausing<'a>>>,
         ending: Arc<Ending>,
         explain: Explain<'a>,
+        answers: Outbox<(Ticket, Answer)>,
         seat: Seat,
     ) -> Self {
-        Self { devices, jobs, pausing, ending, explain, seat, next: 0 }
+        let copies = Copies::new(answers);
+        Self { devices, jobs, pausing, ending, explain, copies, seat, next: 0 }
     }
 
     /// Carries out one line. Returns the answer, or one that follows later.
@@ -90,6 +95,8 @@ impl<'a> Operator<'a> {
                 let disk = if is_svirtb { Ok(None) } else { self.find(&id).map(Some) };
                 disk.map(|disk| self.jobs.send(Job::Limit { ticket, disk, id, limits }))
             }
+            Message::Backup { id, to } => return self.copy(ticket, id, Some(to)),
+            Message::Commit { id } => return self.copy(ticket, id, None),
             Message::Screenshot { to, cursor } => self.seat.screenshot(ticket, to, cursor),
             Message::Keys(codes) => self.while_it_runs(|seat| seat.keys(ticket, &codes)),
             Message::Type(text) => self.while_it_runs(|seat| seat.text(ticket, &text)),
@@ -135,6 +142,23 @@ impl<'a> Operator<'a> {
             status.insert("reason".to_owned(), reason.into());
         }
         status
+    }
+
+    /// Begins a backup to a file, or a commit.
+    fn copy(&mut self, ticket: Ticket, id: String, to: Option<PathBuf>) -> Result<Answer, Later> {
+        let svirtb = self.devices.svirtb.clone().filter(|_| id == svirtb::NAME);
+        let disk = match svirtb {
+            Some(svirtb) => AnyDisk::Svirtb(svirtb),
+            None => match self.find(&id).map(|number| self.devices.disks.get(number).cloned()) {
+                Ok(Some(disk)) => AnyDisk::Virtio(disk),
+                Ok(None) => return Ok(Err(format!("{id}: no such disk"))),
+                Err(why) => return Ok(Err(why)),
+            },
+        };
+        match self.copies.begin(ticket, disk, id, to) {
+            Ok(()) => Err(Later { ticket, within: None }),
+            Err(why) => Ok(Err(why)),
+        }
     }
 
     /// Finds a virtio disk.

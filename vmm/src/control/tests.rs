@@ -113,6 +113,7 @@ impl Scene {
             pausing.clone(),
             ending.clone(),
             Rc::new(Explanation::default),
+            answers.clone(),
             seat,
         );
         let listener = listen(&dir.path().join("control")).unwrap();

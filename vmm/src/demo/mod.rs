@@ -2,8 +2,9 @@
 //!
 //! It runs the built-in guest with two scratch images, one for each protocol. It prints each register access, each ring
 //! entry and each request as the device saw it (`story.rs`). When the guest has ended, it compares the images with what
-//! the guest should have written.
+//! the guest should have written. If asked to, it also shows the guest's screen (`screen.rs`).
 
+mod screen;
 mod story;
 mod wrap;
 
@@ -17,6 +18,7 @@ use cafevm_devices::observe::Tap;
 use cafevm_devices::svirtb;
 
 use crate::boot::KernelSource;
+use crate::config::address::ListenAddress;
 use crate::config::{DiskBus, DiskConfig, VmConfig};
 use crate::console::{Input, Output};
 use crate::error::{Error, HostError};
@@ -24,6 +26,7 @@ use crate::exit::Verdict;
 use crate::machine::host::Host;
 use crate::run::signals::Signals;
 use crate::run::{Console, run};
+use screen::DemoScreen;
 use story::Story;
 
 /// The sectors of 512 bytes of each scratch image.
@@ -64,6 +67,9 @@ pub enum DemoError {
     /// Standard output failed. A reader that closed the pipe is no failure.
     #[error("cannot write to standard output: {0}; both images were correct")]
     Output(io::Error),
+    /// The screenshot cannot be written.
+    #[error("cannot write the screenshot: {0}")]
+    Screenshot(String),
     /// The guest ended in another way than by powering off.
     #[error("the guest did not power off: {0}")]
     Guest(String),
@@ -77,14 +83,20 @@ pub enum DemoError {
     },
 }
 
-/// Runs the demo and prints what happens on standard output.
+/// Runs the demo and prints what happens on standard output. Writes what the guest's screen shows at the end to
+/// `screenshot`. With `display`, VNC clients can connect there, and the guest waits at its prompt until somebody ends it.
 ///
 /// # Errors
 ///
 /// If the host fails, or an image does not hold what the guest wrote: the demo is a test, too.
-pub fn demo(kvm: PathBuf) -> Result<(), DemoError> {
+pub fn demo(
+    kvm: PathBuf,
+    screenshot: Option<&Path>,
+    display: Option<ListenAddress>,
+) -> Result<(), DemoError> {
     // First of all: nothing else works without KVM.
     Host::open(&kvm)?;
+    screenshot.map_or(Ok(()), screen::check)?;
     let scratch = tempfile::Builder::new()
         .prefix("cafevm-demo-")
         .tempdir()
@@ -98,43 +110,65 @@ pub fn demo(kvm: PathBuf) -> Result<(), DemoError> {
     let story = Story::begin(&image(&SVIRTB), &image(&VIRTIO), SECTORS);
 
     let svirtb = DiskBus::Svirtb { entry_size: svirtb::EntrySize::Auto };
-    let config = VmConfig {
-        command_line: script(),
+    let stays = display.is_some();
+    let mut config = VmConfig {
+        command_line: script(stays),
         disks: vec![
             DiskConfig { bus: svirtb, ..DiskConfig::new(image(&SVIRTB)) },
             DiskConfig::new(image(&VIRTIO)),
         ],
         memory: 16 << 20,
-        timeout: Some(TIME_LIMIT),
+        timeout: (!stays).then_some(TIME_LIMIT),
         tap: Tap::to(Arc::new(story.clone())),
         kvm,
         ..VmConfig::new(KernelSource::built_in())
     };
+    let screen = DemoScreen::default();
+    if let Some(address) = &display {
+        story.viewers_are_welcome(address);
+    }
+    if stays || screenshot.is_some() {
+        screen.add_to(&mut config, display);
+    }
     let console = Console {
         output: Output::Writer(Box::new(story.clone())),
         input: Input::None,
         signals: Some(Signals::catch().map_err(Error::from)?),
     };
     let report = run(&config, console)?;
-    story.ended(&report);
-    if report.verdict != Verdict::PowerOff {
+    let as_it_should = match report.verdict {
+        Verdict::PowerOff => true,
+        Verdict::Interrupted(_) => stays,
+        _ => false,
+    };
+    if !as_it_should {
         return Err(DemoError::Guest(format!("{:?}", report.verdict)));
     }
-    for expected in [&SVIRTB, &VIRTIO] {
-        let path = image(expected);
-        check(&path, expected)?;
-        story.holds(&path, expected.sector, expected.text);
+    story.ended(&report);
+    if let Some(to) = screenshot {
+        screen.write(to)?;
+        story.screenshot(to);
     }
-    story.end();
+    // Where somebody has typed commands, who knows which?
+    if !stays {
+        story.images();
+        for expected in [&SVIRTB, &VIRTIO] {
+            let path = image(expected);
+            check(&path, expected)?;
+            story.holds(&path, expected.sector, expected.text);
+        }
+        story.end();
+    }
     story.written().map_err(DemoError::Output)
 }
 
-/// The guest's commands, on its kernel command line.
-fn script() -> String {
+/// The guest's commands, on its kernel command line. Without `exit` it stays at its prompt after them.
+fn script(stays: bool) -> String {
     let Expected { sector: s, text: t, .. } = SVIRTB;
     let Expected { sector: v, text: u, .. } = VIRTIO;
+    let end = if stays { "" } else { "; exit" };
     format!(
-        "sh=\"dev svirtb; write {s} {t}; read {s}; dev virtio; write {v} {u}; flush; read {v}; exit\""
+        "sh=\"dev svirtb; write {s} {t}; read {s}; dev virtio; write {v} {u}; flush; read {v}{end}\""
     )
 }
 

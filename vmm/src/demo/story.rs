@@ -8,7 +8,9 @@ use anstyle::{AnsiColor, Style};
 use cafevm_devices::observe::{Event, Observer, Seen};
 use cafevm_devices::svirtb;
 
+use crate::config::address::ListenAddress;
 use crate::demo::wrap::wrapped;
+use crate::exit::Verdict;
 use crate::log::colour::{paint, wanted};
 use crate::run::RunReport;
 use crate::trace::text;
@@ -78,15 +80,38 @@ impl Story {
         story
     }
 
+    /// Tells how to look at the guest's screen.
+    pub(super) fn viewers_are_welcome(&self, address: &ListenAddress) {
+        self.printer().print(
+            HEADING,
+            &format!(
+                "The guest has a screen, a keyboard and a tablet. Connect a VNC viewer to\n{address}; 'exit' there or \
+                 Ctrl-C here ends the demo.\n"
+            ),
+        );
+    }
+
     /// Reports that the guest ended.
     pub(super) fn ended(&self, report: &RunReport) {
         let mut printer = self.printer();
-        printer.print(
-            HEADING,
-            &format!("\nThe guest powered the machine off: exit status {}.", report.status()),
-        );
+        let how = match report.verdict {
+            Verdict::Interrupted(signal) => format!("{signal} ended the machine"),
+            _ => format!("The guest powered the machine off: exit status {}", report.status()),
+        };
+        printer.print(HEADING, &format!("\n{how}."));
         printer.print(PLAIN, &report.exits.to_string());
-        printer.print(HEADING, "\nThe images, as the host reads them now:");
+    }
+
+    /// Reports that the screenshot is there.
+    pub(super) fn screenshot(&self, path: &Path) {
+        let mut printer = self.printer();
+        printer.print(HEADING, "\nThe guest's screen at its end:");
+        printer.print(PLAIN, &format!("  {}", path.display()));
+    }
+
+    /// The heading of what the images hold.
+    pub(super) fn images(&self) {
+        self.printer().print(HEADING, "\nThe images, as the host reads them now:");
     }
 
     /// Reports that an image holds what the guest wrote.
@@ -199,6 +224,10 @@ impl Write for Story {
 
 impl Observer for Story {
     fn event(&self, seen: &Seen<'_>) {
+        // The story is about the disks.
+        if !seen.device.starts_with("virtio") && &**seen.device != svirtb::NAME {
+            return;
+        }
         match seen.event {
             // The number of these depends on when an interrupt arrives. The story shows their effects instead.
             Event::Register { register: "InterruptStatus" | "InterruptACK", .. } => return,

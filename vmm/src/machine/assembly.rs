@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cafevm_devices::block::Image;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::virtio::mmio::SLOT_SIZE;
 use kvm_bindings::CpuId;
@@ -17,6 +16,7 @@ use crate::error::{Error, HostError};
 use crate::layout::KVM_TSS;
 use crate::machine::attach::{self, Attached, Surroundings};
 use crate::machine::host::Host;
+use crate::machine::images::Opened;
 use crate::machine::memory;
 use crate::size::Human;
 use crate::threads::ending::Ending;
@@ -57,7 +57,7 @@ impl Vm {
     pub(crate) fn build(
         config: &VmConfig,
         boot: Boot,
-        images: Vec<Image>,
+        images: Vec<Opened>,
         host: &Host,
     ) -> Result<Self, Error> {
         let (fd, ram, creation) = with_memory(config, host)?;

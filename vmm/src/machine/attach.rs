@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use cafevm_devices::block::{self, Access, Cache, Disk, EngineKind, Image};
+use cafevm_devices::block::{self, Access, Cache, Disk, EngineKind, StorageInfo};
 use cafevm_devices::display::Screen;
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::observe::Reporter;
@@ -17,7 +17,7 @@ use cafevm_devices::virtio::rng::Rng;
 use kvm_ioctls::VmFd;
 use tracing::info;
 
-use super::images;
+use super::images::{self, Opened};
 use crate::config::{DiskBus, DiskConfig, Display, OnFull, OtherDevice, VmConfig, ids};
 use crate::error::{ConfigError, Error, HostError};
 use crate::layout::{COM1, COM1_IRQ};
@@ -62,7 +62,7 @@ pub(crate) struct Attached {
 pub(crate) fn attach_devices(
     buses: &mut Buses,
     config: &VmConfig,
-    images: Vec<Image>,
+    images: Vec<Opened>,
     around: &Surroundings<'_>,
 ) -> Result<Attached, Error> {
     let pages = RegisterPages::new(around.vm, config);
@@ -92,12 +92,19 @@ struct Attaching<'a> {
 }
 
 impl Attaching<'_> {
-    fn disk(&mut self, wanted: &DiskConfig, image: Image) -> Result<(), Error> {
-        let disk = disk(wanted, image, self.around.gate)?.paced_by(self.around.pacer.clone());
+    fn disk(&mut self, wanted: &DiskConfig, opened: Opened) -> Result<(), Error> {
+        let offers = match &opened {
+            Opened::File(_) => String::new(),
+            Opened::Nbd(storage) => {
+                self.attached.devices.links.push(storage.link());
+                format!(" ({})", storage.describe())
+            }
+        };
+        let disk = disk(wanted, opened, self.around.gate)?.paced_by(self.around.pacer.clone());
         disk.set_limits(wanted.limits);
         let disk = if self.config.metrics.is_some() { disk.timed() } else { disk };
         self.attached.devices.images.push(disk.clone());
-        let what = describe(&disk, wanted);
+        let what = describe(&disk, wanted) + &offers;
         match &wanted.bus {
             DiskBus::Virtio(options) => self.virtio_disk(&disk, &what, wanted, options),
             DiskBus::Svirtb { entry_size } => self.svirtb_disk(&disk, &what, *entry_size),
@@ -216,9 +223,12 @@ impl Attaching<'_> {
 }
 
 /// The disk of an image. With werror=stop it waits for room when the host's disk is full.
-fn disk(wanted: &DiskConfig, image: Image, gate: &Arc<Gate>) -> Result<Disk, Error> {
-    let (name, size) = (image.name(), image.size());
-    let storage = images::storage(wanted, image)?;
+fn disk(wanted: &DiskConfig, opened: Opened, gate: &Arc<Gate>) -> Result<Disk, Error> {
+    let name = match &wanted.layers.overlay {
+        Some(overlay) => overlay.display().to_string(),
+        None => opened.name(),
+    };
+    let (storage, size) = images::storage(wanted, opened)?;
     let storage = match &wanted.storage {
         Some(wrap) => wrap.wrap(storage),
         None => storage,
@@ -240,7 +250,10 @@ fn describe(disk: &Disk, wanted: &DiskConfig) -> String {
         EngineKind::Sync => String::new(),
         other => format!(", engine={other}"),
     };
-    format!("{}, {}{how}{engine}", disk.name(), Human(disk.size()))
+    let StorageInfo { format, backing, .. } = disk.info();
+    let format = if format == "raw" { String::new() } else { format!(", {format}") };
+    let below: Vec<_> = backing.iter().map(|file| format!(" over {file}")).collect();
+    format!("{}, {}{how}{engine}{format}{}", disk.name(), Human(disk.size()), below.concat())
 }
 
 /// Attaches the serial port to the port bus.

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cafevm_devices::block::nbd::NbdLink;
 use cafevm_devices::block::{Disk, GrowError};
+use cafevm_devices::stuck::Stuck;
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::Blk;
 use cafevm_devices::virtio::mmio::Mmio;
@@ -32,6 +34,39 @@ impl VirtioDisk {
     /// Services all queues.
     pub(crate) fn service(&self) {
         (0..self.device.queues()).for_each(|queue| self.device.service_finished(queue));
+    }
+}
+
+/// A disk on either bus.
+#[derive(Clone)]
+pub(crate) enum AnyDisk {
+    Virtio(VirtioDisk),
+    Svirtb(SvirtbDisk),
+}
+
+impl AnyDisk {
+    /// The disk.
+    pub(crate) fn disk(&self) -> &Disk {
+        match self {
+            Self::Virtio(virtio) => virtio.blk.disk(),
+            Self::Svirtb(svirtb) => &svirtb.disk,
+        }
+    }
+
+    /// Calls `act` while the disk has no request in flight. Its requests wait until it returns; the guest goes on.
+    ///
+    /// # Errors
+    ///
+    /// If the host does not finish the requests in flight.
+    pub(crate) fn while_idle<T>(&self, act: impl FnOnce() -> T) -> Result<T, Stuck> {
+        match self {
+            Self::Virtio(virtio) => {
+                let done = virtio.blk.while_idle(act);
+                virtio.device.service_held();
+                done
+            }
+            Self::Svirtb(svirtb) => Ok(svirtb.device.while_idle(act)),
+        }
     }
 }
 
@@ -67,6 +102,8 @@ pub(crate) struct Devices {
     pub(crate) peripherals: Peripherals,
     /// The disks of both buses.
     pub(crate) images: Vec<Disk>,
+    /// The connections of those that are on NBD servers, each with a thread.
+    pub(crate) links: Vec<NbdLink>,
 }
 
 impl Devices {
@@ -74,6 +111,9 @@ impl Devices {
     pub(crate) fn stop(&self) {
         for disk in &self.images {
             disk.stop_handle().stop();
+        }
+        for link in &self.links {
+            link.wake();
         }
     }
 

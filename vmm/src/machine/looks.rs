@@ -7,8 +7,11 @@ use std::os::unix::fs::FileExt;
 /// A format, and its signatures with their offsets.
 type Format = (&'static str, &'static [(usize, &'static [u8])]);
 
+/// The name of a format that can be given with `format=`.
+pub(super) const QCOW2: &str = "a qcow2 image";
+
 const FORMATS: [Format; 9] = [
-    ("a qcow2 image", &[(0, b"QFI\xfb")]),
+    (QCOW2, &[(0, b"QFI\xfb")]),
     ("a VMDK image", &[(0, b"KDMV")]),
     ("a VMDK image", &[(0, b"COWD")]),
     ("a VMDK descriptor", &[(0, b"# Disk DescriptorFile")]),

@@ -130,7 +130,8 @@ impl MainThread<'_> {
             });
             let seat = Seat { screen, hands, typist };
             let (devices, pausing, ending) = (devices.clone(), pausing.clone(), ending.clone());
-            let operator = Operator::new(devices, jobs, pausing, ending, explain, seat);
+            let operator =
+                Operator::new(devices, jobs, pausing, ending, explain, to_client.clone(), seat);
             events.add(Box::new(ControlSocket::new(listener, operator, answers)?))?;
         }
         if let Some(listener) = metrics {

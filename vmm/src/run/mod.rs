@@ -45,7 +45,8 @@ pub use crate::waiting::Explanation;
 use crate::x86::crash::Cause;
 
 /// The end of the input for the built-in shell: a serial port cannot signal it, so the shell gets EOT (Ctrl-D). EOT
-/// ends a line that has begun; on an empty line it ends the shell. Other guests get only their input.
+/// ends a line that has begun; on an empty line it ends the shell. Other guests get only their input, and so does a shell
+/// with a keyboard: there, more may be typed.
 const END_OF_INPUT: &[u8] = b"\x04\x04";
 
 /// The two ends of the machine's serial port on the host, and the signals.
@@ -119,7 +120,11 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let watched = MainThread {
         running: &running,
         input: console.input,
-        end_of_input: if config.kernel.is_built_in() { END_OF_INPUT } else { &[] },
+        end_of_input: if config.kernel.is_built_in() && !config.has_keyboard() {
+            END_OF_INPUT
+        } else {
+            &[]
+        },
         signals: console.signals.as_ref(),
         control,
         metrics,

@@ -26,6 +26,7 @@ use crate::runtime::io_thread::{self, IoThread};
 use crate::runtime::jobs::{Jobs, Unsettled};
 use crate::runtime::listener::Listener;
 use crate::runtime::messages::{Done, Job};
+use crate::runtime::nbd;
 use crate::runtime::rung::Rung;
 use crate::threads::ending::Ending;
 use crate::threads::gate::Gate;
@@ -41,7 +42,7 @@ use crate::waiting::Examiner;
 pub(crate) struct Running {
     /// The vCPUs, each with its entry in the roll.
     pub(crate) threads: Vec<(String, VcpuThread)>,
-    /// The I/O thread, the threads for doorbells and that of the display, each with its entry in the roll.
+    /// The I/O thread, and the threads for doorbells, NBD servers and the display, each with its entry in the roll.
     pub(crate) workers: Vec<(String, JoinHandle<Result<(), HostError>>)>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) devices: Devices,
@@ -152,8 +153,12 @@ impl Running {
             ram,
             _vm: fd,
         };
-        for disk in own_threads {
-            match Rung::spawn(disk, &running.ending, &running.roll) {
+        let links = running.devices.links.clone().into_iter();
+        let links = links.map(|link| nbd::spawn(link, &running.ending, &running.roll));
+        let bells = own_threads.into_iter();
+        let bells = bells.map(|disk| Rung::spawn(disk, &running.ending, &running.roll));
+        for worker in links.chain(bells).collect::<Vec<_>>() {
+            match worker {
                 Ok(worker) => running.workers.push(worker),
                 Err(error) => {
                     running.stop()?;

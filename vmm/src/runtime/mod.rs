@@ -18,6 +18,7 @@
 //! | What do threads and clients send each other? | `messages.rs` |
 //! | What does the I/O thread do? | `io_thread.rs`, `jobs.rs` |
 //! | Which thread serves a doorbell, if not the vCPU? | `rung.rs` |
+//! | Who looks after the connection to an NBD server? | `nbd.rs` |
 //! | How is a machine paused and resumed? | `pausing.rs` |
 
 pub(crate) mod event_loop;
@@ -25,6 +26,7 @@ pub(crate) mod io_thread;
 pub(crate) mod jobs;
 pub(crate) mod listener;
 pub(crate) mod messages;
+pub(crate) mod nbd;
 pub(crate) mod pausing;
 pub(crate) mod rung;
 pub(crate) mod timer;

@@ -1,7 +1,10 @@
 //! `cafevm demo`: the same output each time, in 80 columns, and a correct status.
 
-use std::fs::OpenOptions;
-use std::process::{Command, Output};
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use super::Test;
 
@@ -9,6 +12,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_demo_is_the_same_each_time_in_80_columns", the_same_each_time),
     ("the_demo_says_that_it_could_not_be_written", it_could_not_be_written),
     ("the_demo_looks_for_kvm_first", it_looks_for_kvm_first),
+    ("the_demo_takes_a_picture_of_its_screen", it_takes_a_picture),
+    ("the_demo_replaces_nothing_by_its_picture", it_replaces_nothing),
+    ("the_demo_waits_for_viewers", it_waits_for_viewers),
 ];
 
 fn demo(arguments: &[&str]) -> Output {
@@ -58,4 +64,83 @@ fn it_looks_for_kvm_first() {
     let output = demo(&["--kvm", "/nowhere"]);
     assert_eq!((output.status.code(), &output.stdout[..]), (Some(4), &b""[..]));
     assert!(String::from_utf8(output.stderr).unwrap().contains("--kvm /nowhere"));
+}
+
+/// The width and height of a PNG, which are its first fields.
+fn size_of_png(bytes: &[u8]) -> (u32, u32) {
+    assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"), "{:?}", bytes.get(..24));
+    let field = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    (field(16), field(20))
+}
+
+fn it_takes_a_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("screen.png");
+    let output = demo(&["--screenshot", path.to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]), "{text}");
+    let png = fs::read(path).unwrap();
+    assert_eq!(size_of_png(&png), (1024, 768));
+    // Black has next to no bytes; what the guest shows is tested with the guests.
+    assert!(png.len() > 3000, "{} bytes", png.len());
+    assert!(text.contains("gpu at 0xfeb00200, interrupt line 6: 1024x768 pixels"), "{text}");
+    assert!(text.contains("The guest's screen at its end:\n"), "{text}");
+    assert!(text.contains("Both images are correct."), "{text}");
+    // The story is about the disks.
+    assert!(!text.contains("\n  gpu "), "{text}");
+}
+
+fn it_replaces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("d.img");
+    fs::write(&disk, "precious").unwrap();
+    for (path, why) in [(disk.clone(), "no PNG"), (dir.path().join("none/x.png"), "No such file")] {
+        let path = path.to_str().unwrap();
+        let output = demo(&["--screenshot", path]);
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(4), &b""[..]), "{line}");
+        assert!(line.contains(path) && line.contains(why), "{line}");
+    }
+    assert_eq!(fs::read(disk).unwrap(), b"precious");
+}
+
+fn it_waits_for_viewers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, picture) = (dir.path().join("vnc"), dir.path().join("screen.png"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cafevm"));
+    command.args(["demo", "--display", &format!("vnc=unix:{}", socket.display())]);
+    command.arg("--screenshot").arg(&picture);
+    let mut demo = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    // The prompt after the last command.
+    let end = Instant::now() + Duration::from_secs(60);
+    let (mut text, mut bytes) = (String::new(), [0; 4096]);
+    let stdout = demo.stdout.as_mut().unwrap();
+    while !text.contains("|hello from a vir|") {
+        let count = stdout.read(&mut bytes).unwrap();
+        text += &String::from_utf8_lossy(&bytes[..count]);
+        assert!(count > 0 && Instant::now() < end, "{text}");
+    }
+    assert!(text.contains("Connect a VNC viewer to\nunix:"), "{text}");
+    let mut viewer = UnixStream::connect(&socket).unwrap();
+    let mut version = [0; 12];
+    viewer.read_exact(&mut version).unwrap();
+    assert_eq!(&version, b"RFB 003.008\n");
+    // The keys of `exit` and Enter: the shared session of a client without a password.
+    viewer.write_all(b"RFB 003.008\n\x01").unwrap();
+    let mut types = [0; 2];
+    viewer.read_exact(&mut types).unwrap();
+    assert_eq!(types, [1, 1]);
+    viewer.read_exact(&mut [0; 4]).unwrap();
+    viewer.write_all(&[1]).unwrap();
+    for key in *b"exit\x0d" {
+        let keysym = if key == b'\r' { [0xff, 0x0d] } else { [0, key] };
+        for down in [1, 0] {
+            viewer.write_all(&[4, down, 0, 0, 0, 0, keysym[0], keysym[1]]).unwrap();
+        }
+    }
+    stdout.read_to_string(&mut text).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(0), "{text}");
+    assert!(text.contains("powered the machine off: exit status 0."), "{text}");
+    assert!(!text.contains("Both images are correct"), "{text}");
+    assert_eq!(size_of_png(&fs::read(picture).unwrap()), (1024, 768));
 }

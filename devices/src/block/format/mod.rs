@@ -21,6 +21,7 @@
 
 mod fill;
 mod mapped;
+mod qcow2;
 mod sectors;
 mod snapshot;
 mod split;
@@ -28,6 +29,7 @@ mod split;
 use std::fmt;
 
 pub use mapped::MappedStorage;
+pub use qcow2::{Backing, Base, Qcow2Error, Qcow2Storage};
 pub use snapshot::Snapshot;
 
 /// The two storages behind a map.

@@ -42,9 +42,25 @@ impl Snapshot {
     /// As [`Snapshot::new`], and if the engine cannot serve the image or the layer.
     pub fn on(engine: EngineKind, image: Image, dir: &Path) -> Result<Self, ImageError> {
         let (size, direct) = (image.size(), image.direct().is_some());
+        Self::layered(engine, engine.storage(image)?, size, direct, dir)
+    }
+
+    /// A disk on the first `size` bytes of `base`, with a layer in the directory `dir`, which `engine` serves. With
+    /// `direct` it bypasses the page cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`Snapshot::on`].
+    pub fn layered(
+        engine: EngineKind,
+        base: Box<dyn Storage>,
+        size: u64,
+        direct: bool,
+        dir: &Path,
+    ) -> Result<Self, ImageError> {
         let layer = Image::layer(dir, size, direct)?;
         let place = format!("the layer of snapshot=on, in {}", dir.display());
-        Ok(Self::over(engine.storage(image)?, size, engine.storage(layer)?, place))
+        Ok(Self::over(base, size, engine.storage(layer)?, place))
     }
 
     /// A disk on the first `size` bytes of `base`. Changes go to `layer`, which has the same size and reads as zeros.

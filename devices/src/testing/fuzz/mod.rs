@@ -6,9 +6,14 @@
     reason = "a fuzzer's body is a test, and its numbers are small"
 )]
 
+mod gpu;
+mod input;
 mod registers;
 mod svirtb;
 
+pub use crate::block::nbd::play::play as nbd;
+pub use gpu::{GpuTally, virtio_gpu};
+pub use input::{InputTally, virtio_input};
 pub use registers::mmio_registers;
 pub use svirtb::svirtb;
 

@@ -126,6 +126,20 @@ impl Blk {
         grown.map(|()| self.shared.capacity() != before)
     }
 
+    /// Holds new requests, waits until nothing is in flight, and calls `act`. One caller at a time. Call
+    /// [`Mmio::service_held`](crate::virtio::mmio::Mmio::service_held) afterwards.
+    ///
+    /// # Errors
+    ///
+    /// If the host does not finish the requests in flight.
+    pub fn while_idle<T>(&self, act: impl FnOnce() -> T) -> Result<T, Stuck> {
+        self.shared.hold.fetch_or(hold::COPYING, Ordering::AcqRel);
+        let idle = self.each_worker(quiet_by(), Worker::finish_all);
+        let done = idle.map(|()| act());
+        self.shared.hold.fetch_and(!hold::COPYING, Ordering::AcqRel);
+        done
+    }
+
     /// The name of the device in the log.
     pub fn name(&self) -> &str {
         self.shared.reporter.device()

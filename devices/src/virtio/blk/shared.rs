@@ -18,6 +18,8 @@ pub(super) mod hold {
     pub(crate) const FULL: u8 = 2;
     /// A resize of the disk.
     pub(crate) const RESIZING: u8 = 4;
+    /// The begin or the end of a copy of the disk.
+    pub(crate) const COPYING: u8 = 8;
 }
 
 /// State that all workers of a device share.

@@ -129,6 +129,11 @@ impl Mmio {
         self.core.service_all();
     }
 
+    /// Services doorbells that arrived while requests were held.
+    pub fn service_held(&self) {
+        self.core.service_all();
+    }
+
     /// Services the queues whose doorbell left work ([`MmioOptions::leftover`]).
     pub fn service_unfinished(&self) {
         self.core.service_unfinished();

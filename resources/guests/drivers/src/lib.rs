@@ -1,8 +1,8 @@
-//! Drivers for the two block devices of cafevm, written for authors of drivers to read.
+//! Drivers for the devices of cafevm, written for authors of drivers to read.
 //!
 //! ```text
 //!   svirtb::Device ──▶ ring of entries in shared memory, head and tail in registers    (one device, no interrupt)
-//!   virtio::Disk ──▶ virtio::Queue (split virtqueue) ──▶ virtio-mmio registers, interrupt line   (up to 19)
+//!   virtio::{Disk, Gpu, Input} ──▶ virtio::Queue (split virtqueue) ──▶ virtio-mmio registers, interrupt line   (up to 19)
 //! ```
 //!
 //! Both report each register access of their handshake to a [`Story`], with the reason for it, so that a guest can show

@@ -1,7 +1,10 @@
-//! The serial console: COM1, a 16550A at port 0x3f8, interrupt line 4.
+//! The console: COM1, a 16550A at port 0x3f8, interrupt line 4; and what a guest adds to it: a [`Mirror`] of what is
+//! sent, and bytes from another keyboard ([`feed`]).
+#![allow(unsafe_code)]
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use crate::wait::Wait;
 use crate::{interrupts, port};
@@ -42,6 +45,37 @@ static TAKEN: AtomicUsize = AtomicUsize::new(0);
 /// A Ctrl-C was received.
 static BREAK: AtomicBool = AtomicBool::new(false);
 
+/// Where else the output goes; null: nowhere.
+static MIRROR: AtomicPtr<Mirror> = AtomicPtr::new(ptr::null_mut());
+
+/// What else gets the console's output.
+///
+/// Both functions are also called from the last output of a panicking guest, which may have come from within them.
+#[derive(Debug)]
+pub struct Mirror {
+    /// Takes text as it was sent, but with `\n` alone for a line's end.
+    pub text: fn(&[u8]),
+    /// Shows all that it has taken: the machine is about to end.
+    pub show: fn(),
+}
+
+/// From now on `mirror` gets all output, too.
+pub fn mirror_to(mirror: &'static Mirror) {
+    MIRROR.store(ptr::from_ref(mirror).cast_mut(), Ordering::Release);
+}
+
+fn mirror() -> Option<&'static Mirror> {
+    // SAFETY: null, or stored by `mirror_to` from a reference that lives for ever and is never written to.
+    unsafe { MIRROR.load(Ordering::Acquire).as_ref() }
+}
+
+/// Has the mirror show all that it has taken.
+pub(crate) fn show() {
+    if let Some(mirror) = mirror() {
+        (mirror.show)();
+    }
+}
+
 /// 8 bits, no parity, one stop bit; FIFOs on; no interrupts.
 pub(crate) fn init() {
     const EIGHT_BITS: u8 = 0b11;
@@ -60,7 +94,7 @@ pub fn listen() {
     interrupts::handle(LINE, |_| receive(), 0);
     port::write8(INTERRUPT_ENABLE, RECEIVED_DATA);
     // What came before is no edge any more.
-    without_interrupts(receive);
+    interrupts::without(receive);
 }
 
 /// The next received byte, if there is one.
@@ -74,9 +108,14 @@ pub fn read() -> Option<u8> {
     TAKEN.store(taken + 1, Ordering::Release);
     if put - taken == RING {
         // The handler left bytes in the UART for want of room, and that edge does not come again.
-        without_interrupts(receive);
+        interrupts::without(receive);
     }
     Some(byte)
+}
+
+/// Whether a received byte waits to be read.
+pub fn has_byte() -> bool {
+    PUT.load(Ordering::Acquire) != TAKEN.load(Ordering::Relaxed)
 }
 
 /// The next received byte; sleeps until there is one.
@@ -85,13 +124,13 @@ pub fn wait_for_byte() -> u8 {
         if let Some(byte) = read() {
             return byte;
         }
-        interrupts::sleep_unless(|| PUT.load(Ordering::Acquire) != TAKEN.load(Ordering::Relaxed));
+        interrupts::sleep_unless(has_byte);
     }
 }
 
 /// The next received byte within `limit` milliseconds.
 pub fn wait_for_byte_until(limit: u32) -> Option<u8> {
-    Wait::Interrupt.until(limit, || PUT.load(Ordering::Acquire) != TAKEN.load(Ordering::Relaxed));
+    Wait::Interrupt.until(limit, has_byte);
     read()
 }
 
@@ -104,26 +143,56 @@ pub fn take_break() -> bool {
 fn receive() {
     // Read so that the UART drops its line: the IOAPIC looks for the next edge.
     port::read8(INTERRUPT_IDENTIFICATION);
-    let mut put = PUT.load(Ordering::Relaxed);
-    while put - TAKEN.load(Ordering::Acquire) < RING && port::read8(LINE_STATUS) & DATA_READY != 0 {
-        let byte = port::read8(DATA);
-        if byte == CONTROL_C {
-            BREAK.store(true, Ordering::Release);
-        }
-        RECEIVED[put % RING].store(byte, Ordering::Relaxed);
-        put += 1;
-        PUT.store(put, Ordering::Release);
+    while has_room() && port::read8(LINE_STATUS) & DATA_READY != 0 {
+        put(port::read8(DATA));
     }
 }
 
-fn without_interrupts(work: impl FnOnce()) {
-    interrupts::disable();
-    work();
-    interrupts::enable();
+/// Takes bytes from another keyboard as if the UART had received them: all of them, or none where there is no room.
+/// Called from interrupt handlers, or with interrupts off.
+pub fn feed(bytes: &[u8]) {
+    let waiting = PUT.load(Ordering::Relaxed) - TAKEN.load(Ordering::Acquire);
+    if waiting + bytes.len() <= RING {
+        bytes.iter().for_each(|byte| put(*byte));
+    }
+}
+
+fn has_room() -> bool {
+    PUT.load(Ordering::Relaxed) - TAKEN.load(Ordering::Acquire) < RING
+}
+
+/// Puts a received byte into the ring, which has room.
+fn put(byte: u8) {
+    if byte == CONTROL_C {
+        BREAK.store(true, Ordering::Release);
+    }
+    let put = PUT.load(Ordering::Relaxed);
+    RECEIVED[put % RING].store(byte, Ordering::Relaxed);
+    PUT.store(put + 1, Ordering::Release);
 }
 
 /// Sends one byte unchanged.
 pub fn send(byte: u8) {
+    transmit(byte);
+    if let Some(mirror) = mirror() {
+        (mirror.text)(&[byte]);
+    }
+}
+
+/// Sends `text`, with a carriage return before each line feed.
+pub fn send_text(text: &[u8]) {
+    for &byte in text {
+        if byte == b'\n' {
+            transmit(b'\r');
+        }
+        transmit(byte);
+    }
+    if let Some(mirror) = mirror() {
+        (mirror.text)(text);
+    }
+}
+
+fn transmit(byte: u8) {
     // Without end where a UART never gets ready: better to lose a byte than to hang.
     const LOOKS: u32 = 100_000;
     let mut room = ROOM.load(Ordering::Relaxed);
@@ -137,16 +206,6 @@ pub fn send(byte: u8) {
     }
     port::write8(DATA, byte);
     ROOM.store(room - 1, Ordering::Relaxed);
-}
-
-/// Sends `text`, with a carriage return before each line feed.
-pub fn send_text(text: &[u8]) {
-    for &byte in text {
-        if byte == b'\n' {
-            send(b'\r');
-        }
-        send(byte);
-    }
 }
 
 struct Out;

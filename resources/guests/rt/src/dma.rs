@@ -145,6 +145,26 @@ impl Dma {
         equal != 0 && self.matches(self.len - rest, &word.to_le_bytes()[..rest])
     }
 
+    /// Writes `rows` one below another: the first at `offset`, each of the others `stride` bytes after the one before.
+    /// `offset` and `stride` are multiples of 8.
+    #[inline]
+    pub fn put_rows<'a, const WORDS: usize>(
+        self,
+        offset: usize,
+        stride: usize,
+        rows: impl Iterator<Item = &'a [u64; WORDS]>,
+    ) {
+        let mut offset = offset;
+        for row in rows {
+            let to = self.aligned::<[u64; WORDS]>(offset).cast::<u64>();
+            for (n, word) in row.iter().enumerate() {
+                // SAFETY: `aligned` has checked the range of all words, and the alignment.
+                unsafe { to.add(n).write_volatile(*word) };
+            }
+            offset += stride;
+        }
+    }
+
     /// Copies `bytes` to `offset`.
     pub fn put(self, offset: usize, bytes: &[u8]) {
         let to = self.at(offset, bytes.len()).as_ptr();

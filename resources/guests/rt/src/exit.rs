@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-use crate::{interrupts, port};
+use crate::{console, interrupts, port};
 
 /// The exit code of a guest that panicked.
 pub const PANIC: u32 = 0x3f;
@@ -21,6 +21,7 @@ const SLEEP_ENABLE: u8 = 1 << 5;
 /// Ends the machine with `code` as the guest's verdict, by the debug-exit port: the monitor's own exit status is
 /// `(code << 1) | 1`. Where there is no such port the processor stops.
 pub fn exit(code: u32) -> ! {
+    console::show();
     port::write32(DEBUG_EXIT, code);
     stop()
 }
@@ -33,12 +34,14 @@ pub fn exit8(code: u8) -> ! {
 
 /// Resets the machine by the keyboard controller, as a PC's reboot does. cafevm ends then, with status 0.
 pub fn reset() -> ! {
+    console::show();
     port::write8(KEYBOARD_CONTROLLER, PULSE_RESET_LINE);
     stop()
 }
 
 /// Powers the machine off by ACPI's sleep control register, as a PC's shutdown does. cafevm ends then, with status 0.
 pub fn power_off() -> ! {
+    console::show();
     port::write8(SLEEP_CONTROL, SOFT_OFF << 2 | SLEEP_ENABLE);
     stop()
 }

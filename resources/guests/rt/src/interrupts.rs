@@ -86,6 +86,14 @@ pub fn disable() {
     unsafe { asm!("cli", options(nostack)) };
 }
 
+/// Runs `work` while interrupts are kept out, and lets them in afterwards.
+pub fn without<R>(work: impl FnOnce() -> R) -> R {
+    disable();
+    let result = work();
+    enable();
+    result
+}
+
 /// Halts until an interrupt arrives; forever if interrupts are off.
 #[inline]
 pub(crate) fn halt() {

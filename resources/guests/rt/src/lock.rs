@@ -26,6 +26,19 @@ impl<T> Lock<T> {
         while self.taken.swap(true, Ordering::Acquire) {
             core::hint::spin_loop();
         }
+        self.work_and_release(work)
+    }
+
+    /// The same, but `None` where somebody has the value, who may be the caller itself.
+    pub fn try_with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if self.taken.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        Some(self.work_and_release(work))
+    }
+
+    /// The caller has set `taken`.
+    fn work_and_release<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
         // SAFETY: we have it (`taken`), and the reference ends before it is given back. A panic in `work` ends the
         // guest.
         let result = work(unsafe { &mut *self.value.get() });

@@ -7,6 +7,7 @@ use rt::{console, exit, println};
 
 use crate::arguments::{Arguments, Complaint, complain, complaint};
 use crate::crc32::Crc32;
+use crate::devices;
 use crate::disks::{Disk, Disks, Name, SECTOR};
 use crate::dump::Dump;
 use crate::status::{self, Aloud};
@@ -21,7 +22,7 @@ struct Command {
     run: fn(&mut Disks, Arguments<'_>) -> Outcome,
 }
 
-const COMMANDS: [Command; 12] = [
+const COMMANDS: [Command; 13] = [
     Command { name: "help", usage: "help", about: "this list", run: help },
     Command {
         name: "dev",
@@ -29,6 +30,7 @@ const COMMANDS: [Command; 12] = [
         about: "choose the disk that the other commands use",
         run: dev,
     },
+    Command { name: "list", usage: "list", about: "the devices of this machine", run: list },
     Command {
         name: "status",
         usage: "status",
@@ -144,6 +146,13 @@ fn dev(disks: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
     arguments.end()?;
     disks.choose(name)?;
     disks.describe()?;
+    GO_ON
+}
+
+fn list(disks: &mut Disks, mut arguments: Arguments<'_>) -> Outcome {
+    arguments.end()?;
+    devices::list(disks);
+    disks.introduce();
     GO_ON
 }
 

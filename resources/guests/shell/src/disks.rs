@@ -3,12 +3,14 @@
 use core::fmt;
 
 use drivers::svirtb::{self, Stride};
+use drivers::virtio::spec::BLOCK_DEVICE;
 use drivers::{Quiet, Story, virtio};
 use rt::dma::Dma;
 use rt::wait::Wait;
 use rt::{command_line, print, println};
 
 use crate::arguments::{Complaint, complain, complaint};
+use crate::devices::Others;
 
 /// As many as there are interrupt lines, and then some.
 const VIRTIO_MAX: usize = 32;
@@ -56,14 +58,21 @@ pub(crate) struct Disks {
 impl Disks {
     /// Looks for disks, goes through the handshake of each virtio disk, and chooses one: the first over virtio, or
     /// else the one over svirtb.
-    pub(crate) fn find() -> Disks {
+    /// What else is there is added to `others`.
+    pub(crate) fn find(others: &mut Others) -> Disks {
         let wait =
             if command_line::number("poll") == Some(1) { Wait::Poll } else { Wait::Interrupt };
         let mut virtio = [const { None }; VIRTIO_MAX];
         let mut found = command_line::virtio_slots().filter_map(|slot| {
             let mut disk = virtio::Disk::new(slot, wait)?;
             match disk.handshake(&mut Quiet) {
-                Err(virtio::Error::NotVirtio(_) | virtio::Error::NotABlockDevice(_)) => None,
+                Err(virtio::Error::NotVirtio(_)) => None,
+                Err(virtio::Error::OtherKind { id, .. }) => {
+                    others.add(slot, id);
+                    None
+                }
+                // A legacy device of another kind.
+                Err(virtio::Error::Version(_)) if disk.device_id() != BLOCK_DEVICE => None,
                 // `status` and `reset` show what is wrong with it.
                 Ok(()) | Err(_) => Some(disk),
             }
@@ -89,8 +98,8 @@ impl Disks {
         disks
     }
 
-    /// Prints what was found, a line for each.
-    pub(crate) fn introduce(&self) {
+    /// Prints the disks, a line for each.
+    pub(crate) fn list(&self) {
         for (number, disk) in self.virtio.iter().flatten().enumerate() {
             let config = disk.config();
             print!(
@@ -111,6 +120,10 @@ impl Disks {
         if self.svirtb.is_some() {
             println!("  svirtb at {:#x}: a disk that does not report its size", svirtb::BASE);
         }
+    }
+
+    /// Prints which disk is in use.
+    pub(crate) fn introduce(&self) {
         match self.current {
             Some(name) => println!("in use: {name}"),
             None => println!("no disk on this machine; the monitor attaches one with --disk FILE"),

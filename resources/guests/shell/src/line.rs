@@ -16,6 +16,7 @@ use rt::println;
 
 use crate::history::{History, MAX};
 use crate::keys::{Key, Keys};
+use crate::screen;
 
 /// A line that was typed.
 pub(crate) enum Line<'a> {
@@ -69,7 +70,7 @@ impl Editor {
         (self.len, self.cursor, self.too_long) = (0, 0, false);
         self.history.rewind();
         loop {
-            match self.take(console::wait_for_byte()) {
+            match self.take(screen::wait_for_byte()) {
                 Step::More => {}
                 Step::Done => break,
                 Step::End => return Line::End,

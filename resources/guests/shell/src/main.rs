@@ -1,4 +1,4 @@
-//! The built-in guest: a block shell on the serial console, over virtio or svirtb.
+//! The built-in guest: a block shell on the serial console, and on a GPU's screen where there is one.
 //!
 //! Kernel command line:
 //!
@@ -16,7 +16,11 @@
 //! | `line.rs`, `keys.rs`, `history.rs` | the line editor |
 //! | `arguments.rs` | a command's words |
 //! | `commands.rs` | the commands, and the table that `help` prints |
-//! | `disks.rs` | the disks of the machine, and the one in use |
+//! | `devices.rs` | the devices of the machine |
+//! | `disks.rs` | its disks, and the one in use |
+//! | `screen.rs`, `terminal.rs` | the console on a GPU's display: how it is shown, its text |
+//! | `sheet.rs`, `font.rs` | its glyphs |
+//! | `inputs.rs`, `keyboard.rs`, `pointer.rs` | keyboards, mice and tablets |
 //! | `status.rs` | registers in words |
 //! | `dump.rs`, `crc32.rs` | bytes for the eye, bytes for a comparison |
 #![no_std]
@@ -25,19 +29,29 @@
 mod arguments;
 mod commands;
 mod crc32;
+mod devices;
 mod disks;
 mod dump;
+mod font;
 mod history;
+mod inputs;
+mod keyboard;
 mod keys;
 mod line;
+mod pointer;
+mod screen;
+mod sheet;
 mod status;
+mod terminal;
 
 use core::ops::ControlFlow;
 
+use devices::Others;
 use disks::Disks;
 use line::{Editor, Line};
 use rt::{command_line, console, exit, interrupts, print, println};
 
+const HELLO: &str = "cafevm shell: a block shell on the bare machine. 'help' lists its commands.\n";
 const PROMPT: &str = "cafevm> ";
 
 rt::entry!(main);
@@ -45,8 +59,11 @@ rt::entry!(main);
 fn main() -> u32 {
     interrupts::init();
     console::listen();
-    println!("cafevm shell: a block shell on the bare machine. 'help' lists its commands.");
-    let mut disks = Disks::find();
+    print!("{HELLO}");
+    let mut others = Others::new();
+    let mut disks = Disks::find(&mut others);
+    others.set_up(HELLO);
+    devices::list(&disks);
     disks.introduce();
     match run(&mut disks) {
         ControlFlow::Break(0) | ControlFlow::Continue(()) => exit::power_off(),

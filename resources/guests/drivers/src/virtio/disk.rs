@@ -6,8 +6,9 @@ use rt::interrupts;
 use rt::mmio::Mmio;
 use rt::wait::{DEVICE_LIMIT, Wait};
 
+use super::config::{self, Config};
 use super::error::Error;
-use super::handshake::{self, Config};
+use super::handshake;
 use super::interrupt::{self, Events};
 use super::queue::{Descriptor, Queue};
 use super::spec::{self, descriptor, interrupt as cause, request, status};
@@ -68,7 +69,7 @@ impl Disk {
     pub fn handshake(&mut self, story: &mut dyn Story) -> Result<(), Error> {
         self.live = false;
         let mut talk = Talk::new(self.window, story);
-        match handshake::run(&mut talk, &mut self.queue, self.wait) {
+        match config::handshake(&mut talk, &mut self.queue, self.wait) {
             Ok(config) => {
                 if let Some(events) = self.events {
                     // What the device meant before its reset means nothing now.
@@ -79,18 +80,7 @@ impl Disk {
                 Ok(())
             }
             Err(error) => {
-                if !matches!(
-                    error,
-                    Error::NotVirtio(_) | Error::Version(_) | Error::NotABlockDevice(_)
-                ) {
-                    // The other bits stay: only a reset clears them (2.1.1).
-                    let bits = talk.read(spec::STATUS, "the bits that are set");
-                    talk.write(
-                        spec::STATUS,
-                        bits | status::FAILED,
-                        "FAILED: the driver gives the device up",
-                    );
-                }
+                handshake::give_up(&mut talk, &error);
                 Err(error)
             }
         }
@@ -104,6 +94,11 @@ impl Disk {
     /// The registers' window.
     pub fn window(&self) -> Mmio {
         self.window
+    }
+
+    /// The device ID: that of a block device, if the handshake has succeeded.
+    pub fn device_id(&self) -> u32 {
+        spec::DEVICE_ID.read(self.window)
     }
 
     /// The interrupt line.

@@ -1,26 +1,38 @@
-//! What can go wrong between the driver and a virtio disk.
+//! What can go wrong between a driver and a virtio device.
 
 use core::fmt;
 
-use super::spec::{BLOCK_DEVICE, MAGIC, VERSION, request};
+use super::spec::{self, MAGIC, VERSION, gpu, request};
 
-/// Why a disk could not be set up, or a request was not done. Displayed as half a sentence about the disk.
+/// Why a device could not be set up, or a request was not done. Displayed as half a sentence about the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The magic value reads this.
     NotVirtio(u32),
     /// It speaks this version of virtio-mmio.
     Version(u32),
-    /// It has this device ID.
-    NotABlockDevice(u32),
+    /// It is of another kind than the driver.
+    OtherKind {
+        /// Its device ID.
+        id: u32,
+        /// The driver's.
+        wanted: u32,
+    },
     /// It offers these features, and VERSION_1 is not among them.
     Legacy(u64),
     /// It does not agree to these features.
     FeaturesRefused(u64),
-    /// Queue 0 is in use after a reset.
-    QueueInUse,
-    /// Queue 0 can have at most this many entries, too few for a request.
-    QueueTooSmall(u32),
+    /// This queue is in use after a reset.
+    QueueInUse(u32),
+    /// A queue can have too few entries.
+    QueueTooSmall {
+        /// Which queue.
+        index: u32,
+        /// How many it can have.
+        max: u32,
+        /// How many the driver needs.
+        size: u16,
+    },
     /// No handshake has been done, or it failed, or a request was never answered.
     Closed,
     /// The request does not lie on the disk.
@@ -40,6 +52,13 @@ pub enum Error {
     Confused(u32),
     /// The request's status byte.
     Status(u8),
+    /// A command for a GPU was not done.
+    Refused {
+        /// Its type.
+        command: u32,
+        /// The type of the answer.
+        answer: u32,
+    },
 }
 
 impl fmt::Display for Error {
@@ -57,9 +76,9 @@ impl fmt::Display for Error {
                     "it speaks version {version} of virtio-mmio; this driver speaks version {VERSION}"
                 )
             }
-            Error::NotABlockDevice(0) => f.write_str("its slot is empty (DeviceID 0)"),
-            Error::NotABlockDevice(id) => {
-                write!(f, "it has DeviceID {id}, and a block device has {BLOCK_DEVICE}")
+            Error::OtherKind { id: 0, .. } => f.write_str("its slot is empty (DeviceID 0)"),
+            Error::OtherKind { id, wanted } => {
+                write!(f, "it has DeviceID {id}, and {} has {wanted}", spec::kind(wanted))
             }
             Error::Legacy(features) => {
                 write!(f, "it does not offer VERSION_1 (features {features:#x}): a legacy device")
@@ -70,9 +89,14 @@ impl fmt::Display for Error {
                     "it took FEATURES_OK back: it does not agree to the features {features:#x}"
                 )
             }
-            Error::QueueInUse => f.write_str("its queue 0 reads as in use right after a reset"),
-            Error::QueueTooSmall(max) => {
-                write!(f, "its queue 0 has {max} entries at most, and a request takes 3")
+            Error::QueueInUse(index) => {
+                write!(f, "its queue {index} reads as in use right after a reset")
+            }
+            Error::QueueTooSmall { index, max, size } => {
+                write!(
+                    f,
+                    "its queue {index} has {max} entries at most, and the driver needs {size}"
+                )
             }
             Error::Closed => f.write_str("it is not set up: the handshake or a request failed"),
             Error::OutOfRange { sector, capacity: 0 } => {
@@ -100,6 +124,11 @@ impl fmt::Display for Error {
             Error::Status(status) => {
                 write!(f, "it answered with status {status}, which has no meaning")
             }
+            Error::Refused { command, answer } => write!(
+                f,
+                "it answered {answer:#x} ({}) to the command {command:#x}",
+                gpu::answer(answer)
+            ),
         }
     }
 }

@@ -1,37 +1,28 @@
-//! The handshake with a virtio block device: from a reset to a live device (3.1.1, 4.2.3.1).
-
-use rt::wait::Wait;
+//! The handshake with a virtio device: from a reset to a live device (3.1.1, 4.2.3.1). The reasons given with each access
+//! are the comments here.
 
 use super::error::Error;
 use super::queue::Queue;
 use super::spec::{self, feature, status};
 use crate::register::{Talk, low_half};
 
-/// What the handshake found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Config {
-    /// Sectors of 512 bytes.
-    pub capacity: u64,
-    /// Features that the device offers.
-    pub offered: u64,
-    /// Features that both agreed on.
-    pub accepted: u64,
+/// A kind of device.
+pub(super) struct Kind {
+    /// Its device ID.
+    pub(super) id: u32,
+    /// Why the driver reads the device ID.
+    pub(super) which: &'static str,
+    /// Which of the features 31..0 the driver takes where they are offered.
+    pub(super) features: u64,
+    /// Which these are.
+    pub(super) takes: &'static str,
 }
 
-impl Config {
-    /// Whether the disk refuses writes.
-    pub fn is_read_only(&self) -> bool {
-        self.accepted & feature::RO != 0
-    }
+/// The bits of a device whose features are agreed on.
+const CHOSEN: u32 = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;
 
-    /// Whether there is a flush command.
-    pub fn has_flush(&self) -> bool {
-        self.accepted & feature::FLUSH != 0
-    }
-}
-
-/// From a reset to DRIVER_OK. The reasons given with each access are the comments here.
-pub(super) fn run(talk: &mut Talk<'_>, queue: &mut Queue, wait: Wait) -> Result<Config, Error> {
+/// From a reset to FEATURES_OK. Returns the features offered, and those that both agreed on.
+pub(super) fn negotiate(talk: &mut Talk<'_>, kind: &Kind) -> Result<(u64, u64), Error> {
     match talk.read(spec::MAGIC_VALUE, "is it a virtio-mmio device? \"virt\"") {
         spec::MAGIC => {}
         other => return Err(Error::NotVirtio(other)),
@@ -40,9 +31,9 @@ pub(super) fn run(talk: &mut Talk<'_>, queue: &mut Queue, wait: Wait) -> Result<
         spec::VERSION => {}
         other => return Err(Error::Version(other)),
     }
-    match talk.read(spec::DEVICE_ID, "which kind of device? 2 is a block device") {
-        spec::BLOCK_DEVICE => {}
-        other => return Err(Error::NotABlockDevice(other)),
+    match talk.read(spec::DEVICE_ID, kind.which) {
+        id if id == kind.id => {}
+        id => return Err(Error::OtherKind { id, wanted: kind.id }),
     }
 
     talk.write(spec::STATUS, 0, "reset: the device forgets everything");
@@ -59,38 +50,41 @@ pub(super) fn run(talk: &mut Talk<'_>, queue: &mut Queue, wait: Wait) -> Result<
     if offered & feature::VERSION_1 == 0 {
         return Err(Error::Legacy(offered));
     }
-    let accepted = offered & (feature::VERSION_1 | feature::FLUSH | feature::RO);
+    let accepted = offered & (feature::VERSION_1 | kind.features);
     talk.write(spec::DRIVER_FEATURES_SEL, 0, "now the driver's features 31..0");
-    talk.write(
-        spec::DRIVER_FEATURES,
-        low_half(accepted),
-        "what it takes of them: FLUSH and RO, where offered",
-    );
+    talk.write(spec::DRIVER_FEATURES, low_half(accepted), kind.takes);
     talk.write(spec::DRIVER_FEATURES_SEL, 1, "features 63..32");
     talk.write(
         spec::DRIVER_FEATURES,
         low_half(accepted >> 32),
         "VERSION_1: both follow version 1 or later",
     );
-    bits |= status::FEATURES_OK;
-    talk.write(spec::STATUS, bits, "FEATURES_OK: the driver has chosen");
+    talk.write(spec::STATUS, CHOSEN, "FEATURES_OK: the driver has chosen");
     if talk.read(spec::STATUS, "still FEATURES_OK? then the device agrees") & status::FEATURES_OK
         == 0
     {
         return Err(Error::FeaturesRefused(accepted));
     }
+    Ok((offered, accepted))
+}
 
-    talk.write(spec::QUEUE_SEL, 0, "queue 0, a block device's first");
+/// Gives queue `index` its memory. The queue is cleared, and may have buffers already.
+pub(super) fn set_up_queue(
+    talk: &mut Talk<'_>,
+    index: u32,
+    which: &'static str,
+    queue: &Queue,
+) -> Result<(), Error> {
+    talk.write(spec::QUEUE_SEL, index, which);
     if talk.read(spec::QUEUE_READY, "not in use yet?") != 0 {
-        return Err(Error::QueueInUse);
+        return Err(Error::QueueInUse(index));
     }
-    let max = talk.read(spec::QUEUE_NUM_MAX, "how many entries can it have?");
-    if max < u32::from(queue.size()) {
-        return Err(Error::QueueTooSmall(max));
+    let (max, size) =
+        (talk.read(spec::QUEUE_NUM_MAX, "how many entries can it have?"), queue.size());
+    if max < u32::from(size) {
+        return Err(Error::QueueTooSmall { index, max, size });
     }
-    queue.clear();
-    queue.want_interrupts(wait == Wait::Interrupt);
-    talk.write(spec::QUEUE_NUM, u32::from(queue.size()), "how many it has");
+    talk.write(spec::QUEUE_NUM, u32::from(size), "how many it has");
     let [table, available, used] = queue.addresses();
     talk.write_pair(
         spec::QUEUE_DESC_LOW,
@@ -111,27 +105,20 @@ pub(super) fn run(talk: &mut Talk<'_>, queue: &mut Queue, wait: Wait) -> Result<
         "where its used ring is",
     );
     talk.write(spec::QUEUE_READY, 1, "the queue may be used");
-
-    let capacity = read_capacity(talk);
-    bits |= status::DRIVER_OK;
-    talk.write(spec::STATUS, bits, "DRIVER_OK: the device is live");
-    Ok(Config { capacity, offered, accepted })
+    Ok(())
 }
 
-/// Two registers that may change between the reads: the generation shows whether they did (4.2.2.2).
-fn read_capacity(talk: &mut Talk<'_>) -> u64 {
-    const TRIES: u32 = 16;
-    let mut capacity = 0;
-    let mut before = talk.read(spec::CONFIG_GENERATION, "which state of the configuration?");
-    for _ in 0..TRIES {
-        let low = talk.read(spec::CAPACITY_LOW, "how many sectors of 512 bytes?");
-        let high = talk.read(spec::CAPACITY_HIGH, "the high half of that");
-        capacity = u64::from(high) << 32 | u64::from(low);
-        let after = talk.read(spec::CONFIG_GENERATION, "still the same state?");
-        if after == before {
-            break;
-        }
-        before = after;
+/// The last step.
+pub(super) fn go_live(talk: &mut Talk<'_>) {
+    talk.write(spec::STATUS, CHOSEN | status::DRIVER_OK, "DRIVER_OK: the device is live");
+}
+
+/// What a driver does after a handshake that failed with `error`.
+pub(super) fn give_up(talk: &mut Talk<'_>, error: &Error) {
+    if matches!(error, Error::NotVirtio(_) | Error::Version(_) | Error::OtherKind { .. }) {
+        return;
     }
-    capacity
+    // The other bits stay: only a reset clears them (2.1.1).
+    let bits = talk.read(spec::STATUS, "the bits that are set");
+    talk.write(spec::STATUS, bits | status::FAILED, "FAILED: the driver gives the device up");
 }

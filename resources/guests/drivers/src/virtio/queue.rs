@@ -109,15 +109,45 @@ impl Queue {
 
     /// Makes the chain that begins at descriptor `head` available. True where the device is to be notified.
     pub fn give(&mut self, head: u16) -> bool {
-        let place = usize::from(self.given % self.size);
+        self.put(head);
+        self.publish()
+    }
+
+    /// Where the entry with this number is in a ring: its number modulo the size, a power of two.
+    fn place(&self, number: u16) -> usize {
+        usize::from(number & (self.size - 1))
+    }
+
+    /// Puts the chain that begins at descriptor `head` into the available ring; [`Queue::publish`] makes it available.
+    pub fn put(&mut self, head: u16) {
+        let place = self.place(self.given);
         self.available.write(RING + 2 * place, head);
         self.given = self.given.wrapping_add(1);
+    }
+
+    /// Makes available what was put into the ring. True where the device is to be notified.
+    pub fn publish(&mut self) -> bool {
         // The entry before the index that says it is there (2.7.13.3) ...
         fence(Ordering::Release);
         self.available.write(IDX, self.given);
         // ... and the index before the question whether the device looks by itself (2.7.13.4).
         fence(Ordering::SeqCst);
         self.used.read::<u16>(FLAGS) & USED_NO_NOTIFY == 0
+    }
+
+    /// Takes all chains, where the device has done all of them; else none, and false.
+    pub fn take_all(&mut self) -> bool {
+        let all = self.used.read::<u16>(IDX) == self.given;
+        if all {
+            fence(Ordering::Acquire);
+            self.seen = self.given;
+        }
+        all
+    }
+
+    /// The entry for the next chain, where each has one entry and they are done in order. `None` where all are under way.
+    pub fn next_entry(&self) -> Option<u16> {
+        (self.given.wrapping_sub(self.seen) < self.size).then_some(self.given & (self.size - 1))
     }
 
     /// Whether the device has done a chain that [`Queue::take`] has not given yet.
@@ -133,7 +163,7 @@ impl Queue {
         }
         // The index before the entry it stands for (2.7.14).
         fence(Ordering::Acquire);
-        let at = RING + 8 * usize::from(self.seen % self.size);
+        let at = RING + 8 * self.place(self.seen);
         self.seen = self.seen.wrapping_add(1);
         Some(Used { id: self.used.read(at), len: self.used.read(at + 4) })
     }

@@ -1,4 +1,7 @@
-//! Names and numbers of the virtio 1.4 specification, as far as a block driver needs them.
+//! Names and numbers of the virtio 1.4 specification, as far as the drivers here need them.
+
+pub mod gpu;
+pub mod input;
 
 use crate::register::Register;
 
@@ -8,6 +11,21 @@ pub const MAGIC: u32 = 0x7472_6976;
 pub const VERSION: u32 = 2;
 /// Device ID of a block device (5.2.1); 0 is an empty slot (4.2.2).
 pub const BLOCK_DEVICE: u32 = 2;
+/// Device ID of a GPU (5.7.1).
+pub const GPU_DEVICE: u32 = 16;
+/// Device ID of a keyboard, mouse or tablet (5.8.1).
+pub const INPUT_DEVICE: u32 = 18;
+
+/// The kind of device that has this ID, of those with a driver here.
+pub const fn kind(id: u32) -> &'static str {
+    match id {
+        BLOCK_DEVICE => "a block device",
+        GPU_DEVICE => "a GPU",
+        INPUT_DEVICE => "an input device",
+        _ => "some other device",
+    }
+}
+
 /// Bytes of registers before the configuration space (4.2.2).
 pub const CONFIG: u64 = 0x100;
 

@@ -18,7 +18,7 @@ use scenario::block::{Block, INDIRECT_DESC};
 use scenario::{Failure, Outcome, ensure, pattern};
 
 use crate::histogram::Histogram;
-use crate::lane::{Lane, Reads};
+use crate::lane::{ENTRIES, Lane, Reads};
 use crate::{finish_second, second_outcome, start_second};
 
 /// Bytes of a read: a batch must take far longer than a write to a register.
@@ -40,7 +40,8 @@ static CYCLES: AtomicU64 = AtomicU64::new(0);
 pub(crate) fn run() -> Outcome {
     let block = Block::first()?;
     block.negotiate(INDIRECT_DESC)?;
-    let reads = Reads { bytes: BYTES, one_buffer: true, seed: pattern::SEED, lane: 0 };
+    let reads =
+        Reads { bytes: BYTES, one_buffer: true, entries: ENTRIES, seed: pattern::SEED, lane: 0 };
     let mut lane = Lane::new(block, 0, reads)?;
     block.start()?;
     lane.run()?;

@@ -8,9 +8,8 @@ use scenario::{DESCRIPTOR, Outcome, Piece, Ring, ensure, ensure_eq, pattern};
 
 /// Reads a doorbell.
 pub(crate) const BATCH: u16 = 64;
-/// Entries in the ring: room for two batches, so that a batch is less than a device may do in one turn. The ring's
-/// entries never change, because the batch is in it a whole number of times.
-const ENTRIES: u16 = 2 * BATCH;
+/// Entries in the ring, usually: room for two batches, so that a batch is less than a device may do in one turn.
+pub(crate) const ENTRIES: u16 = 2 * BATCH;
 const SECTOR: u64 = 512;
 /// Bytes of a request's header (virtio 1.4, 5.2.6).
 const HEADER: usize = 16;
@@ -26,6 +25,8 @@ pub(crate) struct Reads {
     pub(crate) bytes: usize,
     /// Whether all go to the same memory, for want of more.
     pub(crate) one_buffer: bool,
+    /// Entries in the ring, a multiple of [`BATCH`]: they never change, because the batch is in it a whole number of times.
+    pub(crate) entries: u16,
     /// The seed of the disk's contents.
     pub(crate) seed: u64,
     /// Which half of the disk's sectors: read n of lane l begins at place 2 * n + l of 128.
@@ -55,7 +56,7 @@ impl Lane {
         let mut lane = Lane {
             block,
             queue,
-            ring: Ring::new(ENTRIES),
+            ring: Ring::new(reads.entries),
             reads,
             stride,
             buffers,
@@ -77,8 +78,10 @@ impl Lane {
             let table = tables.part(PIECES * DESCRIPTOR * n, PIECES * DESCRIPTOR);
             *head = lane.ring.indirect_chain(&chain, table);
         }
-        for head in heads {
-            lane.ring.give(head);
+        for _ in 1..reads.entries / BATCH {
+            for head in heads {
+                lane.ring.give(head);
+            }
         }
         lane.ring.withdraw();
         lane.ring.want_interrupts(false);

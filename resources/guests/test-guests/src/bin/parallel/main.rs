@@ -5,6 +5,7 @@
 //! | `mode=one` | one processor, queue 0 of the first disk |
 //! | `mode=queues` | two processors, each its own queue of the first disk (feature MQ) |
 //! | `mode=disks` | two processors, each queue 0 of its own disk |
+//! | `mode=scale` | any number of processors and queues: see [`scale`] |
 //! | `mode=ack` | the first keeps queue 0 of the first disk busy, the second writes to registers of that disk |
 //! | `slices=N` | parts that the time is taken of (default 1, at most 64); both processors begin each together |
 //! | `batches=N` | doorbells of each processor in a slice (default 20), of 64 reads of 4 KiB each |
@@ -28,10 +29,11 @@
 mod ack;
 mod histogram;
 mod lane;
+mod scale;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use lane::{BATCH, Lane, Reads};
+use lane::{BATCH, ENTRIES, Lane, Reads};
 use rt::lock::Lock;
 use rt::wait::{DEVICE_LIMIT, Wait};
 use rt::{command_line, console, interrupts, println, smp, tsc};
@@ -59,6 +61,7 @@ enum Mode {
     One,
     Queues,
     Disks,
+    Scale,
     Ack,
 }
 
@@ -69,6 +72,7 @@ fn main() -> u32 {
         Some("one") => Mode::One,
         Some("queues") => Mode::Queues,
         Some("disks") => Mode::Disks,
+        Some("scale") => Mode::Scale,
         Some("ack") => Mode::Ack,
         other => {
             report.run("parallel", || fail!("no mode {}", other.unwrap_or("is given")));
@@ -76,18 +80,23 @@ fn main() -> u32 {
         }
     };
     println!("tsc {}", tsc::per_millisecond());
-    report.run("parallel", || if mode == Mode::Ack { ack::run() } else { throughput(mode) });
+    report.run("parallel", || match mode {
+        Mode::Ack => ack::run(),
+        Mode::Scale => scale::run(),
+        Mode::One | Mode::Queues | Mode::Disks => throughput(mode),
+    });
     report.code()
 }
 
 fn throughput(mode: Mode) -> Outcome {
     let lanes: usize = if mode == Mode::One { 1 } else { 2 };
-    let reads = Reads { bytes: 4096, one_buffer: false, seed: pattern::SEED, lane: 0 };
+    let reads =
+        Reads { bytes: 4096, one_buffer: false, entries: ENTRIES, seed: pattern::SEED, lane: 0 };
     let block = Block::first()?;
     block.negotiate(INDIRECT_DESC | if mode == Mode::Queues { MQ } else { 0 })?;
     let mut first = Lane::new(block, 0, reads)?;
     match mode {
-        Mode::One | Mode::Ack => {}
+        Mode::One | Mode::Scale | Mode::Ack => {}
         Mode::Queues => {
             let second = Lane::new(block, 1, Reads { lane: 1, ..reads })?;
             SECONDS.with(|place| *place = Some(second));

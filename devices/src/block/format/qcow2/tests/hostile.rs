@@ -1,0 +1,1 @@
+//! Images that are damaged, or that nobody should trust.

@@ -1,0 +1,555 @@
+//! The link: the session and its connections, who looks after them, and what happens when they are lost.
+//!
+//! No thread belongs to a connection. Whoever has the lock sends what can be sent and receives what is there:
+//!
+//! - a lane at its commit, and while it waits ([`super::engine`]);
+//! - [`NbdLink::run`], on a thread of the VMM, for everything that is answered while no lane watches: for this, the
+//!   sockets are armed in an epoll set. The same thread connects again after a loss.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::net::{Shutdown, shutdown};
+
+use super::connection::{Broken, Connection};
+use super::open::{ATTEMPT, NbdError, OpenError, Target};
+use super::session::{self, Refusal, Session};
+use super::uri::NbdUri;
+use super::wire::{Command, RequestHeader};
+use crate::block::Stop;
+use crate::memory::Gather;
+
+/// How often [`NbdLink::run`] looks whether the disk is stopped.
+const LOOK: Duration = Duration::from_millis(500);
+/// The pauses between attempts to connect: the first one, doubled each time, and the longest one.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// An attempt to connect may take so long, even if the limit for requests ends before.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// How long the requests in flight are waited for when the disk is stopped, and the last flush.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// The most often that a loss is logged: some at once, then one in this time.
+const LOGGED_AT_ONCE: u32 = 5;
+const LOGGED_EVERY: Duration = Duration::from_secs(60);
+/// The data of the descriptor that wakes the thread, among the numbers of the connections.
+const KICK: u64 = u64::MAX;
+
+/// What all lanes of a disk, its storage and its thread share.
+pub(super) struct Shared {
+    pub(super) target: Target,
+    link: Mutex<Link>,
+    epoll: OwnedFd,
+    kick: OwnedFd,
+    stop: OnceLock<Stop>,
+    is_closed: AtomicBool,
+    reconnects: AtomicU64,
+}
+
+/// The session and its connections.
+pub(super) struct Link {
+    pub(super) session: Session,
+    connections: Vec<Connection>,
+    /// The connection that gets the next piece.
+    next: usize,
+    /// Counts the sets of connections.
+    generation: u64,
+    /// The lanes that watch the sockets.
+    watching: usize,
+    /// Whether the thread is told of replies.
+    is_armed: bool,
+    /// Since when there are no connections, or requests that were in flight then are not answered.
+    lost_at: Option<Instant>,
+    /// Why the connections were lost, and why there are no new ones.
+    reason: String,
+    /// The first of the two.
+    lost_by: String,
+    logged: Logged,
+}
+
+impl Shared {
+    /// Connects for the first time.
+    pub(super) fn open(target: Target) -> Result<Self, NbdError> {
+        let connected = target.connect(ATTEMPT, &|| false, None);
+        let (connections, export) = connected.map_err(|why| target.error(why))?;
+        let host = |error: io::Error| target.error(OpenError::Host(error));
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| host(e.into()))?;
+        let kick = descriptor().map_err(host)?;
+        epoll::add(&epoll, &kick, epoll::EventData::new_u64(KICK), epoll::EventFlags::IN)
+            .map_err(|error| host(error.into()))?;
+        let mut link = Link {
+            session: Session::new(export, !target.options.reconnect.is_zero()),
+            connections: Vec::new(),
+            next: 0,
+            generation: 0,
+            watching: 0,
+            is_armed: false,
+            lost_at: None,
+            reason: String::new(),
+            lost_by: String::new(),
+            logged: Logged::default(),
+        };
+        link.install(connections, &epoll).map_err(host)?;
+        Ok(Self {
+            target,
+            link: Mutex::new(link),
+            epoll,
+            kick,
+            stop: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
+            reconnects: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handle that stops the disk, which the first lane brings.
+    pub(super) fn stopped_by(&self, stop: &Stop) {
+        let _known = self.stop.set(stop.clone());
+    }
+
+    /// How often the link was established again.
+    pub(super) fn reconnects(&self) -> u64 {
+        self.reconnects.load(Ordering::Relaxed)
+    }
+
+    /// Nobody uses the disk any more.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.wake_thread();
+    }
+
+    fn wake_thread(&self) {
+        session::signal(&self.kick);
+    }
+
+    /// Whether the disk is stopped, or nobody uses it.
+    fn is_over(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire) || self.stop.get().is_some_and(Stop::is_stopped)
+    }
+
+    /// Sends what can be sent, then receives what is there, until neither is possible. Tells all lanes but `own`.
+    pub(super) fn pump(&self, link: &mut Link, own: Option<usize>) {
+        if let Err(broken) = link.exchange() {
+            self.lose(link, &broken);
+        }
+        link.session.tell(own);
+    }
+
+    /// Sends what can be sent.
+    pub(super) fn send(&self, link: &mut Link, own: Option<usize>) {
+        if let Err(broken) = link.send() {
+            self.lose(link, &broken);
+        }
+        link.session.tell(own);
+    }
+
+    /// A lane watches the sockets itself now.
+    pub(super) fn begin_watch(&self, link: &mut Link) {
+        link.watching += 1;
+        if std::mem::take(&mut link.is_armed) {
+            link.interest(&self.epoll, false);
+        }
+    }
+
+    /// A lane no longer watches the sockets.
+    pub(super) fn end_watch(&self, link: &mut Link) {
+        link.watching = link.watching.saturating_sub(1);
+        self.arm(link);
+    }
+
+    /// Has the thread watch the sockets, if nobody else does and there is something to wait for.
+    pub(super) fn arm(&self, link: &mut Link) {
+        let is_idle = link.session.unanswered() == 0 && !link.is_behind();
+        if link.watching == 0 && !link.is_armed && !is_idle {
+            link.is_armed = true;
+            link.interest(&self.epoll, true);
+        }
+    }
+
+    /// Gives up all connections.
+    fn lose(&self, link: &mut Link, broken: &Broken) {
+        for connection in link.connections.drain(..) {
+            let socket = connection.socket();
+            let _removed = epoll::delete(&self.epoll, socket);
+            // Those who poll it see that.
+            let _ended = shutdown(socket, Shutdown::Both);
+        }
+        link.generation += 1;
+        link.is_armed = false;
+        link.lost_by = broken.to_string();
+        link.reason.clone_from(&link.lost_by);
+        link.session.lost();
+        let now = Instant::now();
+        let since = *link.lost_at.get_or_insert(now);
+        let limit = self.target.options.reconnect;
+        if limit.is_zero() {
+            tracing::error!(
+                "{}: the connection is lost ({}); all requests fail from now on (reconnect=0)",
+                self.target.options.uri,
+                link.reason
+            );
+            self.give_up(link);
+        } else {
+            // Requests that cost the server each of its connections are not sent for ever.
+            if now.duration_since(since) > limit {
+                let refusal = self.refusal(link);
+                link.session.fail(&refusal, true);
+                link.lost_at = Some(now);
+            }
+            if link.logged.may(now) {
+                tracing::warn!(
+                    "{}: the connection is lost ({}); requests wait at most {} s for another one{}",
+                    self.target.options.uri,
+                    link.reason,
+                    limit.as_secs(),
+                    link.logged.omitted(),
+                );
+            }
+        }
+        self.wake_thread();
+    }
+
+    fn refusal(&self, link: &Link) -> Refusal {
+        let (uri, seconds) = (&self.target.options.uri, self.target.options.reconnect.as_secs());
+        let reason = &link.reason;
+        Refusal::NoLink(format!("{uri}: no connection within {seconds} s (reconnect=): {reason}"))
+    }
+
+    /// Fails all requests, and new ones until there is a connection.
+    fn give_up(&self, link: &mut Link) {
+        let refusal = self.refusal(link);
+        link.session.fail(&refusal, false);
+        link.session.refuse(Some(refusal));
+        link.session.tell(None);
+    }
+
+    /// Connects again, if there is no connection. Returns whether there is one.
+    fn restore(&self, failures: &mut u32) -> bool {
+        let (since, earlier) = {
+            let link = self.lock();
+            if !link.connections.is_empty() {
+                return true;
+            }
+            (link.lost_at.unwrap_or_else(Instant::now), *link.session.export())
+        };
+        let limit = self.target.options.reconnect;
+        let left = limit.saturating_sub(since.elapsed());
+        let attempt = if left.is_zero() { ATTEMPT } else { ATTEMPT.min(left.max(SHORTEST)) };
+        let outcome = self.target.connect(attempt, &|| self.is_over(), Some(&earlier));
+        let mut guard = self.lock();
+        let link = &mut *guard;
+        let error = match outcome {
+            Ok((connections, export)) => match link.install(connections, &self.epoll) {
+                Ok(()) => {
+                    *failures = 0;
+                    self.reconnects.fetch_add(1, Ordering::Relaxed);
+                    link.session.found(&export);
+                    if link.logged.is_open {
+                        link.logged.is_open = false;
+                        let seconds = since.elapsed().as_secs_f64();
+                        let uri = &self.target.options.uri;
+                        tracing::warn!("{uri}: connected again after {seconds:.1} s");
+                    }
+                    self.pump(link, None);
+                    link.session.rouse();
+                    self.arm(link);
+                    return true;
+                }
+                Err(error) => OpenError::Host(error),
+            },
+            Err(error) => error,
+        };
+        if self.is_over() {
+            return false;
+        }
+        *failures += 1;
+        if *failures == 1 && link.logged.is_open {
+            tracing::warn!("{}: cannot connect again yet: {error}", self.target.options.uri);
+        }
+        link.reason = match link.lost_by.as_str() {
+            "" => error.to_string(),
+            lost_by => format!("{error}; it was lost because {lost_by}"),
+        };
+        if since.elapsed() >= limit {
+            if !link.session.refuses() {
+                tracing::error!(
+                    "{}: no connection for {} s ({error}): requests fail until there is one",
+                    self.target.options.uri,
+                    limit.as_secs()
+                );
+            }
+            self.give_up(link);
+        }
+        false
+    }
+
+    /// Waits for an event of the sockets or for a wake-up, at most this long.
+    fn wait(&self, limit: Duration) {
+        let mut events = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }; 8];
+        let Ok(limit) = Timespec::try_from(limit) else { return };
+        let Ok(count) = epoll::wait(&self.epoll, events.as_mut_slice(), Some(&limit)) else {
+            return;
+        };
+        let mut is_kicked = false;
+        let mut has_news = false;
+        for event in events.iter().take(count) {
+            match event.data.u64() {
+                KICK => is_kicked = true,
+                _ => has_news = true,
+            }
+        }
+        if is_kicked {
+            clear(&self.kick);
+        }
+        if has_news {
+            let mut link = self.lock();
+            self.pump(&mut link, None);
+            link.is_armed = false;
+            if link.watching > 0 || link.session.unanswered() == 0 {
+                link.interest(&self.epoll, false);
+            } else {
+                self.arm(&mut link);
+            }
+        }
+    }
+
+    fn run(&self) {
+        let mut failures = 0;
+        while !self.is_over() {
+            // With reconnect=0 the link is never established again.
+            let gives_up = self.target.options.reconnect.is_zero();
+            if gives_up || self.restore(&mut failures) {
+                self.wait(LOOK);
+                self.lock().check_loss();
+            } else {
+                let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
+                self.wait(pause);
+            }
+        }
+        self.say_farewell();
+    }
+
+    /// Waits for the requests in flight, flushes, and ends the connections; all within a limit.
+    fn say_farewell(&self) {
+        let quiet = |link: &Link| link.connections.is_empty() || link.session.jobs() == 0;
+        self.settle(quiet);
+        let mut link = self.lock();
+        if !link.connections.is_empty() {
+            link.session.flush_kept();
+            self.pump(&mut link, None);
+            drop(link);
+            self.settle(|link| link.connections.is_empty() || link.session.unanswered() == 0);
+            link = self.lock();
+        }
+        for connection in &mut link.connections {
+            let (flags, command, cookie, offset, len) = (0, Command::Disconnect, 0, 0, 0);
+            let header = RequestHeader { flags, command, cookie, offset, len }.encode();
+            let mut parts = Gather::default();
+            parts.host(&header);
+            // The server sees the end of the connection in any case.
+            let _sent = connection.stream().send(&parts);
+        }
+        link.connections.clear();
+        link.generation += 1;
+        link.session.lost();
+        link.session.fail(&Refusal::Stopped, false);
+        link.session.refuse(Some(Refusal::Stopped));
+        link.session.tell(None);
+    }
+
+    fn settle(&self, is_settled: impl Fn(&Link) -> bool) {
+        let until = Instant::now() + FAREWELL;
+        loop {
+            {
+                let mut link = self.lock();
+                self.pump(&mut link, None);
+                if is_settled(&link) {
+                    return;
+                }
+                link.is_armed = true;
+                link.interest(&self.epoll, true);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.wait(left.min(LOOK));
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Uses these connections from now on.
+    fn install(&mut self, connections: Vec<Connection>, epoll: &OwnedFd) -> io::Result<()> {
+        for (number, connection) in (0..).zip(&connections) {
+            let data = epoll::EventData::new_u64(number);
+            epoll::add(epoll, connection.socket(), data, quiet_interest())?;
+        }
+        self.connections = connections;
+        self.generation += 1;
+        self.is_armed = false;
+        Ok(())
+    }
+
+    /// Has the epoll set report replies, or only the end of a connection.
+    fn interest(&self, epoll: &OwnedFd, replies: bool) {
+        for (number, connection) in (0..).zip(&self.connections) {
+            let mut flags = quiet_interest();
+            flags.set(epoll::EventFlags::IN, replies);
+            flags.set(epoll::EventFlags::OUT, replies && connection.is_behind());
+            let data = epoll::EventData::new_u64(number);
+            if let Err(error) = epoll::modify(epoll, connection.socket(), data, flags) {
+                tracing::error!("epoll does not take the socket of an NBD server: {error}");
+            }
+        }
+    }
+
+    /// The sockets, if they are not those of `generation`.
+    pub(super) fn sockets(&self, generation: &mut u64, sockets: &mut Vec<Arc<OwnedFd>>) {
+        if *generation != self.generation {
+            *generation = self.generation;
+            sockets.clear();
+            sockets.extend(self.connections.iter().map(|connection| connection.socket().clone()));
+        }
+    }
+
+    /// Whether there are connections.
+    pub(super) fn is_up(&self) -> bool {
+        !self.connections.is_empty()
+    }
+
+    /// Whether a socket must take more before something else can happen.
+    pub(super) fn is_behind(&self) -> bool {
+        self.connections.iter().any(Connection::is_behind)
+    }
+
+    /// After a loss: whether all that waited is answered.
+    fn check_loss(&mut self) {
+        if self.lost_at.is_some() && self.is_up() && !self.session.has_repeated() {
+            self.lost_at = None;
+        }
+    }
+
+    /// Sends until there is nothing to send, or the sockets take no more. Returns whether anything was handed out.
+    fn send(&mut self) -> Result<(), Broken> {
+        loop {
+            let mut has_new = false;
+            for _ in 0..self.connections.len() {
+                self.next = (self.next + 1) % self.connections.len();
+                let Some(connection) = self.connections.get_mut(self.next) else { continue };
+                // A connection gets a whole turn, so that pieces share a call.
+                while connection.takes_more()
+                    && let Some(slot) = self.session.cut()
+                {
+                    connection.push(slot, &self.session);
+                    has_new = true;
+                }
+                if connection.is_behind() {
+                    connection.send(&self.session)?;
+                }
+            }
+            if !has_new {
+                return Ok(());
+            }
+        }
+    }
+
+    fn exchange(&mut self) -> Result<(), Broken> {
+        loop {
+            self.send()?;
+            let mut more = false;
+            for connection in &mut self.connections {
+                more |= connection.receive(&mut self.session)?;
+            }
+            if !more {
+                // Answers may allow to send more.
+                return self.send();
+            }
+        }
+    }
+}
+
+/// An event descriptor.
+pub(super) fn descriptor() -> io::Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
+/// Makes an event descriptor unreadable.
+pub(super) fn clear(descriptor: &OwnedFd) {
+    // Another thread may have read it.
+    let _count = rustix::io::read(descriptor, &mut [0u8; 8]);
+}
+
+/// The end of a connection, reported once.
+fn quiet_interest() -> epoll::EventFlags {
+    epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT
+}
+
+/// Limits the lines about losses.
+#[derive(Debug, Default)]
+struct Logged {
+    lines: u32,
+    last: Option<Instant>,
+    omitted: u32,
+    /// Whether the last loss was logged.
+    is_open: bool,
+}
+
+impl Logged {
+    fn may(&mut self, now: Instant) -> bool {
+        let is_due = self.last.is_none_or(|last| now.duration_since(last) >= LOGGED_EVERY);
+        self.is_open = self.lines < LOGGED_AT_ONCE || is_due;
+        if self.is_open {
+            self.lines += 1;
+            self.last = Some(now);
+        } else {
+            self.omitted += 1;
+        }
+        self.is_open
+    }
+
+    fn omitted(&mut self) -> String {
+        match std::mem::take(&mut self.omitted) {
+            0 => String::new(),
+            omitted => format!(" (and {omitted} times before that were not logged)"),
+        }
+    }
+}
+
+/// Looks after the connections of a disk.
+#[derive(Debug, Clone)]
+pub struct NbdLink(pub(super) Arc<Shared>);
+
+impl NbdLink {
+    /// Receives what nobody waits for, and connects again after a loss, until the disk is stopped or dropped. For a
+    /// thread of its own.
+    pub fn run(&self) {
+        self.0.run();
+    }
+
+    /// The URI of the server.
+    pub fn uri(&self) -> &NbdUri {
+        &self.0.target.options.uri
+    }
+
+    /// Has [`NbdLink::run`] look at once whether the disk is stopped.
+    pub fn wake(&self) {
+        self.0.wake_thread();
+    }
+}
