@@ -38,7 +38,7 @@ pub(crate) struct Operator<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Later {
     pub(super) ticket: Ticket,
-    /// How long the client waits for it; without a limit where a large amount of data is copied.
+    /// How long the client waits for it, unless it comes in any case: after a copy of a disk, or when all is typed.
     pub(super) within: Option<Duration>,
 }
 
