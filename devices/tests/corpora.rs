@@ -48,3 +48,17 @@ fn the_teaching_protocol() {
 fn an_nbd_server() {
     replay("nbd", fuzz::nbd);
 }
+
+#[test]
+fn a_gpu() {
+    replay("virtio_gpu", |bytes| {
+        fuzz::virtio_gpu(bytes);
+    });
+}
+
+#[test]
+fn an_input_device() {
+    replay("virtio_input", |bytes| {
+        fuzz::virtio_input(bytes);
+    });
+}
