@@ -57,6 +57,23 @@ fn a_virtio_disk_has_its_own_keys() {
 }
 
 #[test]
+fn a_disk_has_a_format_and_layers() {
+    let layers = |text: &str| parse(text).unwrap().layers;
+    assert_eq!(layers("d"), Layers::default());
+    let allowed =
+        Layers { format: ImageFormat::Qcow2, backing: Backing::Allow, overlay: Some("a,b".into()) };
+    assert_eq!(layers("d,format=qcow2,backing=allow,overlay=a,,b,bus=svirtb"), allowed);
+    for (text, words) in [
+        ("d,format=vmdk", "raw, qcow2"),
+        ("d,backing=on", "refuse, allow"),
+        ("d,overlay=", "'overlay' needs a value"),
+    ] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn a_disk_on_either_bus_may_have_limits() {
     let number = |n| NonZeroU64::new(n).unwrap();
     let rate =

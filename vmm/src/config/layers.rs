@@ -58,3 +58,37 @@ impl Layers {
         Err(ConfigError::Layers { path: disk.path.clone(), what })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_that_exclude_each_other_are_named() {
+        let disk = |format, backing, overlay: Option<&str>| DiskConfig {
+            layers: Layers { format, backing, overlay: overlay.map(PathBuf::from) },
+            ..DiskConfig::new("d")
+        };
+        let (raw, qcow2) = (ImageFormat::Raw, ImageFormat::Qcow2);
+        let usual = disk(qcow2, Backing::Allow, Some("o"));
+        for good in [
+            DiskConfig::new("d"),
+            DiskConfig { engine: EngineKind::Uring, ..DiskConfig::new("d") },
+            DiskConfig { snapshot: true, ..disk(qcow2, Backing::Refuse, None) },
+            DiskConfig { access: Access::ReadOnly, ..disk(qcow2, Backing::Allow, None) },
+            disk(raw, Backing::Refuse, Some("o")),
+            usual.clone(),
+        ] {
+            assert!(Layers::check(&good).is_ok(), "{good:?}");
+        }
+        for (bad, words) in [
+            (disk(raw, Backing::Allow, None), "backing=allow is for format=qcow2"),
+            (DiskConfig { snapshot: true, ..usual.clone() }, "overlay= and snapshot=on"),
+            (DiskConfig { access: Access::ReadOnly, ..usual.clone() }, "overlay= and readonly=on"),
+            (DiskConfig { engine: EngineKind::Auto, ..usual }, "engine=sync only"),
+        ] {
+            let error = Layers::check(&bad).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains(words), "{error}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The disk against a vector of bytes, with several lanes, reopened, killed and cut from power at every step.
 
+mod committed;
 mod hostile;
 
 use std::fs;
