@@ -1,7 +1,7 @@
 //! Named tests, and which of them this machine cannot run.
 //!
 //! Where /dev/kvm is missing its tests are listed as ignored, with one line for the reason. With `CAFEVM_REQUIRE_KVM=1` they
-//! are run all the same, and so fail.
+//! are run all the same, and so fail. The same holds for programs of the host, and `CAFEVM_REQUIRE_PROGRAMS=1`.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -29,18 +29,20 @@ pub fn main(programs: &[&str], tests: &[Test]) -> ExitCode {
 
 /// Why the tests cannot be run here.
 fn missing(programs: &[&str]) -> Option<String> {
-    let required = env::var_os("CAFEVM_REQUIRE_KVM").is_some_and(|value| value == "1");
-    if !required
+    let required = |variable| env::var_os(variable).is_some_and(|value| value == "1");
+    if !required("CAFEVM_REQUIRE_KVM")
         && let Err(error) = OpenOptions::new().read(true).write(true).open(cafevm::config::KVM)
     {
         return Some(format!("/dev/kvm: {error} (CAFEVM_REQUIRE_KVM=1 makes that a failure)"));
     }
+    if required("CAFEVM_REQUIRE_PROGRAMS") {
+        return None;
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     let there = |program: &str| env::split_paths(&path).any(|dir| is_file(&dir, program));
-    programs
-        .iter()
-        .find(|program| !there(program))
-        .map(|program| format!("no {program} on this machine"))
+    programs.iter().find(|program| !there(program)).map(|program| {
+        format!("no {program} on this machine (CAFEVM_REQUIRE_PROGRAMS=1 makes that a failure)")
+    })
 }
 
 fn is_file(directory: &Path, program: &str) -> bool {

@@ -65,7 +65,10 @@ impl<'a> Operator<'a> {
         };
         self.next += 1;
         let ticket = Ticket(self.next);
-        let mut within = PATIENCE;
+        // A text may be long. Its answer comes in any case.
+        let is_input =
+            matches!(message, Message::Keys(_) | Message::Type(_) | Message::Pointer { .. });
+        let within = (!is_input).then_some(PATIENCE);
         let begun = match message {
             Message::Status => return Ok(Ok(self.status())),
             Message::Explain => {
@@ -95,28 +98,20 @@ impl<'a> Operator<'a> {
             Message::Backup { id, to } => return self.copy(ticket, id, Some(to)),
             Message::Commit { id } => return self.copy(ticket, id, None),
             Message::Screenshot { to, cursor } => self.seat.screenshot(ticket, to, cursor),
-            Message::Keys(codes) => {
-                self.while_it_runs(|seat| seat.keys(ticket, &codes)).map(|time| within += 2 * time)
-            }
-            Message::Type(text) => {
-                self.while_it_runs(|seat| seat.text(ticket, &text)).map(|time| within += 2 * time)
-            }
+            Message::Keys(codes) => self.while_it_runs(|seat| seat.keys(ticket, &codes)),
+            Message::Type(text) => self.while_it_runs(|seat| seat.text(ticket, &text)),
             Message::Pointer { place, buttons, wheel } => {
-                let point = |seat: &Seat| seat.pointer(ticket, place, buttons, wheel);
-                self.while_it_runs(point).map(|time| within += 2 * time)
+                self.while_it_runs(|seat| seat.pointer(ticket, place, buttons, wheel))
             }
         };
         match begun {
-            Ok(()) => Err(Later { ticket, within: Some(within) }),
+            Ok(()) => Err(Later { ticket, within }),
             Err(why) => Ok(Err(why)),
         }
     }
 
     /// Begins what a guest takes only while it runs.
-    fn while_it_runs(
-        &self,
-        begin: impl FnOnce(&Seat) -> Result<Duration, String>,
-    ) -> Result<Duration, String> {
+    fn while_it_runs(&self, begin: impl FnOnce(&Seat) -> Result<(), String>) -> Result<(), String> {
         let (state, _) = self.pausing.borrow().status();
         if state != "running" {
             return Err(format!("the machine is {state}; resume it first"));

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
 use cafevm_devices::display::Screen;
 
@@ -38,12 +37,12 @@ impl Seat {
         shots.take(Shot { ticket, to, cursor })
     }
 
-    /// Presses keys, and releases them in the reverse order; the answer follows, usually after the time that is returned.
+    /// Presses keys, and releases them in the reverse order; the answer follows.
     ///
     /// # Errors
     ///
     /// Why that is not possible.
-    pub(super) fn keys(&self, ticket: Ticket, codes: &[u16]) -> Result<Duration, String> {
+    pub(super) fn keys(&self, ticket: Ticket, codes: &[u16]) -> Result<(), String> {
         self.press(ticket, Strokes::chord(codes))
     }
 
@@ -52,7 +51,7 @@ impl Seat {
     /// # Errors
     ///
     /// Why that is not possible: the characters that have no key, for example. Nothing is typed then.
-    pub(super) fn text(&self, ticket: Ticket, text: &str) -> Result<Duration, String> {
+    pub(super) fn text(&self, ticket: Ticket, text: &str) -> Result<(), String> {
         let strokes = Strokes::text(text).map_err(|unknown| {
             let unknown: Vec<_> = unknown.iter().map(|char| format!("{char:?}")).collect();
             format!(
@@ -63,7 +62,7 @@ impl Seat {
         self.press(ticket, strokes)
     }
 
-    fn press(&self, ticket: Ticket, strokes: Strokes) -> Result<Duration, String> {
+    fn press(&self, ticket: Ticket, strokes: Strokes) -> Result<(), String> {
         if self.hands.keyboard.is_none() {
             return Err("the machine has no keyboard; start it with --input keyboard".to_owned());
         }
@@ -81,7 +80,7 @@ impl Seat {
         place: Place,
         buttons: Option<u8>,
         wheel: i32,
-    ) -> Result<Duration, String> {
+    ) -> Result<(), String> {
         let motion = match place {
             Place::At(x, y) => Motion::To { at: (x, y), size: self.size_around(x, y)? },
             Place::By(x, y) => Motion::By(x, y),
@@ -110,9 +109,7 @@ impl Seat {
         Err(format!("pixel {x}, {y} is outside of the screen, which has {width}x{height}"))
     }
 
-    fn begin(&self, ticket: Ticket, strokes: Strokes) -> Result<Duration, String> {
-        let time = strokes.time();
-        self.typist.borrow_mut().begin(ticket, strokes)?;
-        Ok(time)
+    fn begin(&self, ticket: Ticket, strokes: Strokes) -> Result<(), String> {
+        self.typist.borrow_mut().begin(ticket, strokes)
     }
 }

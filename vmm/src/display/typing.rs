@@ -24,9 +24,11 @@ use crate::runtime::timer::Timer;
 use crate::threads::mailbox::Outbox;
 
 /// The time between two events. A guest whose programs read slowly has a buffer of its own, which is small.
-pub(crate) const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(2);
 /// How long the driver may take for an event.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a message may take.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// A part of a text or a chord.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,11 +98,6 @@ impl Strokes {
             _ => hands.keyboard.clone(),
         }
     }
-
-    /// The time that the strokes take a guest that is not slow.
-    pub(crate) fn time(&self) -> Duration {
-        PACE.saturating_mul(u32::try_from(self.0.len()).unwrap_or(u32::MAX))
-    }
 }
 
 /// A message that is carried out.
@@ -110,6 +107,8 @@ struct Task {
     steps: VecDeque<Step>,
     /// The number of keys at the begin.
     presses: usize,
+    /// When the first step was possible.
+    begun: Instant,
     /// When the last step was made.
     since: Instant,
 }
@@ -142,8 +141,9 @@ impl Typist {
     /// Why nothing can be typed.
     pub(crate) fn begin(&mut self, ticket: Ticket, strokes: Strokes) -> Result<(), String> {
         let device = strokes.device(self.hand.devices()).ok_or("the machine has no such device")?;
-        let (steps, since) = (strokes.0, Instant::now());
-        self.tasks.push_back(Task { ticket, device, presses: presses(&steps), steps, since });
+        let (steps, now) = (strokes.0, Instant::now());
+        let presses = presses(&steps);
+        self.tasks.push_back(Task { ticket, device, presses, steps, begun: now, since: now });
         self.timer.set(Some(Duration::ZERO)).map_err(|error| error.to_string())
     }
 
@@ -151,24 +151,36 @@ impl Typist {
     fn step(&mut self, now: Instant) {
         let Some(task) = self.tasks.front_mut() else { return };
         let device = task.device.clone();
-        if device.waiting() > 0 {
-            if now.saturating_duration_since(task.since) < PATIENCE {
-                return;
-            }
-            let (kind, seconds) = (device.kind(), PATIENCE.as_secs());
-            let (all, sent) = (task.presses, task.presses - presses(&task.steps));
+        let late = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
+        let is_stuck = device.waiting() > 0 && late(task.since, PATIENCE);
+        if is_stuck || late(task.begun, LIMIT) {
+            let (kind, all) = (device.kind(), task.presses);
+            let sent = all - presses(&task.steps);
             let how_far =
                 if all > 0 { format!(", after {sent} of {all} keys") } else { String::new() };
+            let why = if is_stuck {
+                format!("gave no buffers for {} s", PATIENCE.as_secs())
+            } else {
+                format!("took longer than {} s", LIMIT.as_secs())
+            };
             return self.end(Err(format!(
-                "the guest's driver of the {kind} gave no buffers for {seconds} s{how_far}; does the guest still run?"
+                "the guest's driver of the {kind} {why}{how_far}; does the guest still run?"
             )));
         }
+        if device.waiting() > 0 {
+            return;
+        }
         task.since = now;
-        let Some(step) = task.steps.pop_front() else {
-            return self.end(Ok(json!({})));
-        };
         let dropped = device.dropped();
-        self.make(step);
+        // Some steps need no event.
+        loop {
+            let Some(step) = self.tasks.front_mut().and_then(|task| task.steps.pop_front()) else {
+                return self.end(Ok(json!({})));
+            };
+            if self.make(step) {
+                break;
+            }
+        }
         if device.dropped() != dropped {
             self.end(Err(format!(
                 "no driver of the guest uses the {}: none has set DRIVER_OK, or the device was reset since",
@@ -177,7 +189,8 @@ impl Typist {
         }
     }
 
-    fn make(&mut self, step: Step) {
+    /// Returns whether an event was sent.
+    fn make(&mut self, step: Step) -> bool {
         match step {
             Step::Press(code) => self.hand.key(code, true),
             Step::Release(code) => self.hand.key(code, false),
@@ -186,16 +199,19 @@ impl Typist {
                 if self.shifted {
                     self.hand.key(codes::LEFT_SHIFT, true);
                 }
+                return self.shifted;
             }
             Step::NoShift => {
-                if std::mem::take(&mut self.shifted) {
-                    self.hand.key(codes::LEFT_SHIFT, false);
+                if !std::mem::take(&mut self.shifted) {
+                    return false;
                 }
+                self.hand.key(codes::LEFT_SHIFT, false);
             }
             Step::Point(Pointing { motion, buttons, wheel }) => {
                 self.hand.pointer(motion, buttons, wheel);
             }
         }
+        true
     }
 
     /// Ends the first task.
@@ -207,6 +223,7 @@ impl Typist {
         }
         if let Some(next) = self.tasks.front_mut() {
             next.since = Instant::now();
+            next.begun = next.since;
         }
     }
 

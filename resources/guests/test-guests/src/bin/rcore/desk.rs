@@ -17,8 +17,8 @@ use virtio_drivers::transport::{DeviceType, InterruptStatus};
 
 use crate::hal::{Identity, checked, transport};
 
-type Input = VirtIOInput<Identity, MmioTransport<'static>>;
-type Gpu = VirtIOGpu<Identity, MmioTransport<'static>>;
+pub(super) type Input = VirtIOInput<Identity, MmioTransport<'static>>;
+pub(super) type Gpu = VirtIOGpu<Identity, MmioTransport<'static>>;
 
 /// The number of key events.
 const KEYS: u32 = 6000;
@@ -53,7 +53,7 @@ const EV_SYN: u16 = 0;
 const EV_KEY: u16 = 1;
 const EV_REL: u16 = 2;
 
-fn input(slot: VirtioSlot) -> Result<Input, Failure> {
+pub(super) fn input(slot: VirtioSlot) -> Result<Input, Failure> {
     checked("new", VirtIOInput::new(transport(slot, DeviceType::Input)?))
 }
 
@@ -127,7 +127,7 @@ fn names(keyboard: &mut Input, mouse: &mut Input) -> Outcome {
 }
 
 /// Draws the picture of this size, and waits until it is on the screen.
-fn show(gpu: &mut Gpu, width: u32, height: u32) -> Outcome {
+pub(super) fn show(gpu: &mut Gpu, width: u32, height: u32) -> Outcome {
     let bytes = checked("change_resolution", gpu.change_resolution(width, height))?;
     for (n, to) in bytes.chunks_exact_mut(4).take((width * height) as usize).enumerate() {
         let n = n as u32;

@@ -3,7 +3,7 @@
 //! The disk is the first on the command line; it holds [`scenario::pattern`] with seed 1 and has 64 sectors at least.
 //! `t=rw` (default): afterwards sectors 20 to 23 are all 0x20, sector 24 all 0x24. `t=readonly`: nothing is changed.
 //! `t=rng`: random bytes from the last device on the command line, no disk is used.
-//! `t=desk`: keyboard, mouse and GPU, see `desk.rs`; no disk is used.
+//! `t=desk`: keyboard, mouse and GPU, see `desk.rs`; no disk is used. `t=typed`: keyboard, tablet and GPU, see `typed.rs`.
 //! The guest prints `capacity N sectors`, `readonly true|false` and `id TEXT`.
 #![no_std]
 #![no_main]
@@ -11,6 +11,7 @@
 
 mod desk;
 mod hal;
+mod typed;
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -74,6 +75,10 @@ fn main() -> u32 {
     }
     if command_line::value("t") == Some("desk") {
         desk::play(&mut report);
+        return report.code();
+    }
+    if command_line::value("t") == Some("typed") {
+        typed::play(&mut report);
         return report.code();
     }
     let Some(slot) = command_line::virtio_slots().next() else {
