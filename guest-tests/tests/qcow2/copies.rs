@@ -6,12 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cafevm_guest_tests::numbered::{self, SECTORS};
 use cafevm_guest_tests::process::Process;
-use cafevm_guest_tests::{Failed, Outcome, SECTOR, Scratch, ensure};
+use cafevm_guest_tests::{Failed, Outcome, SECTOR, Scratch, ensure, numbered};
 use cafevm_resources::test_guests::NUMBERED;
 
 use crate::PROGRAM;
+use crate::killed::SECTORS;
 use crate::tool::{check, content};
 
 const PATIENCE: Duration = Duration::from_secs(60);

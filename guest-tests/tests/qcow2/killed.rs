@@ -8,14 +8,15 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::time::Duration;
 
-use cafevm_guest_tests::numbered::{self, SECTORS};
 use cafevm_guest_tests::process::Process;
-use cafevm_guest_tests::{Failed, Outcome, SECTOR, Scratch, ensure};
+use cafevm_guest_tests::{Failed, Outcome, SECTOR, Scratch, ensure, numbered};
 use cafevm_resources::test_guests::NUMBERED;
 
 use crate::tool::{Found, check, content, examine, qemu_img};
 use crate::{PROGRAM, shell_succeeds};
 
+/// Sectors of the disk: few, so that each is written often.
+pub(crate) const SECTORS: usize = 64;
 const SIGKILL: i32 = 9;
 /// The guest is killed within so many microseconds after its first word.
 const MOMENTS: u64 = 200_000;
