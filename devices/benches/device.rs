@@ -10,11 +10,12 @@
 use std::env;
 use std::hint::black_box;
 use std::io;
+use std::num::NonZeroU64;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cafevm_devices::block::{Completion, Disk, Engine, Request, Stop, Storage};
+use cafevm_devices::block::{Completion, Disk, Engine, Limits, Pace, Rate, Request, Stop, Storage};
 use cafevm_devices::memory::GuestRam;
 use cafevm_devices::observe::Tap;
 use cafevm_devices::svirtb::{Device, EntrySize, Register};
@@ -40,7 +41,7 @@ const COUNTED_OPERATIONS: u32 = 12_800;
 /// What is measured: a name, the number of operations in a round, and the set-up, which returns a round.
 type Case = (&'static str, u16, fn() -> Box<dyn FnMut()>);
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 11] = [
     ("register read", 1, register_read),
     ("doorbell, nothing new", 1, || virtio(0, false, blk::T_IN)),
     ("chain of 3 descriptors", 1, || chain_walk(false)),
@@ -48,6 +49,8 @@ const CASES: [Case; 9] = [
     ("virtio read, 64 a doorbell", BATCH, || virtio(BATCH, false, blk::T_IN)),
     ("virtio write, 64 a doorbell", BATCH, || virtio(BATCH, false, blk::T_OUT)),
     ("virtio read, indirect", BATCH, || virtio(BATCH, true, blk::T_IN)),
+    ("virtio read, metrics on", BATCH, || virtio_on(&disk().timed(), BATCH, false, blk::T_IN)),
+    ("virtio read, limits on", BATCH, || virtio_on(&limited(), BATCH, false, blk::T_IN)),
     ("svirtb entry, apart", BATCH, || svirtb(2)),
     ("svirtb entry, in a row", BATCH, || svirtb(1)),
 ];
@@ -142,14 +145,13 @@ fn disk() -> Disk {
 }
 
 #[expect(clippy::expect_used, reason = "a benchmark")]
-fn driver(features: u64) -> VirtioDriver {
-    let device =
-        Blk::new("bench", &disk(), &BlkOptions::default(), Tap::default()).expect("a device");
+fn driver(disk: &Disk, features: u64) -> VirtioDriver {
+    let device = Blk::new("bench", disk, &BlkOptions::default(), Tap::default()).expect("a device");
     VirtioDriver::new(device).live(feature::BLK_FLUSH | features, RING.into())
 }
 
 fn register_read() -> Box<dyn FnMut()> {
-    let mut driver = driver(0);
+    let mut driver = driver(&disk(), 0);
     Box::new(move || {
         black_box(driver.get(reg::INTERRUPT_STATUS));
     })
@@ -157,7 +159,33 @@ fn register_read() -> Box<dyn FnMut()> {
 
 /// A doorbell with `requests` of 4 KiB. The ring is filled in before, so that a round only moves the available index.
 fn virtio(requests: u16, indirect: bool, kind: u32) -> Box<dyn FnMut()> {
-    let mut driver = driver(if indirect { feature::RING_INDIRECT_DESC } else { 0 });
+    virtio_on(&disk(), requests, indirect, kind)
+}
+
+/// A disk whose limits nothing reaches.
+fn limited() -> Disk {
+    let disk = disk().paced_by(Arc::new(NoAlarm));
+    let rate = Some(Rate::new(NonZeroU64::MAX));
+    disk.set_limits(Limits { bytes: rate, requests: rate });
+    disk
+}
+
+/// The host's clock, without an alarm.
+struct NoAlarm;
+
+impl Pace for NoAlarm {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+    fn wake_at(&self, _: Instant) {}
+    fn sleep(&self, _: Duration) {}
+    fn is_hurried(&self) -> bool {
+        false
+    }
+}
+
+fn virtio_on(disk: &Disk, requests: u16, indirect: bool, kind: u32) -> Box<dyn FnMut()> {
+    let mut driver = driver(disk, if indirect { feature::RING_INDIRECT_DESC } else { 0 });
     for n in 0..RING {
         let n = n % BATCH;
         let (at, head) = (u64::from(n), if indirect { n } else { 3 * n });
@@ -181,7 +209,7 @@ fn virtio(requests: u16, indirect: bool, kind: u32) -> Box<dyn FnMut()> {
 
 #[expect(clippy::expect_used, reason = "a benchmark")]
 fn chain_walk(indirect: bool) -> Box<dyn FnMut()> {
-    let driver = driver(0);
+    let driver = driver(&disk(), 0);
     let parts = [(0x8000, 16, false), (0x1_0000, 4096, true), (0x9000, 1, true)];
     let layout = QueueLayout { size: 8, desc: 0x2_0000, avail: 0x2_1000, used: 0x2_2000 };
     let table = if indirect { 0xa000 } else { layout.desc };

@@ -35,6 +35,11 @@ fn a_whole_virtqueue() {
 }
 
 #[test]
+fn a_qcow2_image_that_nobody_should_trust() {
+    replay("qcow2_open", fuzz::qcow2_open);
+}
+
+#[test]
 fn the_teaching_protocol() {
     replay("svirtb", fuzz::svirtb);
 }
@@ -42,4 +47,18 @@ fn the_teaching_protocol() {
 #[test]
 fn an_nbd_server() {
     replay("nbd", fuzz::nbd);
+}
+
+#[test]
+fn a_gpu() {
+    replay("virtio_gpu", |bytes| {
+        fuzz::virtio_gpu(bytes);
+    });
+}
+
+#[test]
+fn an_input_device() {
+    replay("virtio_input", |bytes| {
+        fuzz::virtio_input(bytes);
+    });
 }

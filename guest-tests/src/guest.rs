@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,8 +66,14 @@ impl Guest {
 
     /// Attaches an image as `--disk path=IMAGE,KEYS` does.
     #[must_use]
-    pub fn disk(mut self, image: &Image, keys: &str) -> Self {
-        let path = image.path().display().to_string().replace(',', ",,");
+    pub fn disk(self, image: &Image, keys: &str) -> Self {
+        self.disk_at(image.path(), keys)
+    }
+
+    /// The same, with the file at `path`.
+    #[must_use]
+    pub fn disk_at(mut self, path: &Path, keys: &str) -> Self {
+        let path = path.display().to_string().replace(',', ",,");
         self.specs.push(format!("path={path},{keys}"));
         self
     }

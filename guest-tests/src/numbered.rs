@@ -1,7 +1,31 @@
 //! The disk of the guest `numbered`: number n is in sector n modulo the number of sectors, until a later one takes its
 //! place. What a sector holds, and what it must hold.
 
-use crate::{Outcome, SECTOR, ensure};
+use crate::process::Ended;
+use crate::{Failed, Outcome, SECTOR, ensure};
+
+/// Sectors of the disk in most tests: few, so that each is written often.
+pub const SECTORS: usize = 64;
+
+/// Reads the guest's output: numbers, each higher than the one before, and the first one higher than `safe`. Returns the
+/// last one.
+///
+/// # Errors
+///
+/// If there is anything else.
+pub fn heard(ended: &Ended, mut safe: u64) -> Result<u64, Failed> {
+    let text = ended.text();
+    // The last line may be cut.
+    let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+    let mut lines = whole.lines();
+    ensure!(lines.next() == Some("ready"), "it began with {whole:?}");
+    for line in lines {
+        let number: u64 = line.parse().map_err(|e| format!("it printed {line:?}: {e}"))?;
+        ensure!(number > safe, "it printed {number} after {safe}");
+        safe = number;
+    }
+    Ok(safe)
+}
 
 /// What makes a sector that is half of one number and half of another visible.
 fn check_word(number: u64) -> u64 {
@@ -48,12 +72,9 @@ pub fn newest(last: u64, sector: u64, sectors: u64) -> u64 {
 ///
 /// If one does not.
 pub fn holds(disk: &[u8], safe: u64) -> Outcome {
-    let (chunks, rest) = disk.as_chunks::<SECTOR>();
-    ensure!(rest.is_empty(), "the disk has {} bytes", disk.len());
-    let sectors = chunks.len() as u64;
-    for (sector, bytes) in (0..).zip(chunks) {
-        let number = number_in(bytes).map_err(|why| format!("sector {sector}: {why}"))?;
-        ensure!(number % sectors == sector || number == 0, "sector {sector} holds {number}");
+    let numbers = numbers(disk)?;
+    let sectors = numbers.len() as u64;
+    for (sector, number) in (0..).zip(numbers) {
         let newest = newest(safe, sector, sectors);
         ensure!(
             number >= newest,
@@ -61,6 +82,39 @@ pub fn holds(disk: &[u8], safe: u64) -> Outcome {
         );
     }
     Ok(())
+}
+
+/// Fails unless the disk has what the guest had written at one moment. Returns the last number then.
+///
+/// # Errors
+///
+/// The first sector that is of another moment.
+pub fn moment(disk: &[u8]) -> Result<u64, Failed> {
+    let numbers = numbers(disk)?;
+    let sectors = numbers.len() as u64;
+    let last = numbers.iter().copied().max().unwrap_or(0);
+    for (sector, number) in (0..).zip(numbers) {
+        let newest = newest(last, sector, sectors);
+        ensure!(
+            number == newest,
+            "sector {sector} holds {number}, not {newest}, when the last number was {last}"
+        );
+    }
+    Ok(last)
+}
+
+/// The number of each sector, which is one of its own.
+fn numbers(disk: &[u8]) -> Result<Vec<u64>, Failed> {
+    let (chunks, rest) = disk.as_chunks::<SECTOR>();
+    ensure!(rest.is_empty(), "the disk has {} bytes", disk.len());
+    let sectors = chunks.len() as u64;
+    let mut numbers = Vec::with_capacity(chunks.len());
+    for (sector, bytes) in (0..).zip(chunks) {
+        let number = number_in(bytes).map_err(|why| format!("sector {sector}: {why}"))?;
+        ensure!(number % sectors == sector || number == 0, "sector {sector} holds {number}");
+        numbers.push(number);
+    }
+    Ok(numbers)
 }
 
 #[cfg(test)]

@@ -7,17 +7,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cafevm_guest_tests::process::{Ended, Process};
-use cafevm_guest_tests::{
-    Failed, Image, Outcome, SECTOR, Scratch, engine, ensure, numbered, tests,
-};
+use cafevm_guest_tests::numbered::{self, SECTORS};
+use cafevm_guest_tests::process::Process;
+use cafevm_guest_tests::{Failed, Image, Outcome, SECTOR, Scratch, engine, ensure, tests};
 use cafevm_resources::test_guests::NUMBERED;
 
 tests! { after_a_flush, written_through, written_past_the_page_cache, over_svirtb }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cafevm-under-test");
-/// Sectors of the disk: few, so that each is written often.
-const SECTORS: usize = 64;
 const SIGKILL: i32 = 9;
 /// The guest is killed within so many microseconds after its first word.
 const MOMENTS: u64 = 25_000;
@@ -81,26 +78,7 @@ impl Told {
         process.kill()?;
         let ended = process.finish()?;
         ensure!(ended.by_signal(SIGKILL), "{:?}: {} {}", ended.status, ended.text(), ended.log);
-        self.hear(&ended)?;
-        self.look()
-    }
-
-    /// Reads the guest's output: numbers, each higher than the one before.
-    fn hear(&mut self, ended: &Ended) -> Outcome {
-        let text = ended.text();
-        // The last line may be cut.
-        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
-        let mut lines = whole.lines();
-        ensure!(lines.next() == Some("ready"), "it began with {whole:?}");
-        for line in lines {
-            let number: u64 = line.parse().map_err(|e| format!("it printed {line:?}: {e}"))?;
-            ensure!(number > self.safe, "it printed {number} after {}", self.safe);
-            self.safe = number;
-        }
-        Ok(())
-    }
-
-    fn look(&self) -> Outcome {
+        self.safe = numbered::heard(&ended, self.safe)?;
         let bytes = fs::read(self.image.path())?;
         ensure!(bytes.len() == SECTORS * SECTOR, "the image has {} bytes", bytes.len());
         numbered::holds(&bytes, self.safe)

@@ -5,6 +5,7 @@
 #[path = "../../resources/guests/shell/src/font.rs"]
 mod font;
 #[path = "../../resources/guests/shell/src/keyboard.rs"]
+#[allow(dead_code, reason = "only the keys of its characters are looked up here")]
 mod keyboard;
 
 use std::sync::{Arc, mpsc};
@@ -26,6 +27,7 @@ cafevm_guest_tests::tests! {
     faster_than_it_reads,
     a_long_line,
     another_size,
+    little_memory_for_pictures,
     the_pointer,
     a_keyboard_without_a_screen,
 }
@@ -193,17 +195,27 @@ fn hello((width, height): (u32, u32), inputs: &[InputKind]) -> String {
     text + "in use: virtio 0\ncafevm> "
 }
 
-/// Runs the guest with a person before it, and returns what came of both.
+/// Runs the guest with a display of this size and a person before it, and returns what came of both.
 fn run(
     guest: Guest,
     gpu: Option<(u32, u32)>,
     inputs: &[InputKind],
     acts: impl FnOnce(&mut Person) -> Outcome + Send + 'static,
 ) -> Result<(Run, Person), Failed> {
+    let options = gpu.map(|(width, height)| GpuOptions { width, height, ..GpuOptions::default() });
+    run_with(guest, options, inputs, acts)
+}
+
+/// The same with any GPU.
+fn run_with(
+    guest: Guest,
+    options: Option<GpuOptions>,
+    inputs: &[InputKind],
+    acts: impl FnOnce(&mut Person) -> Outcome + Send + 'static,
+) -> Result<(Run, Person), Failed> {
     let (to, from) = mpsc::channel::<Peripherals>();
     let user = User::new(move |peripherals| drop(to.send(peripherals)));
-    let size = gpu.unwrap_or_default();
-    let options = gpu.map(|(width, height)| GpuOptions { width, height, ..GpuOptions::default() });
+    let size = options.map(|gpu| (gpu.width, gpu.height)).unwrap_or_default();
     let all = inputs.iter().map(|kind| OtherDevice::Input(*kind));
     let others = options.map(OtherDevice::Gpu).into_iter().chain(all).collect();
     let text = hello(size, inputs);
@@ -380,6 +392,27 @@ fn another_size() -> Outcome {
     })?;
     run.powered_off()?;
     shows(&person.screen()?, &run.text, (640, 480))
+}
+
+/// The host has room for one screen, but not for several; and not even for that.
+fn little_memory_for_pictures() -> Outcome {
+    let scratch = Scratch::new()?;
+    let image = scratch.image("d.img", 64 * SECTOR)?;
+    for (max_host_memory, enough) in [(2 << 20, true), (1 << 20, false)] {
+        let (width, height) = (640, 480);
+        let gpu = GpuOptions { width, height, max_host_memory };
+        let guest = Guest::shell("help; list; read 0 2; help; exit").virtio(&image);
+        let (run, person) = run_with(guest, Some(gpu), &[], watches)?;
+        run.powered_off()?;
+        ensure!(
+            run.text.contains("interrupt line 6: it answered 0x1201 (ERR_OUT") != enough,
+            "{run}"
+        );
+        if enough {
+            shows(&person.screen()?, &run.text, (width, height))?;
+        }
+    }
+    Ok(())
 }
 
 fn the_pointer() -> Outcome {

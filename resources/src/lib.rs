@@ -36,7 +36,7 @@ pub mod test_guests {
     pub static MIXED: &[u8] = include_bytes!(env!("GUEST_MIXED"));
     /// Several disks of both kinds at once.
     pub static MULTI: &[u8] = include_bytes!(env!("GUEST_MULTI"));
-    /// Numbered sectors without end, for a host that kills the monitor.
+    /// Numbered sectors without end, for a host that kills the monitor, or the server behind its disk.
     pub static NUMBERED: &[u8] = include_bytes!(env!("GUEST_NUMBERED"));
     /// One or two vCPUs that keep queues busy, and measure.
     pub static PARALLEL: &[u8] = include_bytes!(env!("GUEST_PARALLEL"));

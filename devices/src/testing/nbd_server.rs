@@ -62,6 +62,7 @@ pub enum Wrong {
     NoneNotLast,
     ErrorZero,
     ErrorText,
+    ErrorsWithoutEnd,
     ShutsDown,
     ClosesAtRequest,
     ClosesInReply,
@@ -608,6 +609,9 @@ impl Client<'_> {
             Some(Wrong::ErrorText) => {
                 return self.chunk(request, 1, 0x8001, &[0, 0, 0, 5, 0xff, 0xff, b'n', b'o']);
             }
+            Some(Wrong::ErrorsWithoutEnd) => loop {
+                self.chunk(request, 0, 0x8001, &[0, 0, 0, 5, 0, 0])?;
+            },
             Some(Wrong::ShutsDown) => return self.simple(request, 108, &[]),
             Some(Wrong::ClosesAtRequest) => return closed(),
             Some(Wrong::ClosesInReply) => {

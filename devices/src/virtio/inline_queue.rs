@@ -180,8 +180,8 @@ impl<S> Serving<'_, S> {
         self.live.live.features
     }
 
-    /// Whether the device takes no chains at this moment.
-    fn is_stopped(&self) -> bool {
+    /// Whether the device takes and answers no chains at this moment: it is held, or needs a reset.
+    pub(super) fn is_stopped(&self) -> bool {
         self.owner.held.load(Ordering::Acquire) || self.live.live.notifier.is_reset_needed()
     }
 

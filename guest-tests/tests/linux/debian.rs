@@ -8,8 +8,11 @@ use cafevm_guest_tests::{Failed, fail};
 
 use crate::needs;
 
-/// The package that names the current kernel, and the one with the programs of both machines.
-const KERNEL: &str = "linux-image-cloud-amd64";
+/// The package that names the current kernel for virtual machines: small, and soon up.
+pub(crate) const CLOUD: &str = "linux-image-cloud-amd64";
+/// The package that names the current kernel for any machine, with drivers for a display.
+pub(crate) const GENERIC: &str = "linux-image-amd64";
+/// The package with the programs of both machines.
 const BUSYBOX: &str = "busybox-static";
 
 /// What was unpacked.
@@ -22,13 +25,13 @@ pub(crate) struct Debian {
 }
 
 impl Debian {
-    /// Finds what an earlier run left in `dir`, or fetches it.
-    pub(crate) fn fetch(dir: &Path) -> Result<Self, Failed> {
+    /// Finds what an earlier run left in `dir`, or fetches the kernel that the package `names` names.
+    pub(crate) fn fetch(dir: &Path, names: &str) -> Result<Self, Failed> {
         let (packages, root) = (dir.join("packages"), dir.join("root"));
         let done = dir.join("fetched");
         if !done.exists() {
             fs::create_dir_all(&packages)?;
-            let kernel = kernel_package()?;
+            let kernel = kernel_package(names)?;
             let mut apt = Command::new("apt-get");
             apt.args(["-qq", "download", &kernel, BUSYBOX]).current_dir(&packages);
             run(&mut apt)?;
@@ -56,12 +59,12 @@ impl Debian {
     }
 }
 
-fn kernel_package() -> Result<String, Failed> {
-    let text = run(Command::new("apt-cache").args(["depends", KERNEL]))?;
+fn kernel_package(names: &str) -> Result<String, Failed> {
+    let text = run(Command::new("apt-cache").args(["depends", names]))?;
     let found = text.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
     match found {
         Some(rest) => Ok(format!("linux-image-{rest}")),
-        None => fail!("apt knows no {KERNEL}; run apt-get update"),
+        None => fail!("apt knows no {names}; run apt-get update"),
     }
 }
 

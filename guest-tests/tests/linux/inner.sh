@@ -37,6 +37,25 @@ disks() {
   umount /mnt && up trimmed
 }
 
+desk() {
+  while read m; do load "$m"; done </modules/order
+  n=0; while [ ! -e /dev/fb0 ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done
+  sed -n 's/^N: Name=/INNER input /p' /proc/bus/input/devices
+  # The keys, as Linux has them: QEMU's keyboard has the same.
+  sed -n '/Virtio Keyboard/,/^$/s/^B: KEY=/INNER keys /p' /proc/bus/input/devices
+  echo "INNER framebuffer $(cat /sys/class/graphics/fb0/virtual_size) $(cat /sys/class/graphics/fb0/name)"
+  echo "INNER display $(cat /sys/class/drm/card0-Virtual-1/status) $(head -n 1 /sys/class/drm/card0-Virtual-1/modes)"
+  echo "INNER edid $(wc -c </sys/class/drm/card0-Virtual-1/edid)"
+  echo "a line on the screen" >/dev/tty0
+  for led in /sys/class/leds/*capslock; do echo 1 >$led/brightness; echo "INNER led $(cat $led/brightness)"; done
+  # What is typed: an event a line, in hexadecimal.
+  for e in /dev/input/event*; do
+    grep -q "Virtio Keyboard" /sys/class/input/$(basename $e)/device/name && keyboard=$e
+  done
+  echo "INNER types"
+  dd if=$keyboard bs=24 count=$(word events) 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/INNER typed /'
+}
+
 shell() {
   echo "INNER shell"
   setsid cttyhack sh -l
@@ -46,6 +65,7 @@ shell() {
 case "$(word do)" in
   disks) disks;;
   shell) shell;;
+  desk) desk;;
   memory) echo "INNER memory $(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)";;
   pvpanic) load pvpanic; load pvpanic-mmio;;
 esac

@@ -72,6 +72,8 @@ pub(crate) enum Form {
     BzImage,
     Pvh,
     Elf,
+    /// Debian's kernel for any machine, as it ships it.
+    Generic,
 }
 
 impl Form {
@@ -81,10 +83,11 @@ impl Form {
             Self::BzImage => "bzimage",
             Self::Pvh => "vmlinux-pvh",
             Self::Elf => "vmlinux",
+            Self::Generic => "bzimage-generic",
         }
     }
 
-    /// All of them as files in `dir`.
+    /// The forms of the kernel for virtual machines as files in `dir`.
     pub(crate) fn make_all(bzimage: &Path, dir: &Path) -> Result<(), Failed> {
         let file = |form: Self| -> PathBuf { dir.join(form.file()) };
         if !file(Self::Elf).exists() {

@@ -38,6 +38,19 @@ const INNER: [&str; 8] = [
     "pvpanic",
     "pvpanic-mmio",
 ];
+/// The inner machine with a keyboard, a mouse and a display, which the kernel for any machine has drivers for.
+const DESK: [&str; 10] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_mmio",
+    "evdev",
+    "virtio_input",
+    "drm",
+    "drm_kms_helper",
+    "drm_shmem_helper",
+    "virtio_dma_buf",
+    "virtio-gpu",
+];
 
 /// What all scenes share: made once, kept between runs.
 pub(crate) struct Stage {
@@ -46,6 +59,8 @@ pub(crate) struct Stage {
     cafevm: PathBuf,
     outer: PathBuf,
     inner: PathBuf,
+    /// What the kernel for any machine needs, once a scene asked for it.
+    desk: OnceLock<PathBuf>,
 }
 
 impl Stage {
@@ -59,7 +74,7 @@ impl Stage {
         }
         let dir = directory();
         fs::create_dir_all(&dir)?;
-        let debian = Debian::fetch(&dir)?;
+        let debian = Debian::fetch(&dir, debian::CLOUD)?;
         eprintln!("unpacking Debian's kernel {}", debian.version);
         Form::make_all(&debian.bzimage, &dir)?;
         let (outer, inner) = (dir.join("outer.cpio"), dir.join("inner.cpio"));
@@ -72,7 +87,24 @@ impl Stage {
                 build(&dir)?
             }
         };
-        Ok(STAGE.get_or_init(|| Self { dir, debian, cafevm, outer, inner }))
+        let desk = OnceLock::new();
+        Ok(STAGE.get_or_init(|| Self { dir, debian, cafevm, outer, inner, desk }))
+    }
+
+    /// The initramfs for this form of the kernel.
+    fn initramfs(&self, form: Form) -> Result<&Path, Failed> {
+        if form != Form::Generic {
+            return Ok(&self.inner);
+        }
+        if let Some(desk) = self.desk.get() {
+            return Ok(desk);
+        }
+        let debian = Debian::fetch(&self.dir.join("generic"), debian::GENERIC)?;
+        eprintln!("unpacking Debian's kernel {}", debian.version);
+        fs::copy(&debian.bzimage, self.dir.join(form.file()))?;
+        let desk = self.dir.join("desk.cpio");
+        fs::write(&desk, initramfs::build(&debian, include_str!("inner.sh"), &DESK)?)?;
+        Ok(self.desk.get_or_init(|| desk))
     }
 }
 
@@ -80,7 +112,7 @@ impl Stage {
 pub(crate) fn fetch() -> Result<(), String> {
     let fetched = fs::create_dir_all(directory())
         .map_err(Failed::from)
-        .and_then(|()| Debian::fetch(&directory()).map(drop));
+        .and_then(|()| Debian::fetch(&directory(), debian::CLOUD).map(drop));
     fetched.map_err(|error| {
         let text = error.message().unwrap_or("no reason given").replace('\n', "; ");
         format!("Debian's kernel cannot be fetched: {text} (CAFEVM_REQUIRE_LINUX=1 makes that a failure)")
@@ -191,10 +223,10 @@ impl Scene {
         disk::make(&first, FIRST_MIB, &seed)?;
 
         for form in &self.forms {
+            fs::copy(stage.initramfs(*form)?, files.join("initramfs"))?;
             fs::copy(stage.dir.join(form.file()), files.join(form.file()))?;
         }
         fs::copy(&stage.cafevm, files.join("cafevm"))?;
-        fs::copy(&stage.inner, files.join("initramfs"))?;
         fs::write(files.join("go"), &self.go)?;
         disk::make(&payload, 320, &files)?;
         fs::remove_dir_all(&files)?;

@@ -116,7 +116,7 @@ fn is_shown(picture: &Picture, width: u32, height: u32) -> Outcome {
     ensure!(size == (width, height), "the picture has {size:?}, not {width}x{height}");
     for (n, seen) in (0..).zip(picture.pixels()) {
         let (x, y) = (n % width, n / width);
-        let wanted = (x & 0xff) << 16 | (y & 0xff) << 8 | ((x ^ y) * 5 & 0xff);
+        let wanted = (x & 0xff) << 16 | (y & 0xff) << 8 | (((x ^ y) * 5) & 0xff);
         ensure!(*seen == wanted, "the pixel at {x},{y} is {seen:#x}, not {wanted:#x}");
     }
     Ok(())

@@ -1,10 +1,12 @@
 //! A host that becomes full while the I/O thread serves what a doorbell left.
 //!
-//! These need a file system of their own; where it cannot be mounted they print that, and pass.
+//! Those of a file system need one of their own; where it cannot be mounted they print that, and pass.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use cafevm_devices::testing::{Behaviour, NbdServer};
 use cafevm_guest_tests::{Failed, Outcome, Scratch, engine, ensure};
 
 use crate::machine::{Machine, Mounted};
@@ -57,5 +59,34 @@ pub(crate) fn at_the_end() -> Outcome {
     println!("SIGTERM while full: {:?}", begun.elapsed());
     ensure!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     ensure!(ended.log.matches("the machine is paused").count() == 1, "{}", ended.log);
+    Ok(())
+}
+
+pub(crate) fn without_its_server() -> Outcome {
+    let server = NbdServer::new(&vec![0; 1 << 20], Behaviour::default())?;
+    let (uri, keys) = (PathBuf::from(server.uri()), ",werror=stop,reconnect=1");
+    let words = "bytes=0x1000 entries=8 stride=8";
+    let mut machine = Machine::with(Scratch::new()?, uri, keys, words, &[])?;
+    server.wait_for(10);
+    server.kill();
+    machine.becomes(r#""paused":true"#)?;
+    let status = machine.request(r#"{"status":{}}"#)?;
+    ensure!(status.contains("no connection within 1 s"), "{status}");
+    let answer = machine.request(r#"{"resume":{}}"#)?;
+    ensure!(answer.contains("the machine stays paused"), "{answer}");
+    server.log();
+    server.restart();
+    let begin = Instant::now();
+    while machine.request(r#"{"resume":{}}"#)? != r#"{"result":{}}"# {
+        ensure!(begin.elapsed() < Duration::from_secs(60), "its server is back, and it is paused");
+    }
+    server.wait_for(100);
+    let status = machine.request(r#"{"status":{}}"#)?;
+    ensure!(status.contains(r#""state":"running""#) && !status.contains("reason"), "{status}");
+    machine.signal("TERM")?;
+    let ended = machine.finish()?;
+    // The guest did not notice it.
+    ensure!(!ended.text().contains("status"), "{}", ended.text());
+    ensure!(ended.log.contains("the machine is paused (werror=stop)"), "{}", ended.log);
     Ok(())
 }

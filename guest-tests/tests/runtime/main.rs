@@ -22,6 +22,7 @@ tests! {
     a_resize_keeps_no_other_client_waiting,
     full_on_the_io_thread,
     full_at_the_end,
+    without_a_server,
     a_file_system_that_does_not_answer,
 }
 
@@ -133,6 +134,10 @@ fn full_on_the_io_thread() -> Outcome {
 
 fn full_at_the_end() -> Outcome {
     full::at_the_end()
+}
+
+fn without_a_server() -> Outcome {
+    full::without_its_server()
 }
 
 fn a_file_system_that_does_not_answer() -> Outcome {

@@ -59,6 +59,7 @@ fn commands(guest: Guest, disks: &str, name: &str, flushed: &str) -> Result<Run,
     };
     let exchanges: &[Exchange<'_>] = &[
         ("help", HELP),
+        ("list", disks),
         ("read 1", &dump(&before, 1, 1)),
         ("write 1 this_is_a_test", &wrote(1, 14)),
         ("write 0x1e two  words", &wrote(30, 10)),

@@ -109,7 +109,8 @@ path=FILE[,bus=virtio|svirtb][,readonly=on|off][,snapshot=on|off]
 [,werror=report|stop][,bps=SIZE[,bps-burst=SIZE]][,iops=N[,iops-burst=N]],
 and for virtio [,id=TEXT][,queues=N][,queue-size=N][,block-size=512|4096]
 [,doorbell=auto|vcpu|thread|spin],
-for svirtb [,entry-size=auto|32|28]. 'ro' is short for readonly=on. Write a comma in a path as ',,'";
+for svirtb [,entry-size=auto|32|28]. FILE may be nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH
+(nbds: with TLS), with [,reconnect=SECONDS][,connections=N][,tls-ca=FILE][,tls-cert=FILE,tls-key=FILE]. 'ro' is short for readonly=on. Write a comma in a path as ',,'";
 
 const VIRTIO_MMIO: &str = "\
 The virtio slots: version=modern|legacy, base=ADDR, stride=BYTES, slots=N

@@ -297,9 +297,15 @@ impl Values {
             let stray = NBD_KEYS.into_iter().find(|key| self.0.contains_key(key));
             return stray.map_or(Ok(None), |key| Err(SpecError::NotNbd(key)));
         }
-        if given(self, "engine").is_some() {
-            let why = "what moves the bytes is the server";
-            return Err(SpecError::OnNbd { key: "engine", why });
+        for (key, why) in [
+            ("engine", "what moves the bytes is the server"),
+            ("format", "the server's export is the disk, whatever it is made of"),
+            ("backing", "the server's export is the disk, whatever it is made of"),
+            ("overlay", "the layer of an overlay needs an image that is a file"),
+        ] {
+            if given(self, key).is_some() {
+                return Err(SpecError::OnNbd { key, why });
+            }
         }
         if given(self, "cache").is_some_and(|cache| cache == "none" || cache == "unsafe") {
             let why = "the cache is the server's; cache=writeback and cache=writethrough say when the guest's writes are \

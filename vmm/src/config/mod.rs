@@ -165,9 +165,10 @@ impl VmConfig {
         (0..).map(|n| self.virtio.slot(n)).take(count)
     }
 
-    /// Whether the guest has a keyboard.
-    pub(crate) fn has_keyboard(&self) -> bool {
-        self.others.contains(&OtherDevice::Input(InputKind::Keyboard))
+    /// Whether the guest has a keyboard, and somebody may type on it.
+    pub(crate) fn has_other_keyboard(&self) -> bool {
+        let somebody = self.display.is_some() || self.control.is_some() || self.user.is_some();
+        somebody && self.others.contains(&OtherDevice::Input(InputKind::Keyboard))
     }
 
     /// The kernel's file, if it is one.

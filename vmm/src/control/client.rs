@@ -46,14 +46,14 @@ impl Client {
         self.deaf = true;
     }
 
+    /// Whether the client waits for an answer.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waits.is_some()
+    }
+
     /// The deadline of the answer that the client waits for.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waits.and_then(|(Later { within, .. }, since)| Some(since + within?))
-    }
-
-    /// Whether it waits for an answer.
-    pub(super) const fn is_waiting(&self) -> bool {
-        self.waits.is_some()
     }
 
     /// Passes a late answer to the client, if it waits for this one.

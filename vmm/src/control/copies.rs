@@ -1,10 +1,10 @@
 //! Backups and commits, each on a thread of its own: they read and write much, and wait for the host.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -20,7 +20,9 @@ use crate::threads::mailbox::Outbox;
 pub(super) struct Copies {
     answers: Outbox<(Ticket, Answer)>,
     ended: Arc<AtomicBool>,
-    threads: Vec<(String, JoinHandle<()>)>,
+    /// The disks that are being copied.
+    busy: Arc<Mutex<BTreeSet<String>>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// Why a copy ended early.
@@ -29,7 +31,7 @@ const ENDED: &str = "not finished, because the machine ends";
 impl Copies {
     /// Without a copy. Answers go to `answers`.
     pub(super) fn new(answers: Outbox<(Ticket, Answer)>) -> Self {
-        Self { answers, ended: Arc::default(), threads: Vec::new() }
+        Self { answers, ended: Arc::default(), busy: Arc::default(), threads: Vec::new() }
     }
 
     /// Begins a backup of `disk`, which the client calls `id`, to the file `to`; or a commit.
@@ -44,12 +46,13 @@ impl Copies {
         id: String,
         to: Option<PathBuf>,
     ) -> Result<(), String> {
-        self.threads.retain(|(_, thread)| !thread.is_finished());
+        self.threads.retain(|thread| !thread.is_finished());
         let name = disk.disk().name().to_owned();
-        if self.threads.iter().any(|(other, _)| *other == name) {
+        if !self.busy().insert(name.clone()) {
             return Err(format!("{id}: another backup or commit of it is not finished"));
         }
-        let (answers, ended) = (self.answers.clone(), self.ended.clone());
+        let disk_name = name.clone();
+        let (answers, ended, busy) = (self.answers.clone(), self.ended.clone(), self.busy.clone());
         let work = move || {
             let begin = Instant::now();
             let done = match &to {
@@ -66,19 +69,31 @@ impl Copies {
                 }
                 done
             });
+            // Before the answer: the next message may follow at once.
+            busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
             answers.send((ticket, answer.map_err(|why| format!("{id}: {why}"))));
         };
-        let thread = thread::Builder::new().name("copy".to_owned()).spawn(work);
-        let thread = thread.map_err(|error: io::Error| format!("no thread for it: {error}"))?;
-        self.threads.push((name, thread));
-        Ok(())
+        match thread::Builder::new().name("copy".to_owned()).spawn(work) {
+            Ok(thread) => {
+                self.threads.push(thread);
+                Ok(())
+            }
+            Err(error) => {
+                self.busy().remove(&disk_name);
+                Err(format!("no thread for it: {error}"))
+            }
+        }
+    }
+
+    fn busy(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Copies {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        for (_, thread) in self.threads.drain(..) {
+        for thread in self.threads.drain(..) {
             // A thread that panicked has said so.
             let _ended = thread.join();
         }

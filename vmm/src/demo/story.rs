@@ -82,13 +82,11 @@ impl Story {
 
     /// Tells how to look at the guest's screen.
     pub(super) fn viewers_are_welcome(&self, address: &ListenAddress) {
-        self.printer().print(
-            HEADING,
-            &format!(
-                "The guest has a screen, a keyboard and a tablet. Connect a VNC viewer to\n{address}; 'exit' there or \
-                 Ctrl-C here ends the demo.\n"
-            ),
-        );
+        let mut printer = self.printer();
+        printer
+            .print(HEADING, "The guest has a screen, a keyboard and a tablet, for VNC viewers at");
+        printer.print(PLAIN, &format!("  {address}"));
+        printer.print(HEADING, "The demo ends with 'exit', typed there, or with Ctrl-C here.\n");
     }
 
     /// Reports that the guest ended.

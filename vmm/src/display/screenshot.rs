@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -128,8 +129,12 @@ pub(crate) fn check(to: &Path) -> io::Result<()> {
 
 fn write_file(to: &Path, picture: &Picture, cursor: &Cursor) -> io::Result<()> {
     let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file =
-        tempfile::Builder::new().prefix(".cafevm-screenshot-").suffix(".tmp").tempfile_in(dir)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".cafevm-screenshot-")
+        .suffix(".tmp")
+        // As any other new file: less the umask.
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(dir)?;
     let mut buffer = BufWriter::new(file.as_file_mut());
     encode(&mut buffer, picture, cursor)?;
     buffer.flush()?;
@@ -249,6 +254,11 @@ mod tests {
             scene.take("x.png", false).unwrap();
             assert_eq!(scene.read("x.png"), (2, 1, vec![0, 0]));
             assert_eq!(scene.names(), ["x.png"]);
+            // Who may read other new files may read it.
+            let other = scene.dir.path().join("other");
+            fs::write(&other, "").unwrap();
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode(&scene.dir.path().join("x.png")), mode(&other));
         }
     }
 

@@ -46,7 +46,7 @@ use crate::x86::crash::Cause;
 
 /// The end of the input for the built-in shell: a serial port cannot signal it, so the shell gets EOT (Ctrl-D). EOT
 /// ends a line that has begun; on an empty line it ends the shell. Other guests get only their input, and so does a shell
-/// with a keyboard: there, more may be typed.
+/// that can be typed to in another way.
 const END_OF_INPUT: &[u8] = b"\x04\x04";
 
 /// The two ends of the machine's serial port on the host, and the signals.
@@ -120,7 +120,7 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let watched = MainThread {
         running: &running,
         input: console.input,
-        end_of_input: if config.kernel.is_built_in() && !config.has_keyboard() {
+        end_of_input: if config.kernel.is_built_in() && !config.has_other_keyboard() {
             END_OF_INPUT
         } else {
             &[]

@@ -170,7 +170,8 @@ impl<'a> Pausing<'a> {
             Some(full) => {
                 let Full { disk, error } = &full;
                 let why = format!(
-                    "{disk}: {error}; the machine stays paused: make room, then send resume again"
+                    "{disk}: {error}; the machine stays paused: make room, or bring its server back, then send resume \
+                     again"
                 );
                 self.because_of(full);
                 self.wanted = Wanted::Paused;
@@ -197,8 +198,8 @@ impl<'a> Pausing<'a> {
         if self.full.is_none() {
             let Full { disk, error } = &full;
             warn!(
-                "{disk}: {error}; the machine is paused (werror=stop): make room, then send {{\"resume\":{{}}}} to the \
-                 control socket"
+                "{disk}: {error}; the machine is paused (werror=stop): make room, or bring its server back, then send \
+                 {{\"resume\":{{}}}} to the control socket"
             );
             self.full = Some(full);
         }

@@ -120,7 +120,7 @@ fn it_waits_for_viewers() {
         text += &String::from_utf8_lossy(&bytes[..count]);
         assert!(count > 0 && Instant::now() < end, "{text}");
     }
-    assert!(text.contains("Connect a VNC viewer to\nunix:"), "{text}");
+    assert!(text.contains(" for VNC viewers at\n  /"), "{text}");
     let mut viewer = UnixStream::connect(&socket).unwrap();
     let mut version = [0; 12];
     viewer.read_exact(&mut version).unwrap();

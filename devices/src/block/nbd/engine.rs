@@ -67,7 +67,7 @@ impl NbdEngine {
         let (mut last, mut count) = (begin, link.session.in_flight(self.lane));
         while !self.is_satisfied(until, &link) {
             let now = Instant::now();
-            let left = count_now(&link, self.lane);
+            let left = link.session.in_flight(self.lane);
             if left != count {
                 (last, count) = (now, left);
             }
@@ -113,8 +113,11 @@ impl NbdEngine {
     }
 }
 
-fn count_now(link: &Link, lane: usize) -> usize {
-    link.session.in_flight(lane)
+impl Drop for NbdEngine {
+    /// What is in flight is finished later, and dropped then: the server does not reach the guest's memory.
+    fn drop(&mut self) {
+        self.shared.lock().session.remove_lane(self.lane);
+    }
 }
 
 impl Engine for NbdEngine {

@@ -239,7 +239,7 @@ type Outcome<T> = Result<T, HandshakeError>;
 ///
 /// If the server speaks no fixed newstyle NBD.
 pub(crate) fn greet(stream: &mut (impl Read + Write)) -> Outcome<()> {
-    const OLD_STYLE: u64 = 0x0042_0281_8612_53;
+    const OLD_STYLE: u64 = 0x0000_4202_8186_1253;
     let step = Step::Greeting;
     let magic: [u8; 8] = read(stream, step)?;
     if u64::from_be_bytes(magic) != NBD_MAGIC {

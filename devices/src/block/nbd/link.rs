@@ -6,6 +6,8 @@
 //! - [`NbdLink::run`], on a thread of the VMM, for everything that is answered while no lane watches: for this, the
 //!   sockets are armed in an epoll set. The same thread connects again after a loss.
 
+mod watch;
+
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,26 +18,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::net::{Shutdown, shutdown};
 
+use self::watch::Logged;
 use super::connection::{Broken, Connection};
 use super::open::{ATTEMPT, NbdError, OpenError, Target};
 use super::session::{self, Refusal, Session};
 use super::uri::NbdUri;
-use super::wire::{Command, RequestHeader};
 use crate::block::Stop;
-use crate::memory::Gather;
 
-/// How often [`NbdLink::run`] looks whether the disk is stopped.
-const LOOK: Duration = Duration::from_millis(500);
-/// The pauses between attempts to connect: the first one, doubled each time, and the longest one.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// An attempt to connect may take so long, even if the limit for requests ends before.
-const SHORTEST: Duration = Duration::from_secs(1);
-/// How long the requests in flight are waited for when the disk is stopped, and the last flush.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// The most often that a loss is logged: some at once, then one in this time.
-const LOGGED_AT_ONCE: u32 = 5;
-const LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// The data of the descriptor that wakes the thread, among the numbers of the connections.
 const KICK: u64 = u64::MAX;
 
@@ -183,6 +172,10 @@ impl Shared {
         }
         link.generation += 1;
         link.is_armed = false;
+        if !link.session.has_repeated() {
+            // An earlier loss is over.
+            link.lost_at = None;
+        }
         link.lost_by = broken.to_string();
         link.reason.clone_from(&link.lost_by);
         link.session.lost();
@@ -230,66 +223,6 @@ impl Shared {
         link.session.tell(None);
     }
 
-    /// Connects again, if there is no connection. Returns whether there is one.
-    fn restore(&self, failures: &mut u32) -> bool {
-        let (since, earlier) = {
-            let link = self.lock();
-            if !link.connections.is_empty() {
-                return true;
-            }
-            (link.lost_at.unwrap_or_else(Instant::now), *link.session.export())
-        };
-        let limit = self.target.options.reconnect;
-        let left = limit.saturating_sub(since.elapsed());
-        let attempt = if left.is_zero() { ATTEMPT } else { ATTEMPT.min(left.max(SHORTEST)) };
-        let outcome = self.target.connect(attempt, &|| self.is_over(), Some(&earlier));
-        let mut guard = self.lock();
-        let link = &mut *guard;
-        let error = match outcome {
-            Ok((connections, export)) => match link.install(connections, &self.epoll) {
-                Ok(()) => {
-                    *failures = 0;
-                    self.reconnects.fetch_add(1, Ordering::Relaxed);
-                    link.session.found(&export);
-                    if link.logged.is_open {
-                        link.logged.is_open = false;
-                        let seconds = since.elapsed().as_secs_f64();
-                        let uri = &self.target.options.uri;
-                        tracing::warn!("{uri}: connected again after {seconds:.1} s");
-                    }
-                    self.pump(link, None);
-                    link.session.rouse();
-                    self.arm(link);
-                    return true;
-                }
-                Err(error) => OpenError::Host(error),
-            },
-            Err(error) => error,
-        };
-        if self.is_over() {
-            return false;
-        }
-        *failures += 1;
-        if *failures == 1 && link.logged.is_open {
-            tracing::warn!("{}: cannot connect again yet: {error}", self.target.options.uri);
-        }
-        link.reason = match link.lost_by.as_str() {
-            "" => error.to_string(),
-            lost_by => format!("{error}; it was lost because {lost_by}"),
-        };
-        if since.elapsed() >= limit {
-            if !link.session.refuses() {
-                tracing::error!(
-                    "{}: no connection for {} s ({error}): requests fail until there is one",
-                    self.target.options.uri,
-                    limit.as_secs()
-                );
-            }
-            self.give_up(link);
-        }
-        false
-    }
-
     /// Waits for an event of the sockets or for a wake-up, at most this long.
     fn wait(&self, limit: Duration) {
         let mut events = [epoll::Event {
@@ -320,70 +253,6 @@ impl Shared {
             } else {
                 self.arm(&mut link);
             }
-        }
-    }
-
-    fn run(&self) {
-        let mut failures = 0;
-        while !self.is_over() {
-            // With reconnect=0 the link is never established again.
-            let gives_up = self.target.options.reconnect.is_zero();
-            if gives_up || self.restore(&mut failures) {
-                self.wait(LOOK);
-                self.lock().check_loss();
-            } else {
-                let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
-                self.wait(pause);
-            }
-        }
-        self.say_farewell();
-    }
-
-    /// Waits for the requests in flight, flushes, and ends the connections; all within a limit.
-    fn say_farewell(&self) {
-        let quiet = |link: &Link| link.connections.is_empty() || link.session.jobs() == 0;
-        self.settle(quiet);
-        let mut link = self.lock();
-        if !link.connections.is_empty() {
-            link.session.flush_kept();
-            self.pump(&mut link, None);
-            drop(link);
-            self.settle(|link| link.connections.is_empty() || link.session.unanswered() == 0);
-            link = self.lock();
-        }
-        for connection in &mut link.connections {
-            let (flags, command, cookie, offset, len) = (0, Command::Disconnect, 0, 0, 0);
-            let header = RequestHeader { flags, command, cookie, offset, len }.encode();
-            let mut parts = Gather::default();
-            parts.host(&header);
-            // The server sees the end of the connection in any case.
-            let _sent = connection.stream().send(&parts);
-        }
-        link.connections.clear();
-        link.generation += 1;
-        link.session.lost();
-        link.session.fail(&Refusal::Stopped, false);
-        link.session.refuse(Some(Refusal::Stopped));
-        link.session.tell(None);
-    }
-
-    fn settle(&self, is_settled: impl Fn(&Link) -> bool) {
-        let until = Instant::now() + FAREWELL;
-        loop {
-            {
-                let mut link = self.lock();
-                self.pump(&mut link, None);
-                if is_settled(&link) {
-                    return;
-                }
-                link.is_armed = true;
-                link.interest(&self.epoll, true);
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            self.wait(left.min(LOOK));
         }
     }
 }
@@ -499,37 +368,6 @@ pub(super) fn clear(descriptor: &OwnedFd) {
 /// The end of a connection, reported once.
 fn quiet_interest() -> epoll::EventFlags {
     epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT
-}
-
-/// Limits the lines about losses.
-#[derive(Debug, Default)]
-struct Logged {
-    lines: u32,
-    last: Option<Instant>,
-    omitted: u32,
-    /// Whether the last loss was logged.
-    is_open: bool,
-}
-
-impl Logged {
-    fn may(&mut self, now: Instant) -> bool {
-        let is_due = self.last.is_none_or(|last| now.duration_since(last) >= LOGGED_EVERY);
-        self.is_open = self.lines < LOGGED_AT_ONCE || is_due;
-        if self.is_open {
-            self.lines += 1;
-            self.last = Some(now);
-        } else {
-            self.omitted += 1;
-        }
-        self.is_open
-    }
-
-    fn omitted(&mut self) -> String {
-        match std::mem::take(&mut self.omitted) {
-            0 => String::new(),
-            omitted => format!(" (and {omitted} times before that were not logged)"),
-        }
-    }
 }
 
 /// Looks after the connections of a disk.

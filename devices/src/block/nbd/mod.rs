@@ -40,10 +40,10 @@
 //! | Which numbers and messages does the protocol have? | `wire.rs` |
 //! | What is agreed on first, and what is refused then? | `handshake.rs` |
 //! | How is a connection made, and when is an export unfit? | `open.rs`, `stream.rs`, `tls.rs` |
-//! | Which messages does a request become, and what does a reply mean? | `session.rs`, `piece.rs` |
+//! | Which messages does a request become, and what does a reply mean? | `session.rs`, `session/`, `piece.rs` |
 //! | What is repeated after a loss? | `kept.rs` |
 //! | How are many messages moved by one call? | `connection.rs` |
-//! | Who looks after the connections, and what happens when they are lost? | `link.rs` |
+//! | Who looks after the connections, and what happens when they are lost? | `link.rs`, `link/watch.rs` |
 //! | Which thread waits for an answer? | `engine.rs` |
 //! | How is all this but the link played by bytes, for the fuzzer? | `play.rs` |
 

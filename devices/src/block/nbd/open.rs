@@ -46,8 +46,8 @@ impl NbdOptions {
 #[derive(Debug, thiserror::Error)]
 #[error("{uri}: {why}")]
 pub struct NbdError {
-    uri: NbdUri,
-    pub(super) why: OpenError,
+    uri: Box<NbdUri>,
+    why: Box<OpenError>,
 }
 
 /// The same, without its name.
@@ -107,7 +107,8 @@ impl fmt::Debug for Target {
 impl Target {
     /// Checks the options and reads the files.
     pub(super) fn new(options: NbdOptions) -> Result<Self, NbdError> {
-        let fail = |why| NbdError { uri: options.uri.clone(), why };
+        let uri = options.uri.clone();
+        let fail = |why| NbdError { uri: Box::new(uri.clone()), why: Box::new(why) };
         if !(1..=MOST_CONNECTIONS).contains(&options.connections) {
             return Err(fail(OpenError::Connections(options.connections)));
         }
@@ -121,7 +122,7 @@ impl Target {
 
     /// The error with its name.
     pub(super) fn error(&self, why: OpenError) -> NbdError {
-        NbdError { uri: self.options.uri.clone(), why }
+        NbdError { uri: Box::new(self.options.uri.clone()), why: Box::new(why) }
     }
 
     /// Makes all connections. `earlier` is the export as it was before.

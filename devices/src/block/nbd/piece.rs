@@ -25,6 +25,8 @@ pub(super) struct Piece {
     pub(super) received: Received,
     /// The error of a chunk before the last one.
     pub(super) error: Option<(u32, Vec<u8>)>,
+    /// The number of chunks with an error.
+    pub(super) errors: u32,
     /// For a flush: the kept changes before this number are covered by it.
     pub(super) covers: u64,
 }
@@ -80,6 +82,7 @@ impl Piece {
             purpose,
             received: Received::default(),
             error: None,
+            errors: 0,
             covers: 0,
         }
     }

@@ -8,12 +8,14 @@
 
 mod gpu;
 mod input;
+mod qcow2;
 mod registers;
 mod svirtb;
 
 pub use crate::block::nbd::play::play as nbd;
 pub use gpu::{GpuTally, virtio_gpu};
 pub use input::{InputTally, virtio_input};
+pub use qcow2::qcow2_open;
 pub use registers::mmio_registers;
 pub use svirtb::svirtb;
 

@@ -158,6 +158,9 @@ impl Input {
         self.events.service(|queue| {
             // Other threads may add groups all the time.
             for _ in 0..PENDING_MAX {
+                if queue.is_stopped() {
+                    return Ok(ServiceResult::Drained);
+                }
                 let Some(len) = self.pending().next_len() else {
                     return Ok(ServiceResult::Drained);
                 };

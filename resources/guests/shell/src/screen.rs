@@ -197,19 +197,21 @@ impl Output {
         let columns = (width as usize).div_ceil(WIDTH);
         let rows = height as usize / HEIGHT;
         let picture_rows = (SCREENS * (rows + 1)).min(PICTURE_BYTES / (columns * CELL_BYTES));
-        terminal.resize(width as usize / WIDTH, rows, picture_rows);
         let old = self.picture;
         self.picture = old.max(PICTURES) + 1;
         (self.width, self.height, self.scrolled) = (width, height, None);
-        self.gpu.run(&[
-            Command::Create {
+        let mut create = |picture_rows| {
+            terminal.resize(width as usize / WIDTH, rows, picture_rows);
+            self.gpu.run(&[Command::Create {
                 resource: self.picture,
                 format: FORMAT_B8G8R8X8,
                 width: (columns * WIDTH) as u32,
                 height: (terminal.picture_rows() * HEIGHT) as u32,
-            },
-            Command::Attach(self.picture, self.sheet.begin(columns)),
-        ])?;
+            }])
+        };
+        // A host with little memory for pictures may have enough for one screen.
+        create(picture_rows).or_else(|_| create(0))?;
+        self.gpu.run(&[Command::Attach(self.picture, self.sheet.begin(columns))])?;
         self.paint(terminal)?;
         if old != 0 {
             self.gpu.run(&[Command::Unref(old)])?;

@@ -10,7 +10,7 @@
 //!
 //! A power cut within step 3 can leave any of its sectors unwritten. The tables that map the disk are right in each case:
 //! what a new or an old entry refers to is on stable storage. Only refcounts may be wrong, and the dirty header says so:
-//! they are counted anew at the next open ([`super::refcounts::repair`]; QEMU does the same). A process that is killed
+//! they are corrected at the next open ([`super::refcounts`]; QEMU does the same). A process that is killed
 //! between two writes of step 3 can leave clusters marked as used that are not.
 
 use std::collections::{BTreeMap, HashSet};

@@ -40,6 +40,16 @@ pub enum Qcow2Error {
         "has {0} internal snapshots, so it can only be read; delete them with 'qemu-img snapshot -d', or give readonly=on or snapshot=on"
     )]
     Snapshots(u32),
+    /// Bitmaps, for writing.
+    #[error(
+        "has bitmaps, so it can only be read; remove them with 'qemu-img bitmap --remove', or give readonly=on or snapshot=on"
+    )]
+    Bitmaps,
+    /// Refcounts that are too low, and no sign of a crash.
+    #[error(
+        "has {0} clusters in use whose refcount is too low; repair a copy of it with 'qemu-img check -r all'"
+    )]
+    Refcounts(u64),
     /// It is a block device.
     #[error("is a block device; format=qcow2 needs a file")]
     Device,

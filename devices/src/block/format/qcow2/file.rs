@@ -141,6 +141,16 @@ impl ImageFile {
         self.0.changed.store(!changes.is_empty(), Ordering::Release);
     }
 
+    /// Forgets changes of `len` bytes at `offset`, whole sectors.
+    pub(super) fn forget(&self, offset: u64, len: u64) {
+        if self.has_changes() {
+            let size = SECTOR as u64;
+            let gone = offset.div_ceil(size)..offset.saturating_add(len) / size;
+            let mut changes = self.changes();
+            changes.retain(|number, _| !gone.contains(number));
+        }
+    }
+
     /// Whether there is metadata that is not in the file.
     pub(super) fn has_changes(&self) -> bool {
         self.0.changed.load(Ordering::Acquire)

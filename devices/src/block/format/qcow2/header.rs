@@ -25,6 +25,10 @@ const EXTERNAL: u64 = 1 << 2;
 const COMPRESSION: u64 = 1 << 3;
 /// Incompatible feature 4: L2 entries have 128 bits.
 const EXTENDED_L2: u64 = 1 << 4;
+/// The header extension of bitmaps (Header extensions).
+const BITMAPS: u64 = 0x2385_2875;
+/// The most header extensions that are looked at.
+const EXTENSIONS_MAX: usize = 100;
 /// The most bytes of an L1 table: QEMU's limit, too.
 pub(super) const L1_MAX: u64 = 32 << 20;
 /// The most bytes of a refcount table: QEMU's limit, too.
@@ -49,8 +53,8 @@ pub(super) struct Header {
     pub(super) dirty: bool,
     /// The number of internal snapshots.
     pub(super) snapshots: u32,
-    /// Whether it names a backing file.
-    pub(super) backed: bool,
+    /// Whether it has bitmaps, whose clusters this program does not count.
+    pub(super) bitmaps: bool,
 }
 
 impl Header {
@@ -89,7 +93,8 @@ impl Header {
         if refcount_order > 6 {
             return Err(Error::damaged(format!("refcounts of 2^{refcount_order} bits")));
         }
-        let backed = field(8, 8) != 0;
+        let extensions = if v3 { field(100, 4) } else { 72 };
+        let bitmaps = has_extension(file, extensions, BITMAPS).map_err(Error::Host)?;
         let header = Self {
             v3,
             cluster_bits,
@@ -99,7 +104,7 @@ impl Header {
             refcount_order,
             dirty: features & DIRTY != 0,
             snapshots: small(60),
-            backed,
+            bitmaps,
         };
         header.check(rustix::fs::fstat(file).map_err(|e| Error::Host(e.into()))?.st_size)?;
         Ok(header)
@@ -162,6 +167,21 @@ fn refuse_features(features: u64) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether the list of header extensions at `offset` has one of this kind.
+fn has_extension(file: &File, mut offset: u64, kind: u64) -> io::Result<bool> {
+    for _ in 0..EXTENSIONS_MAX {
+        let mut bytes = [0; 8];
+        read_up_to(file, &mut bytes, offset)?;
+        let word = u64::from_be_bytes(bytes);
+        match word >> 32 {
+            0 => return Ok(false),
+            found if found == kind => return Ok(true),
+            _ => offset += 8 + (word & 0xffff_ffff).next_multiple_of(8),
+        }
+    }
+    Ok(false)
 }
 
 /// Reads until `bytes` is full or the file ends. Returns the number of bytes.

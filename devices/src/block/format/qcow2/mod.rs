@@ -86,6 +86,16 @@ impl Qcow2Storage {
         open::overlay(image, base).map_err(|error| ImageError::Qcow2 { path, error })
     }
 
+    /// Makes an empty image of `size` bytes with clusters of 2^`cluster_bits` bytes, for tests.
+    ///
+    /// # Errors
+    ///
+    /// If the file exists, or the host cannot make it.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn create(path: &Path, size: u64, cluster_bits: u32) -> io::Result<()> {
+        create::New { backing: None, size, cluster_bits }.create(path)
+    }
+
     /// The disk's size in bytes.
     pub fn size(&self) -> u64 {
         self.0.top.size()

@@ -130,13 +130,22 @@ fn make_writable(image: &Image, header: &Header) -> Result<(), Qcow2Error> {
     if header.snapshots != 0 {
         return Err(Qcow2Error::Snapshots(header.snapshots));
     }
+    if header.bitmaps {
+        return Err(Qcow2Error::Bitmaps);
+    }
     refcounts::refuse_shared_tables(image.file(), header)?;
-    if header.dirty {
-        let (high, low) = refcounts::repair(image.file(), header)?;
+    let found = refcounts::audit(image.file(), header)?;
+    if found.low > 0 && !header.dirty {
+        return Err(Qcow2Error::Refcounts(found.low));
+    }
+    if found.high > 0 || found.low > 0 {
         info!(
-            "{}: was not closed when it was last used; its refcounts are counted anew: {high} were too high, {low} too low",
-            image.name()
+            "{}: was not closed when it was last used; refcounts are corrected: {} were too high, {} too low",
+            image.name(),
+            found.high,
+            found.low
         );
+        found.correct(image.file()).map_err(Qcow2Error::Host)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! something else: when a cluster was freed, a checkpoint comes before the next allocation.
 
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -91,11 +92,17 @@ impl Format {
         }
         let first = offset - offset % self.cluster;
         let last = offset.saturating_add(len).next_multiple_of(self.cluster).min(self.top.size());
+        // Read before the mapping is prepared: that locks the table, which a read of a compressed cluster needs, too.
+        let (before, after) = (first..offset, offset.saturating_add(len)..last);
+        let [before, after] = [before, after].map(|range| self.old(place, range));
+        let (before, after) = (before.map_err(failed)?, after.map_err(failed)?);
         // From here on imago may have changes, even if this fails.
         self.changed.store(true, Ordering::Release);
         let mapping = self.top.prepare_data_mapping(first, last - first, true).map_err(failed)?;
         let (at, got) = (mapping.offset(), mapping.length());
         let end = offset.saturating_add(len).min(first + got);
+        // What imago itself copied there would overwrite the new bytes later. It does where the disk ends in a cluster.
+        self.file().forget(at, got);
         let file = self.file().file();
         let size = file.metadata().map_err(failed)?.len();
         let whole = at.saturating_add(got.next_multiple_of(self.cluster));
@@ -103,10 +110,12 @@ impl Format {
             // The file always has all bytes of its clusters.
             file.set_len(whole).map_err(failed)?;
         }
-        for (from, to) in [(first, offset), (end, first + got)] {
-            // A cluster beyond the old end of the file is zeros already.
-            if from < to && !(place == Place::Zeros && size <= at) {
-                self.copy(place, from, to - from, at + (from - first)).map_err(failed)?;
+        // A cluster beyond the old end of the file is zeros already.
+        if !(place == Place::Zeros && size <= at) {
+            file.write_all_at(&before, at).map_err(failed)?;
+            // A mapping of fewer clusters ends with a whole one.
+            if first + got >= last {
+                file.write_all_at(&after, at + (end - first)).map_err(failed)?;
             }
         }
         fill(at + (offset - first), 0, end - offset)?;
@@ -145,12 +154,13 @@ impl Format {
         Ok(())
     }
 
-    /// Copies what the disk has at `offset` to the byte `at` of the file.
-    fn copy(&self, place: Place, offset: u64, len: u64, at: u64) -> io::Result<()> {
+    /// What the disk has in this range, which is in this place.
+    fn old(&self, place: Place, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let len = range.end.saturating_sub(range.start);
         let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-        if place != Place::Zeros {
-            self.top.read(&mut bytes[..], offset)?;
+        if place != Place::Zeros && !bytes.is_empty() {
+            self.top.read(&mut bytes[..], range.start)?;
         }
-        self.file().file().write_all_at(&bytes, at)
+        Ok(bytes)
     }
 }

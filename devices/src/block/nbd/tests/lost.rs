@@ -250,10 +250,13 @@ fn no_flushed_byte_is_lost_by_random_kills_of_a_forgetful_server() {
             move || {
                 let mut seed = 1_u64;
                 for _ in 0..kills {
+                    // It was found again, and has had some time.
+                    server.wait_for(1);
                     seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    thread::sleep(Duration::from_micros((seed >> 33) % 20_000));
+                    thread::sleep(Duration::from_micros((seed >> 33) % 10_000));
                     server.kill();
-                    thread::sleep(Duration::from_micros((seed >> 50) % 2_000));
+                    server.log();
+                    thread::sleep(Duration::from_micros((seed >> 50) % 1_000));
                     server.restart();
                 }
             }
@@ -298,6 +301,7 @@ fn no_flushed_byte_is_lost_by_random_kills_of_a_forgetful_server() {
         killer.join().unwrap();
         let reconnects = rig.disk.info().reconnects.unwrap();
         println!("{kills} kills, {reconnects} reconnects, {number} writes, {flushes} flushes");
-        assert!(reconnects > 0);
+        // Two kills may come before the next connection.
+        assert!(reconnects >= kills / 2);
     }
 }

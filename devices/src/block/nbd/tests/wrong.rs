@@ -74,6 +74,7 @@ fn a_server_that_is_wrong_in_a_reply_is_left() {
         (Wrong::NoneNotLast, "a chunk without data does not end its reply"),
         (Wrong::ErrorZero, "an error has the number 0"),
         (Wrong::ErrorText, "an error has a text of 65535 bytes in a chunk of 8"),
+        (Wrong::ErrorsWithoutEnd, "a reply has more than 64 errors"),
         (Wrong::ShutsDown, "the server is being shut down"),
     ] {
         for reconnect in [Duration::ZERO, Duration::from_millis(200)] {
