@@ -164,4 +164,12 @@ mod tests {
         assert!(holds(&disk([4, 6, 2, 3]), 5).is_err());
         assert!(holds(&disk([4, 5, 2, 3])[1..], 5).is_err());
     }
+
+    #[test]
+    fn a_copy_is_of_one_moment_or_not() {
+        assert_eq!(moment(&disk([4, 5, 2, 3])).unwrap(), 5);
+        assert_eq!(moment(&disk([0, 1, 0, 0])).unwrap(), 1);
+        assert!(moment(&disk([4, 5, 2, 7])).is_err());
+        assert!(moment(&disk([0, 1, 0, 3])).is_err());
+    }
 }

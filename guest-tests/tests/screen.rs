@@ -84,8 +84,8 @@ fn read(picture: &Picture) -> String {
     let cell = |column: usize, row: usize| {
         let bits: Vec<u8> = (0..HEIGHT)
             .map(|y| {
-                let (x, y) = ((column * WIDTH) as u32, (row * HEIGHT + y) as u32);
-                let pixels = picture.row(y, x, WIDTH as u32).iter();
+                let start = (row * HEIGHT + y) * picture.width() as usize + column * WIDTH;
+                let pixels = picture.pixels()[start..start + WIDTH].iter();
                 pixels.fold(0, |bits, pixel| bits << 1 | u8::from(*pixel != 0))
             })
             .collect();
@@ -187,8 +187,8 @@ fn hello((width, height): (u32, u32), inputs: &[InputKind]) -> String {
            virtio 0 at 0xfeb00000, interrupt line 5: 64 sectors (32 KiB)\n  \
            gpu at 0xfeb00200, interrupt line 6: {width}x{height} pixels, {columns} columns, {rows} rows\n"
     );
-    for (n, kind) in inputs.iter().enumerate() {
-        let (address, line) = (0xfeb0_0400_u32 + 0x200 * n as u32, 7 + n);
+    let places = (0xfeb0_0400_u32..).step_by(0x200).zip(7..);
+    for (kind, (address, line)) in inputs.iter().zip(places) {
         let name = kind.product_name();
         text += &format!("  {kind} at {address:#x}, interrupt line {line}: \"{name}\", 0 events\n");
     }

@@ -21,7 +21,7 @@
 //! | What is the contract of an engine? | `engine.rs` |
 //! | What does a storage report of itself? | `info.rs` |
 //! | How does a user submit requests, and collect completions? | `lane.rs` |
-//! | How is the speed of a disk limited? | [`mod@limit`] |
+//! | How is the speed of a disk limited? | `limit/` |
 //! | What is counted and measured? | `stats.rs` |
 //! | How does the synchronous engine move bytes? | `sync.rs` |
 //! | Which requests does one call of the host move together? | `joined.rs` |

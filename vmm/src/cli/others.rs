@@ -177,6 +177,19 @@ mod tests {
     }
 
     #[test]
+    fn a_viewer_has_a_screen_a_keyboard_and_a_tablet() {
+        let address = ListenAddress::parse("5900").unwrap();
+        let seen = |flags| parsed(flags).others.seen_by(Some(&address));
+        let gpu = OtherDevice::Gpu(GpuOptions::default());
+        let [keyboard, mouse, tablet] =
+            [InputKind::Keyboard, InputKind::Mouse, InputKind::Tablet].map(OtherDevice::Input);
+        assert_eq!(seen(""), [gpu, keyboard, tablet]);
+        assert_eq!(seen("--input mouse --rng"), [mouse, OtherDevice::Rng, gpu]);
+        assert_eq!(seen("--rng --gpu"), [OtherDevice::Rng, gpu, keyboard, tablet]);
+        assert_eq!(parsed("").others.seen_by(None), []);
+    }
+
+    #[test]
     fn a_display_has_a_size_and_a_limit() {
         let max_host_memory = 64 << 20;
         let small = GpuOptions { max_host_memory, ..GpuOptions::default() };

@@ -377,6 +377,27 @@ mod tests {
     }
 
     #[test]
+    fn a_display_needs_a_gpu_and_an_address_of_this_host() {
+        let with = |address: &str, others| {
+            let display = Some(ListenAddress::parse(address).unwrap());
+            VmConfig { display, others, ..config(Vec::new()) }.check()
+        };
+        let gpu = vec![OtherDevice::Gpu(GpuOptions::default())];
+        assert!(with("127.0.0.1:5900", gpu.clone()).is_ok());
+        for (address, others, says) in [
+            (
+                "127.0.0.1:5900",
+                vec![],
+                "--display vnc=127.0.0.1:5900: needs a GPU; add one (--gpu)",
+            ),
+            ("10.0.0.1:5900", gpu, "--display: 10.0.0.1 is no loopback address"),
+        ] {
+            let error = with(address, others).unwrap_err();
+            assert!(error.is_usage() && error.to_string().starts_with(says), "{error}");
+        }
+    }
+
+    #[test]
     fn a_bank_elsewhere_must_be_free() {
         let at = |base, memory| {
             let bank = VirtioBank { base, ..VirtioBank::default() };

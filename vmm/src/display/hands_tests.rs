@@ -9,7 +9,7 @@ const SHIFT: u16 = codes::LEFT_SHIFT;
 
 fn keyboard() -> (TestInput, Hand) {
     let keyboard = TestInput::new(InputKind::Keyboard);
-    let hand = Hand::new(Hands::of(&[keyboard.input.clone()]));
+    let hand = Hand::new(Hands::of(std::slice::from_ref(&keyboard.input)));
     (keyboard, hand)
 }
 
@@ -141,7 +141,7 @@ fn a_tablet_gets_places() {
 #[test]
 fn a_mouse_gets_motions() {
     let mut mouse = TestInput::new(InputKind::Mouse);
-    let mut hand = Hand::new(Hands::of(&[mouse.input.clone()]));
+    let mut hand = Hand::new(Hands::of(std::slice::from_ref(&mouse.input)));
     let by = |x, y| vec![InputEvent::rel(REL_X, x), InputEvent::rel(REL_Y, y)];
     let left = |down| vec![InputEvent::key(0x110, down)];
     for (at, bits, wanted) in [

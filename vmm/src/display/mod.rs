@@ -18,5 +18,8 @@ pub mod rfb;
 pub(crate) mod screenshot;
 pub(crate) mod server;
 #[cfg(test)]
+#[path = "../../tests/rfb/client.rs"]
+pub(crate) mod test_client;
+#[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod typing;

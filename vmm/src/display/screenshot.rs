@@ -199,7 +199,7 @@ mod tests {
             screen.set_size(width, height);
             screen.draw(Rect { x: 0, y: 0, width, height }, |y, row| {
                 for (pixel, x) in row.iter_mut().zip(0..) {
-                    *pixel = (x * 3 & 0xff) << 16 | (y * 5 & 0xff) << 8 | (x ^ y) & 0xff;
+                    *pixel = ((x * 3) & 0xff) << 16 | ((y * 5) & 0xff) << 8 | (x ^ y) & 0xff;
                 }
             });
             let (to, answers) = mailbox().unwrap();

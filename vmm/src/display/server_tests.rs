@@ -13,10 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::display::testing::TestInput;
 
-#[path = "../../tests/rfb/client.rs"]
-#[expect(dead_code, reason = "other tests use more of it")]
-mod client;
-use client::Client;
+use crate::display::test_client::{Client, Format};
 
 /// A limit for what must happen soon.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -43,7 +40,7 @@ impl Scene {
         let told = sizes.clone();
         let resize: Resize =
             Arc::new(move |width, height| told.lock().unwrap().push((width, height)));
-        let hands = Hands::of(&[keyboard.input.clone()]);
+        let hands = Hands::of(std::slice::from_ref(&keyboard.input));
         let server = VncServer { listener, screen: screen.clone(), hands, resize };
         let (ending, roll) = (Arc::new(Ending::new().unwrap()), Arc::<Roll>::default());
         let thread = Some(server.spawn(ending.clone(), &roll).unwrap());
@@ -212,7 +209,7 @@ fn break_something(n: usize, path: &std::path::Path, stop: &std::sync::atomic::A
         9 if hello => {
             for n in 0..200 {
                 let mut bytes = Client::encodings(&[16 * (n % 2), -239, -308, -258]);
-                bytes.extend(client::Format::NATIVE.message());
+                bytes.extend(Format::NATIVE.message());
                 bytes.extend(full);
                 if stopped() || stream.write_all(&bytes).is_err() {
                     break;

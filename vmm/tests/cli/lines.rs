@@ -36,6 +36,14 @@ fn clap_errors_are_sentences() {
             &["--metrics", "x"],
             "--metrics 'x': give a port, such as 1234, an address with a port, such as 127.0.0.1:1234, or unix:PATH",
         ),
+        (
+            &["--display", "gtk"],
+            "--display 'gtk': give vnc=HOST:PORT, such as vnc=127.0.0.1:5900, or vnc=unix:PATH",
+        ),
+        (
+            &["--display", "vnc=0.0.0.0:5900"],
+            "--display 'vnc=0.0.0.0:5900': 0.0.0.0 is no loopback address, and this server has no password and no encryption; give 127.0.0.1:5900, and on the other host 'ssh -L 5900:127.0.0.1:5900 THIS_HOST'",
+        ),
         (&["--strict=3"], "--strict takes no value; leave '3' out"),
         (&["a.elf", "b.elf"], "unexpected argument 'b.elf'; leave it out"),
         (&["a.elf", "--kernel", "b"], "--kernel and KERNEL mean the same; give one of them"),

@@ -53,6 +53,9 @@ impl Bucket {
         let before = self.missing;
         self.missing = before.saturating_add(takes);
         let in_debt = before.saturating_add(takes.min(holds)).saturating_sub(holds);
+        if in_debt == 0 {
+            return now;
+        }
         let wait = in_debt.div_ceil(u128::from(self.rate.per_second.get()));
         let wait = Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX));
         // A time that the host cannot represent is centuries away.

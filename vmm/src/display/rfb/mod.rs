@@ -12,7 +12,8 @@
 //! | question | file |
 //! |---|---|
 //! | Which messages are there, as bytes? | `wire.rs` |
-//! | What does a client want, and what does it get when? | `session.rs` |
+//! | What does a client want? | `session.rs` |
+//! | What does it get, and when? | `session/updates.rs` |
 //! | Which bits has a pixel? | `pixel.rs` |
 //! | How are pixels encoded, and the cursor? | `encode/` |
 

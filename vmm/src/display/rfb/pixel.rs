@@ -102,7 +102,7 @@ impl PixelFormat {
             (0, bytes)
         };
         let level = |Colour { max, shift }: Colour, level: u32| {
-            (level * u32::from(max) + 127) / 255 << shift
+            ((level * u32::from(max) + 127) / 255) << shift
         };
         let levels = colours.map(|colour| {
             let mut levels = [0; 256];

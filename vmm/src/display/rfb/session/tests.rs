@@ -3,17 +3,19 @@ use std::sync::Arc;
 use cafevm_devices::display::CursorImage;
 use proptest::prelude::*;
 
+use super::super::encode::Scratch;
 use super::*;
 
-#[path = "../../../tests/rfb/client.rs"]
-mod client;
-use client::{Client, ClientCursor, Format};
+use crate::display::test_client::{Client, ClientCursor, Format};
+
+/// Where, on a picture of which size, with which buttons.
+type Point = ((u16, u16), (u32, u32), u8);
 
 /// Remembers what the client did.
 #[derive(Default)]
 struct Seen {
     keys: Vec<(bool, u32, Option<u32>)>,
-    points: Vec<((u16, u16), (u32, u32), u8)>,
+    points: Vec<Point>,
     sizes: Vec<(u32, u32)>,
 }
 
