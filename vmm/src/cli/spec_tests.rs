@@ -93,7 +93,7 @@ fn a_disk_on_either_bus_may_have_limits() {
 fn what_is_wrong_is_said_with_the_way_out() {
     for (text, says) in [
         ("path=d,reodonly=on", "unknown key 'reodonly' (do you mean 'readonly'?)"),
-        ("path=d,format=raw", "unknown key 'format'; the keys are path, bus"),
+        ("path=d,length=1", "unknown key 'length'; the keys are path, bus"),
         (
             "path=d,cache=",
             "bad value '' for cache; it is one of writeback, writethrough, none, unsafe",

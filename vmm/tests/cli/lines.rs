@@ -164,8 +164,7 @@ fn an_image_of_another_format_is_used_as_raw_with_a_warning() {
     fs::write(dir.path().join("q.img"), [&b"QFI\xfb"[..], &[0; 4092]].concat()).unwrap();
     let (code, _, stderr) = cafevm(dir.path(), &["run", "--kvm", "no-kvm", "--disk", "q.img"]);
     let warning = "cafevm: warning: --disk q.img: its first bytes are those of a qcow2 image; cafevm uses it as a raw \
-         image, so the guest sees those bytes; if that is not meant, convert it: qemu-img convert -O raw q.img \
-         raw.img";
+         image, so the guest sees those bytes; if that is not meant, give format=qcow2";
     assert_eq!(code, FAILED);
     assert_eq!(stderr.lines().next(), Some(warning), "{stderr}");
     assert!(stderr.lines().nth(1).unwrap().contains("no-kvm"), "{stderr}");
