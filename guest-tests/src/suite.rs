@@ -1,7 +1,8 @@
 //! Named tests, and which of them this machine cannot run.
 //!
 //! Where /dev/kvm is missing its tests are listed as ignored, with one line for the reason. With `CAFEVM_REQUIRE_KVM=1` they
-//! are run all the same, and so fail. The same holds for programs of the host, and `CAFEVM_REQUIRE_PROGRAMS=1`.
+//! are run all the same, and so fail. The same holds for programs of the host, and `CAFEVM_REQUIRE_PROGRAMS=1`, except
+//! for those that .ci/run does not install: their tests are for machines that have them.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -15,9 +16,12 @@ use crate::Outcome;
 /// A test: its name, and what it does.
 pub type Test = (&'static str, fn() -> Outcome);
 
-/// Runs the tests of a file that the arguments ask for; `programs` are those of the host that they need.
-pub fn main(programs: &[&str], tests: &[Test]) -> ExitCode {
-    let reason = missing(programs);
+/// Runs the tests of a file that the arguments ask for; `programs` are those of the host that they need, and `optional`
+/// those that nobody has to have.
+pub fn main(programs: &[&str], optional: &[&str], tests: &[Test]) -> ExitCode {
+    let reason = missing_kvm()
+        .or_else(|| if required("CAFEVM_REQUIRE_PROGRAMS") { None } else { missing(programs) })
+        .or_else(|| missing(optional));
     if let Some(reason) = &reason {
         println!("ignored here: {reason}");
     }
@@ -27,34 +31,45 @@ pub fn main(programs: &[&str], tests: &[Test]) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
-/// Why the tests cannot be run here.
-fn missing(programs: &[&str]) -> Option<String> {
-    let required = |variable| env::var_os(variable).is_some_and(|value| value == "1");
-    if !required("CAFEVM_REQUIRE_KVM")
-        && let Err(error) = OpenOptions::new().read(true).write(true).open(cafevm::config::KVM)
-    {
-        return Some(format!("/dev/kvm: {error} (CAFEVM_REQUIRE_KVM=1 makes that a failure)"));
-    }
-    if required("CAFEVM_REQUIRE_PROGRAMS") {
+/// Whether this variable asks for a failure in place of an ignored test.
+fn required(variable: &str) -> bool {
+    env::var_os(variable).is_some_and(|value| value == "1")
+}
+
+/// Why the tests cannot use KVM.
+fn missing_kvm() -> Option<String> {
+    if required("CAFEVM_REQUIRE_KVM") {
         return None;
     }
+    let opened = OpenOptions::new().read(true).write(true).open(cafevm::config::KVM);
+    let error = opened.err()?;
+    Some(format!("/dev/kvm: {error} (CAFEVM_REQUIRE_KVM=1 makes that a failure)"))
+}
+
+/// The first of these programs that this machine does not have.
+fn missing(programs: &[&str]) -> Option<String> {
     let path = env::var_os("PATH").unwrap_or_default();
     let there = |program: &str| env::split_paths(&path).any(|dir| is_file(&dir, program));
-    programs.iter().find(|program| !there(program)).map(|program| {
-        format!("no {program} on this machine (CAFEVM_REQUIRE_PROGRAMS=1 makes that a failure)")
-    })
+    let missing = programs.iter().find(|program| !there(program));
+    missing.map(|program| format!("no {program} on this machine"))
 }
 
 fn is_file(directory: &Path, program: &str) -> bool {
     directory.join(program).is_file()
 }
 
-/// The main function of a file of tests: `tests! { first, second }`, or `tests! { needs ["gcc"]; first, second }`.
+/// The main function of a file of tests: `tests! { first, second }`, or `tests! { needs ["gcc"]; first, second }`, or
+/// with `optional ["Xvfb"]` for programs that .ci/run does not install.
 #[macro_export]
 macro_rules! tests {
     (needs $programs:expr; $($test:ident),+ $(,)?) => {
         fn main() -> std::process::ExitCode {
-            $crate::suite::main(&$programs, &[$((stringify!($test), $test)),+])
+            $crate::suite::main(&$programs, &[], &[$((stringify!($test), $test)),+])
+        }
+    };
+    (optional $programs:expr; $($test:ident),+ $(,)?) => {
+        fn main() -> std::process::ExitCode {
+            $crate::suite::main(&[], &$programs, &[$((stringify!($test), $test)),+])
         }
     };
     ($($test:ident),+ $(,)?) => { $crate::tests! { needs []; $($test),+ } };

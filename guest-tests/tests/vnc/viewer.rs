@@ -12,7 +12,7 @@ mod scene;
 use scene::{HEIGHT, Machine, WIDTH, events, picture, wait, with_user};
 
 tests! {
-    needs ["Xvfb", "xtigervncviewer", "xdotool", "xwd"];
+    optional ["Xvfb", "xtigervncviewer", "xdotool", "xwd"];
     tigervnc_shows_and_types
 }
 

@@ -29,7 +29,7 @@ const CURSOR_BYTES: usize = 64 * 64 * 4;
 
 /// The pixel at `x`, `y`, as 0x00RRGGBB.
 const fn pixel(x: u32, y: u32) -> u32 {
-    (x & 0xff) << 16 | (y & 0xff) << 8 | ((x ^ y) * 5 & 0xff)
+    (x & 0xff) << 16 | (y & 0xff) << 8 | (((x ^ y) * 5) & 0xff)
 }
 
 /// Fills the picture of the cursor, in B8G8R8A8.
