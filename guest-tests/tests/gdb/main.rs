@@ -39,10 +39,21 @@ impl Machine {
         Self::start_in(scratch, flags)
     }
 
+    /// The same with a guest that waits for input, and so does not end while no client is connected.
+    fn start_waiting() -> Result<Self, Failed> {
+        let scratch = Scratch::new()?;
+        scratch.image("disk.img", 1 << 20)?;
+        Self::start_with(scratch, &[], Stdio::piped())
+    }
+
     fn start_in(scratch: Scratch, flags: &[&str]) -> Result<Self, Failed> {
+        Self::start_with(scratch, flags, Stdio::null())
+    }
+
+    fn start_with(scratch: Scratch, flags: &[&str], input: Stdio) -> Result<Self, Failed> {
         let mut cafevm = Command::new(PROGRAM);
         cafevm.current_dir(scratch.path("")).args(["run", "--timeout", "100", "--gdb", "unix:gdb"]);
-        cafevm.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        cafevm.args(flags).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let machine = Self { process: cafevm.spawn()?, scratch };
         let limit = Instant::now() + Duration::from_secs(60);
         while !machine.scratch.path(SOCKET).exists() {
@@ -249,7 +260,7 @@ fn tells_a_client_how_the_machine_ended() -> Outcome {
 }
 
 fn survives_broken_clients() -> Outcome {
-    let machine = Machine::start(&[])?;
+    let machine = Machine::start_waiting()?;
     let path = machine.scratch.path(SOCKET);
     let bytes = |text: &str| Client::send_only(&path, text.as_bytes());
     bytes("")?;
