@@ -83,6 +83,22 @@ fn no_table_is_larger_than_the_file_or_usual() {
 }
 
 #[test]
+fn refcounts_that_would_give_away_a_cluster_are_refused() {
+    // Without a refcount block, with a refcount that is too low, and one that is too high, which is only a leak.
+    let error = with(&[(1 << 16, &[0; 8])]).unwrap_err();
+    assert!(error.to_string().contains("without refcounts"), "{error}");
+    let error = with(&[((2 << 16) + 6, &[0, 0])]).unwrap_err();
+    assert!(matches!(error, Qcow2Error::Refcounts(1)), "{error}");
+    assert!(with(&[((2 << 16) + 20, &[0, 1])]).is_ok());
+    // After a crash they are corrected.
+    assert!(with(&[((2 << 16) + 6, &[0, 0]), (79, &[1])]).is_ok());
+    // A cluster that the file does not have.
+    let far = (1_u64 << 63 | 1 << 40).to_be_bytes();
+    let error = with(&[(3 << 16, &far)]).unwrap_err();
+    assert!(error.to_string().contains("beyond the end"), "{error}");
+}
+
+#[test]
 fn tables_that_are_in_use_twice_are_refused() {
     let l1 = 3 << 16;
     let here = |at: u64| (at | 1 << 63).to_be_bytes();
