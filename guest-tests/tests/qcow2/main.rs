@@ -179,7 +179,7 @@ fn a_snapshot_of_an_image() -> Outcome {
     let path = scratch.path("d.qcow2");
     let before = fs::read(&path)?;
     let disk = format!("path={},format=qcow2,snapshot=on", path.display());
-    shell_succeeds(&disk, "fill 10 0xaa 500; flush; sum 0 2048")?;
+    shell_succeeds(&disk, "fill 10 0xaa 500; flush; sum 0 64")?;
     ensure!(fs::read(&path)? == before, "the image was changed");
     Ok(())
 }
