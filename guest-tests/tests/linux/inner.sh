@@ -47,13 +47,18 @@ desk() {
   echo "INNER display $(cat /sys/class/drm/card0-Virtual-1/status) $(head -n 1 /sys/class/drm/card0-Virtual-1/modes)"
   echo "INNER edid $(wc -c </sys/class/drm/card0-Virtual-1/edid)"
   echo "a line on the screen" >/dev/tty0
-  for led in /sys/class/leds/*capslock; do echo 1 >$led/brightness; echo "INNER led $(cat $led/brightness)"; done
+  # Off again: while Caps Lock is on, a viewer types small letters with Shift.
+  for led in /sys/class/leds/*capslock; do
+    echo 1 >$led/brightness; echo "INNER led $(cat $led/brightness)"; echo 0 >$led/brightness
+  done
   # What is typed: an event a line, in hexadecimal.
   for e in /dev/input/event*; do
     grep -q "Virtio Keyboard" /sys/class/input/$(basename $e)/device/name && keyboard=$e
   done
+  # Open before the first key is typed: Linux keeps no events for later readers.
+  exec 3<"$keyboard"
   echo "INNER types"
-  dd if=$keyboard bs=24 count=$(word events) 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/INNER typed /'
+  dd bs=24 count=$(word events) <&3 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/INNER typed /'
 }
 
 shell() {
