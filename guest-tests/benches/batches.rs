@@ -5,32 +5,18 @@
 
 use std::process::ExitCode;
 
-use cafevm_guest_tests::{Failed, Guest, SECTOR, Scratch, ensure};
+use cafevm_guest_tests::{Failed, Guest, SECTOR, Scratch, bench};
 use cafevm_resources::test_guests::BATCHES;
 
 const DOORBELLS: usize = 400;
 const ORDERS: [&str; 2] = ["in-a-row", "apart"];
 
 fn main() -> ExitCode {
-    let kvm = cafevm::config::KVM;
-    if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(kvm) {
-        eprintln!("this benchmark boots guests, and {kvm}: {error}");
-        return ExitCode::FAILURE;
-    }
-    match bench() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{}", error.message().unwrap_or("failed without a reason"));
-            ExitCode::FAILURE
-        }
-    }
+    bench::main(bench)
 }
 
 fn bench() -> Result<(), Failed> {
-    // Cargo adds --bench.
-    let rounds = std::env::args().skip(1).find(|word| !word.starts_with("--"));
-    let rounds: usize = rounds.map_or(Ok(9), |word| word.parse())?;
-    ensure!(rounds > 0, "no rounds, no figures");
+    let rounds = bench::rounds(9)?;
     let mut ratios = [const { Vec::new() }; ORDERS.len()];
     for round in 1..=rounds {
         let scratch = Scratch::new()?;

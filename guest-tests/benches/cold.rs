@@ -11,32 +11,21 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use cafevm::cli::spec;
-use cafevm::config::{KVM, WrapStorage};
+use cafevm::config::WrapStorage;
 use cafevm_devices::testing::{LateStorage, SlowStorage};
-use cafevm_guest_tests::{Failed, Guest, Scratch, ensure};
+use cafevm_guest_tests::{Failed, Guest, Scratch, bench, ensure};
 use cafevm_resources::test_guests::COLD;
 
 const DELAY: Duration = Duration::from_millis(2);
 const READS: usize = 50;
 
 fn main() -> ExitCode {
-    if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(KVM) {
-        eprintln!("this benchmark boots guests, and {KVM}: {error}");
-        return ExitCode::FAILURE;
-    }
-    match bench() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{}", error.message().unwrap_or("failed without a reason"));
-            ExitCode::FAILURE
-        }
-    }
+    bench::main(bench)
 }
 
 fn bench() -> Result<(), Failed> {
     println!("{:44} a read    the vCPU loses of it", "");
-    // Cargo adds --bench.
-    match std::env::args().skip(1).find(|word| !word.starts_with("--")) {
+    match bench::argument() {
         Some(image) => engines(Path::new(&image)),
         None => injected(),
     }

@@ -16,12 +16,12 @@
 //! comes late: use `nice -n -20` where the device under test has such a thread.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cafevm_guest_tests::process::Process;
-use cafevm_guest_tests::{Failed, Guest, Image, Scratch, ensure, fail};
+use cafevm_guest_tests::{Failed, Guest, Image, Scratch, bench, ensure, fail};
 use cafevm_resources::test_guests::PARALLEL;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cafevm-under-test");
@@ -37,24 +37,11 @@ const SERIES: [(&str, &str); 3] = [
 ];
 
 fn main() -> ExitCode {
-    if let Err(error) = OpenOptions::new().read(true).write(true).open(cafevm::config::KVM) {
-        eprintln!("this benchmark boots guests, and {}: {error}", cafevm::config::KVM);
-        return ExitCode::FAILURE;
-    }
-    match bench() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{}", error.message().unwrap_or("failed without a reason"));
-            ExitCode::FAILURE
-        }
-    }
+    bench::main(bench)
 }
 
 fn bench() -> Result<(), Failed> {
-    // Cargo adds --bench.
-    let rounds = std::env::args().skip(1).find(|word| !word.starts_with("--"));
-    let rounds: usize = rounds.map_or(Ok(5), |word| word.parse())?;
-    ensure!(rounds > 0, "no rounds, no figures");
+    let rounds = bench::rounds(5)?;
     let bench = Bench::new()?;
     let mut throughputs = [const { Vec::new() }; MODES.len()];
     let mut ratios = [const { Vec::new() }; MODES.len()];

@@ -18,11 +18,13 @@
 //! | How is the program run, as a person runs it? | `process.rs` |
 //! | Which engine moves the bytes of the disks? | `engine.rs` |
 //! | Which devices does every machine have beside its disks? | `extra.rs` |
+//! | What do the benchmarks have in common? | `bench.rs` |
 //! | Which tests are passed over on this machine, and why? | `suite.rs` |
 //!
 //! `tests/NAME.rs` boots the guest program `resources/guests/test-guests/src/bin/NAME`; what that expects of its
 //! disks and leaves on them is documented at its top.
 
+pub mod bench;
 pub mod engine;
 pub mod extra;
 pub mod guest;

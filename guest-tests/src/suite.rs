@@ -41,9 +41,13 @@ fn missing_kvm() -> Option<String> {
     if required("CAFEVM_REQUIRE_KVM") {
         return None;
     }
+    missing_device().map(|why| format!("{why} (CAFEVM_REQUIRE_KVM=1 makes that a failure)"))
+}
+
+/// Why the device file of KVM cannot be opened.
+pub(crate) fn missing_device() -> Option<String> {
     let opened = OpenOptions::new().read(true).write(true).open(cafevm::config::KVM);
-    let error = opened.err()?;
-    Some(format!("/dev/kvm: {error} (CAFEVM_REQUIRE_KVM=1 makes that a failure)"))
+    opened.err().map(|error| format!("{}: {error}", cafevm::config::KVM))
 }
 
 /// The first of these programs that this machine does not have.

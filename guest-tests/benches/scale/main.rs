@@ -14,14 +14,14 @@
 mod plot;
 
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
 use cafevm_guest_tests::process::Process;
-use cafevm_guest_tests::{Failed, Scratch, ensure, fail};
+use cafevm_guest_tests::{Failed, Scratch, bench, ensure, fail};
 use cafevm_resources::test_guests::PARALLEL;
 
 use plot::{Panel, Point};
@@ -90,24 +90,11 @@ fn series() -> Vec<Series> {
 }
 
 fn main() -> ExitCode {
-    if let Err(error) = OpenOptions::new().read(true).write(true).open(cafevm::config::KVM) {
-        eprintln!("this benchmark boots guests, and {}: {error}", cafevm::config::KVM);
-        return ExitCode::FAILURE;
-    }
-    match bench() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{}", error.message().unwrap_or("failed without a reason"));
-            ExitCode::FAILURE
-        }
-    }
+    bench::main(bench)
 }
 
 fn bench() -> Result<(), Failed> {
-    // Cargo adds --bench.
-    let rounds = std::env::args().skip(1).find(|word| !word.starts_with("--"));
-    let rounds: usize = rounds.map_or(Ok(5), |word| word.parse())?;
-    ensure!(rounds > 0, "no rounds, no figures");
+    let rounds = bench::rounds(5)?;
     let bench = Bench::new()?;
     let all = series();
     let mut costs: Vec<Vec<Vec<f64>>> =
