@@ -15,7 +15,7 @@ use super::copies::Copies;
 use super::message::Message;
 use super::seat::Seat;
 use crate::exit::Verdict;
-use crate::machine::devices::{AnyDisk, Devices};
+use crate::machine::devices::Devices;
 use crate::runtime::messages::{self, Answer, Job, Ticket};
 use crate::runtime::pausing::Pausing;
 use crate::threads::ending::Ending;
@@ -90,11 +90,9 @@ impl<'a> Operator<'a> {
             Message::Resize { id, bytes } => self.find(&id).map(|disk| {
                 self.jobs.send(Job::Resize { ticket, disk, id, bytes });
             }),
-            Message::Limit { id, limits } => {
-                let is_svirtb = self.devices.svirtb.is_some() && id == svirtb::NAME;
-                let disk = if is_svirtb { Ok(None) } else { self.find(&id).map(Some) };
-                disk.map(|disk| self.jobs.send(Job::Limit { ticket, disk, id, limits }))
-            }
+            Message::Limit { id, limits } => self
+                .find_any(&id)
+                .map(|disk| self.jobs.send(Job::Limit { ticket, disk, id, limits })),
             Message::Backup { id, to } => return self.copy(ticket, id, Some(to)),
             Message::Commit { id } => return self.copy(ticket, id, None),
             Message::Screenshot { to, cursor } => self.seat.screenshot(ticket, to, cursor),
@@ -146,19 +144,18 @@ impl<'a> Operator<'a> {
 
     /// Begins a backup to a file, or a commit.
     fn copy(&mut self, ticket: Ticket, id: String, to: Option<PathBuf>) -> Result<Answer, Later> {
-        let svirtb = self.devices.svirtb.clone().filter(|_| id == svirtb::NAME);
-        let disk = match svirtb {
-            Some(svirtb) => AnyDisk::Svirtb(svirtb),
-            None => match self.find(&id).map(|number| self.devices.disks.get(number).cloned()) {
-                Ok(Some(disk)) => AnyDisk::Virtio(disk),
-                Ok(None) => return Ok(Err(format!("{id}: no such disk"))),
-                Err(why) => return Ok(Err(why)),
-            },
-        };
-        match self.copies.begin(ticket, disk, id, to) {
+        let known = |disk| self.devices.any(disk).ok_or_else(|| format!("{id}: no such disk"));
+        let found = self.find_any(&id).and_then(known);
+        match found.and_then(|disk| self.copies.begin(ticket, disk, id, to)) {
             Ok(()) => Err(Later { ticket, within: None }),
             Err(why) => Ok(Err(why)),
         }
+    }
+
+    /// Finds a disk on either bus: see [`Devices::any`].
+    fn find_any(&self, id: &str) -> Result<Option<usize>, String> {
+        let is_svirtb = self.devices.svirtb.is_some() && id == svirtb::NAME;
+        if is_svirtb { Ok(None) } else { self.find(id).map(Some) }
     }
 
     /// Finds a virtio disk.

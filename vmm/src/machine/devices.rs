@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use cafevm_devices::block::nbd::NbdLink;
-use cafevm_devices::block::{Disk, GrowError};
+use cafevm_devices::block::{Disk, GrowError, Limits};
 use cafevm_devices::stuck::Stuck;
 use cafevm_devices::svirtb;
 use cafevm_devices::virtio::blk::Blk;
@@ -50,6 +50,17 @@ impl AnyDisk {
         match self {
             Self::Virtio(virtio) => virtio.blk.disk(),
             Self::Svirtb(svirtb) => &svirtb.disk,
+        }
+    }
+
+    /// Changes how many requests and bytes a second the disk serves.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.disk().set_limits(limits);
+        match self {
+            // Requests may be held that need not wait any more.
+            Self::Virtio(virtio) => virtio.service(),
+            // A doorbell that waits looks at the limits again.
+            Self::Svirtb(_) => {}
         }
     }
 
@@ -107,6 +118,14 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
+    /// The virtio disk with this index, or, for none, the disk on svirtb.
+    pub(crate) fn any(&self, virtio: Option<usize>) -> Option<AnyDisk> {
+        match virtio {
+            Some(index) => self.disks.get(index).cloned().map(AnyDisk::Virtio),
+            None => self.svirtb.clone().map(AnyDisk::Svirtb),
+        }
+    }
+
     /// Stops the transfers of all disks. Takes no lock that is held during I/O.
     pub(crate) fn stop(&self) {
         for disk in &self.images {

@@ -93,16 +93,8 @@ impl Jobs {
     }
 
     fn limit(&self, disk: Option<usize>, id: &str, limits: Limits) -> Answer {
-        match disk.map(|disk| self.devices.disks.get(disk)) {
-            Some(Some(virtio)) => {
-                virtio.blk.disk().set_limits(limits);
-                // Requests may be held that need not wait any more.
-                virtio.service();
-            }
-            // A doorbell that waits looks at the limits again.
-            None => self.devices.svirtb.iter().for_each(|svirtb| svirtb.disk.set_limits(limits)),
-            Some(None) => return Err(format!("{id}: no such disk")),
-        }
+        let disk = self.devices.any(disk).ok_or_else(|| format!("{id}: no such disk"))?;
+        disk.set_limits(limits);
         let mut answer = messages::limits(limits);
         answer.insert("id".to_owned(), id.into());
         Ok(answer.into())
