@@ -129,7 +129,7 @@ impl<'a> ControlSocket<'a> {
     fn arm(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         self.acceptor.arm(self.clients.len() < CLIENTS_MAX, ops)?;
         let soonest = self.clients.values().filter_map(|(client, _)| client.deadline()).min();
-        self.patience.set(soonest.map(|until| until.saturating_duration_since(Instant::now())))
+        self.patience.set_at(soonest)
     }
 }
 

@@ -164,7 +164,7 @@ impl Clients {
     fn arm(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         self.acceptor.arm(self.has_room(), ops)?;
         let soonest = self.connections.values().filter_map(|(client, _)| client.deadline()).min();
-        self.timer.set(soonest.map(|until| until.saturating_duration_since(Instant::now())))
+        self.timer.set_at(soonest)
     }
 }
 

@@ -81,7 +81,7 @@ impl MetricsSocket {
     fn arm(&mut self, ops: &mut EventOps<'_>) -> Result<(), HostError> {
         self.acceptor.arm(self.connections.len() < CONNECTIONS_MAX, ops)?;
         let soonest = self.connections.values().map(|(connection, _)| connection.deadline).min();
-        self.patience.set(soonest.map(|until| until.saturating_duration_since(Instant::now())))
+        self.patience.set_at(soonest)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A timer for a loop.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vmm_sys_util::timerfd::TimerFd;
 
@@ -34,6 +34,15 @@ impl Timer {
         // Zero disables the host's timer.
         let after = after.map(|after| after.clamp(Duration::from_nanos(1), LONGEST));
         self.0.reset(after.unwrap_or_default(), None).map_err(HostError::os("set a timer"))
+    }
+
+    /// Sets the timer to expire at this moment; none disables it.
+    ///
+    /// # Errors
+    ///
+    /// If the host refuses.
+    pub(crate) fn set_at(&mut self, moment: Option<Instant>) -> Result<(), HostError> {
+        self.set(moment.map(|moment| moment.saturating_duration_since(Instant::now())))
     }
 }
 
