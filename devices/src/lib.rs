@@ -25,7 +25,7 @@
 //! |---|---|---|
 //! | a vCPU exits for an access to memory or to a port | [`bus::Bus::read`], [`bus::Bus::write`] | the vCPU's |
 //! | [`irq::Wake`] of [`mmio::MmioOptions::leftover`](virtio::mmio::MmioOptions::leftover) was woken | [`Mmio::service_unfinished`](virtio::mmio::Mmio::service_unfinished) | one for I/O |
-//! | a descriptor of [`Mmio::wakes`](virtio::mmio::Mmio::wakes) is readable | [`Mmio::service_finished`](virtio::mmio::Mmio::service_finished) | one for I/O |
+//! | a descriptor of [`Mmio::wakes`](virtio::mmio::Mmio::wakes) is readable | [`Mmio::service_queue`](virtio::mmio::Mmio::service_queue) | one for I/O |
 //! | the disk must grow | [`Mmio::reconfigure`](virtio::mmio::Mmio::reconfigure) with [`Blk::resize`](virtio::blk::Blk::resize) | one that may wait |
 //! | the machine pauses | [`Mmio::hold`](virtio::mmio::Mmio::hold), then [`Mmio::quiesce`](virtio::mmio::Mmio::quiesce); at its end [`Mmio::release`](virtio::mmio::Mmio::release) | one that may wait |
 //! | the machine ends | [`block::Stop::stop`] of each disk | any |

@@ -302,7 +302,7 @@ fn play(make: impl Fn(WatchedImage) -> Box<dyn Storage>) {
                     machine.mmio.service_unfinished();
                     for (index, wake) in (0..).zip(&wakes) {
                         if wake.as_ref().is_some_and(|wake| wake.read().is_ok()) {
-                            machine.mmio.service_finished(index);
+                            machine.mmio.service_queue(index);
                         }
                     }
                 }

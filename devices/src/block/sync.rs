@@ -19,8 +19,8 @@ use super::{BlockError, Completion, Engine, Image, Operation};
 use super::{Request, Stop, Storage, StorageInfo, joined};
 use crate::memory::Buffers;
 
-/// Written in pieces of this size if the host cannot write zeros itself.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// Zeros in memory: written in pieces of this size if the host cannot write zeros itself.
+pub(super) static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// The most bytes of one call of the host. A long request can be stopped between two calls.
 pub(super) const PIECE: u64 = 4 << 20;
 

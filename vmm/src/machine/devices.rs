@@ -33,7 +33,7 @@ impl VirtioDisk {
 
     /// Services all queues.
     pub(crate) fn service(&self) {
-        (0..self.device.queues()).for_each(|queue| self.device.service_finished(queue));
+        (0..self.device.queues()).for_each(|queue| self.device.service_queue(queue));
     }
 }
 

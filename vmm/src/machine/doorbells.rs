@@ -34,10 +34,8 @@ type Connect = Box<dyn Fn(&EventFd, u64, u32) -> Result<(), kvm_ioctls::Error> +
 #[derive(Default)]
 pub(crate) struct Doorbells {
     connect: Option<Connect>,
-    /// All disks of the list.
+    /// The disks whose doorbells are not connected yet.
     pub(crate) disks: Vec<RungDisk>,
-    /// For each disk, whether its doorbells wait for DRIVER_OK.
-    waiting: Vec<bool>,
 }
 
 impl Doorbells {
@@ -79,18 +77,13 @@ impl Doorbells {
             queues: queues.map_err(HostError::os("make an eventfd"))?,
             notify: base + QUEUE_NOTIFY,
         });
-        self.waiting.push(true);
         Ok(())
     }
 
     /// Connects the doorbells of the disks whose drivers have set DRIVER_OK.
     pub(crate) fn look(&mut self) {
         let Some(connect) = &self.connect else { return };
-        for (disk, waiting) in self.disks.iter().zip(&mut self.waiting) {
-            if !*waiting || !disk.device.was_used() {
-                continue;
-            }
-            *waiting = false;
+        for disk in self.disks.extract_if(.., |disk| disk.device.was_used()) {
             let connected = (0..).zip(&disk.queues);
             let failed = connected.map(|(queue, event)| connect(event, disk.notify, queue));
             match failed.collect::<Result<(), _>>() {

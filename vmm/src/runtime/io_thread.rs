@@ -142,7 +142,7 @@ impl Subscriber for Finished {
         let Some((device, queue, wake)) = self.queues.get(index) else { return Ok(()) };
         // Reset first, so that later completions wake the loop again. The read fails if the engine has already read it.
         let _count = wake.read();
-        device.service_finished(*queue);
+        device.service_queue(*queue);
         self.unsettled.answered();
         Ok(())
     }

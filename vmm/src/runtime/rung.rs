@@ -77,12 +77,12 @@ impl Subscriber for Rung {
         // Cleared first, so that a later doorbell wakes the thread again.
         let _count = bell.read();
         if self.disk.by != (Server::OwnThread { spins: true }) {
-            self.disk.device.rung(queue);
+            self.disk.device.service_queue(queue);
             return Ok(());
         }
         let queues = 0..self.disk.device.queues();
         spin(&self.disk.device, &queues, || self.ending.requested());
-        queues.for_each(|queue| self.disk.device.rung(queue));
+        queues.for_each(|queue| self.disk.device.service_queue(queue));
         Ok(())
     }
 }

@@ -139,8 +139,10 @@ impl Mmio {
         self.core.service_unfinished();
     }
 
-    /// Services a queue whose requests the host has finished: call it when a descriptor of [`Mmio::wakes`] is readable.
-    pub fn service_finished(&self, index: u16) {
+    /// Services a queue: call it when a descriptor of [`Mmio::wakes`] is readable, because the host has finished
+    /// requests, and when the VMM itself received the doorbell of the queue. A doorbell that breaks a rule goes unnoticed
+    /// so: a VMM receives doorbells itself only once [`Mmio::was_used`].
+    pub fn service_queue(&self, index: u16) {
         self.core.service(index);
     }
 
@@ -149,20 +151,14 @@ impl Mmio {
         self.core.device().queue_max().len().try_into().unwrap_or(u16::MAX)
     }
 
-    /// Services a queue whose doorbell the VMM received itself. Doorbells that break a rule go unnoticed there: a VMM
-    /// receives them only once [`Mmio::was_used`].
-    pub fn rung(&self, index: u16) {
-        self.core.service(index);
-    }
-
     /// Services a queue, and asks its driver not to ring the doorbell: see [`VirtioDevice::poll`]. Ends with
-    /// [`Mmio::rung`].
+    /// [`Mmio::service_queue`].
     pub fn poll(&self, index: u16) -> PollResult {
         self.core.poll(index)
     }
 
     /// For each queue, the descriptor that becomes readable when the host has finished requests. Then call
-    /// [`Mmio::service_finished`].
+    /// [`Mmio::service_queue`].
     pub fn wakes(&self) -> Vec<Option<Arc<EventFd>>> {
         self.core.device().wakes()
     }

@@ -10,11 +10,10 @@ use vmm_sys_util::eventfd::EventFd;
 use super::Format;
 use super::file::ImageFile;
 use super::writing::Place;
+use crate::block::sync::ZEROS;
 use crate::block::{BlockError, Completion, Engine, Operation, Request, Stop, Storage};
 use crate::memory::Buffers;
 
-/// Zeros are copied from here.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// The most bytes of a compressed piece that are unpacked together: the largest cluster.
 const UNPACKED: u64 = 2 << 20;
 

@@ -57,7 +57,7 @@ fn requests_finish_out_of_order_and_are_answered_by_the_next_look_at_their_queue
     assert_eq!((one.pop(&driver.ram), two.pop(&driver.ram)), (None, None));
     // By a doorbell, or by the host's thread that learns of completions.
     driver.kick_queue(1);
-    driver.mmio.service_finished(0);
+    driver.mmio.service_queue(0);
     assert_eq!(driver.line.take(), 2);
     for n in [2, 0] {
         assert_eq!(one.pop(&driver.ram), Some((0, 513)));

@@ -46,7 +46,7 @@ impl Limited {
     /// Lets time pass, and services the queue as the VMM does. Returns the number of answers so far.
     fn after(&mut self, millis: u64) -> usize {
         self.pace.pass(Duration::from_millis(millis));
-        self.driver.mmio.service_finished(0);
+        self.driver.mmio.service_queue(0);
         self.answers()
     }
 

@@ -40,7 +40,7 @@ fn batch(driver: &mut VirtioDriver, ring: &mut Ring, held: &Held, reads: u16) ->
     }
     driver.kick();
     held.release_all();
-    driver.mmio.service_finished(0);
+    driver.mmio.service_queue(0);
     for n in 0..reads {
         assert_eq!(ring.pop(&driver.ram), Some((u32::from(2 * n), 513)));
     }
@@ -56,7 +56,7 @@ fn a_driver_that_never_moves_used_event_is_interrupted_whenever_the_ring_is_empt
     }
     // Nothing was used: no interrupt.
     driver.kick();
-    driver.mmio.service_finished(0);
+    driver.mmio.service_queue(0);
     assert_eq!(driver.line.take(), 0);
 }
 
@@ -90,7 +90,7 @@ fn a_queue_with_requests_in_flight_is_not_empty() {
     driver.kick();
     for left in (0..3).rev() {
         assert!(held.release(0));
-        driver.mmio.service_finished(0);
+        driver.mmio.service_queue(0);
         assert!(ring.pop(&driver.ram).is_some());
         assert_eq!(driver.line.take(), u64::from(left == 0), "{left}");
     }
@@ -106,7 +106,7 @@ fn a_request_that_waits_for_its_turn_is_no_empty_ring() {
     driver.mmio.hold();
     offer(&driver, &mut ring, 1);
     held.release_all();
-    driver.mmio.service_finished(0);
+    driver.mmio.service_queue(0);
     assert_eq!((ring.pop(&driver.ram), driver.line.take()), (Some((0, 513)), 0));
     driver.mmio.release();
     held.release_all();

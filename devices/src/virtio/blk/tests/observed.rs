@@ -87,7 +87,7 @@ fn an_observer_sees_what_finishes_late_when_it_is_answered() {
         "Submitted(RequestInfo { queue: 0, index: 0, operation: \"read\", sector: 0, bytes: 512 })";
     assert_eq!(events(&recorder).last().unwrap(), submitted);
     held.release_all();
-    driver.mmio.service_finished(0);
+    driver.mmio.service_queue(0);
     assert_eq!(
         events(&recorder),
         [

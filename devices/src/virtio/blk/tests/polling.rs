@@ -43,7 +43,7 @@ fn requests_are_found_without_a_doorbell_and_the_driver_is_asked_for_none() {
         } else {
             assert_eq!(no_notify(&driver), USED_NO_NOTIFY);
         }
-        driver.mmio.rung(0);
+        driver.mmio.service_queue(0);
         assert_eq!(no_notify(&driver), 0);
         let armed = if features == EVENT_IDX { 3 } else { 0 };
         assert_eq!(driver.ring.avail_event(&driver.ram), armed);
@@ -61,7 +61,7 @@ fn a_request_that_comes_while_doorbells_are_turned_on_is_found() {
         let (ram, avail) = (driver.ram.clone(), driver.ring.avail);
         image.before_each(move |_| ram.store_u16(avail + 2, 3).unwrap());
         driver.offer(0);
-        driver.mmio.rung(0);
+        driver.mmio.service_queue(0);
         assert_eq!(std::iter::from_fn(|| driver.pop()).count(), 3);
         assert_eq!(no_notify(&driver), 0);
     }
@@ -99,7 +99,7 @@ fn a_held_device_takes_nothing_and_goes_on_when_it_is_released() {
     driver.mmio.hold();
     driver.offer(0);
     assert_eq!(driver.mmio.poll(0), PollResult::Idle);
-    driver.mmio.rung(0);
+    driver.mmio.service_queue(0);
     assert!(driver.pop().is_none());
     driver.mmio.release();
     assert!(driver.pop().is_some());

@@ -26,7 +26,7 @@ fn a_reset_is_done_only_when_nothing_is_in_flight_any_more() {
     // The device is unusable until then, and late completions are dropped.
     driver.kick();
     held.release_all();
-    driver.mmio.service_finished(0);
+    driver.mmio.service_queue(0);
     assert_eq!((driver.pop(), driver.status_byte(), driver.line.take()), (None, 0xff, 0));
     driver.set(reg::STATUS, 0);
     assert_eq!(driver.get(reg::STATUS), 0);
