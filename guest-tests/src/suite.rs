@@ -17,7 +17,7 @@ use crate::Outcome;
 pub type Test = (&'static str, fn() -> Outcome);
 
 /// Runs the tests of a file that the arguments ask for; `programs` are those of the host that they need, and `optional`
-/// those that nobody has to have.
+/// those without which they are ignored also where programs are required.
 pub fn main(programs: &[&str], optional: &[&str], tests: &[Test]) -> ExitCode {
     let reason = missing_kvm()
         .or_else(|| if required("CAFEVM_REQUIRE_PROGRAMS") { None } else { missing(programs) })

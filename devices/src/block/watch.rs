@@ -1,10 +1,10 @@
-//! Whoever must know of each change of a disk before it is made: a backup that copies what will be overwritten.
+//! A watcher of a disk, which is called before each change: a backup copies what will be overwritten.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Is told of changes, on the thread that makes them.
+/// Called before each change of a disk, on the thread that makes the change.
 pub(super) trait Watcher: Send + Sync {
     /// The `len` bytes at `offset` will change when this has returned.
     fn before_change(&self, offset: u64, len: u64);
@@ -31,7 +31,7 @@ impl Watched {
 
     /// Sets the watcher. Returns false if there is another one.
     ///
-    /// It is told of all changes from now on if none is being made: call it while the disk is idle.
+    /// It sees all changes from now on if none is being made: call this while the disk is idle.
     pub(super) fn set(&self, watcher: Arc<dyn Watcher>) -> bool {
         let mut place = self.place();
         if place.is_some() {

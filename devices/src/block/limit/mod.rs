@@ -51,8 +51,8 @@ impl Limits {
 pub trait Pace: Send + Sync {
     /// Now.
     fn now(&self) -> Instant;
-    /// Service the disk's queues at this time. Of several calls, at least the earliest counts: whoever is serviced too
-    /// early asks again.
+    /// Service the disk's queues at this time. Of several calls, at least the earliest counts: a queue that is serviced too
+    /// early calls again.
     fn wake_at(&self, at: Instant);
     /// Waits.
     fn sleep(&self, time: Duration);

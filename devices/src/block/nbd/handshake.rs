@@ -13,7 +13,7 @@ use crate::block::SECTOR_SIZE;
 
 /// The most bytes of a reply to an option. Those that are used, and texts of the longest kind, are shorter.
 const MOST_REPLY: u32 = 16 << 10;
-/// The most replies to one option: a server may send information that nobody asked for.
+/// The most replies to one option: a server may send information without a request for it.
 const MOST_REPLIES: usize = 64;
 /// The largest minimum block size ("Block size constraints").
 const MOST_MINIMUM: u32 = 64 << 10;

@@ -1,6 +1,6 @@
-//! The link: the session and its connections, who looks after them, and what happens when they are lost.
+//! The link: the session and its connections, the threads that serve them, and what happens when they are lost.
 //!
-//! No thread belongs to a connection. Whoever has the lock sends what can be sent and receives what is there:
+//! No thread belongs to a connection. The thread that has the lock sends what can be sent and receives what is there:
 //!
 //! - a lane at its commit, and while it waits ([`super::engine`]);
 //! - [`NbdLink::run`], on a thread of the VMM, for everything that is answered while no lane watches: for this, the
@@ -49,7 +49,7 @@ pub(super) struct Link {
     generation: u64,
     /// The lanes that watch the sockets.
     watching: usize,
-    /// Whether the thread is told of replies.
+    /// Whether replies wake the thread.
     is_armed: bool,
     /// Since when there are no connections, or requests that were in flight then are not answered.
     lost_at: Option<Instant>,
@@ -108,7 +108,7 @@ impl Shared {
         self.reconnects.load(Ordering::Relaxed)
     }
 
-    /// Nobody uses the disk any more.
+    /// The disk was dropped.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.wake_thread();
@@ -118,7 +118,7 @@ impl Shared {
         session::signal(&self.kick);
     }
 
-    /// Whether the disk is stopped, or nobody uses it.
+    /// Whether the disk was stopped or dropped.
     fn is_over(&self) -> bool {
         self.is_closed.load(Ordering::Acquire) || self.stop.get().is_some_and(Stop::is_stopped)
     }
@@ -153,7 +153,7 @@ impl Shared {
         self.arm(link);
     }
 
-    /// Has the thread watch the sockets, if nobody else does and there is something to wait for.
+    /// Makes the thread watch the sockets, if no lane does and there is something to wait for.
     pub(super) fn arm(&self, link: &mut Link) {
         let is_idle = link.session.unanswered() == 0 && !link.is_behind();
         if link.watching == 0 && !link.is_armed && !is_idle {
@@ -375,8 +375,8 @@ fn quiet_interest() -> epoll::EventFlags {
 pub struct NbdLink(pub(super) Arc<Shared>);
 
 impl NbdLink {
-    /// Receives what nobody waits for, and connects again after a loss, until the disk is stopped or dropped. For a
-    /// thread of its own.
+    /// Receives replies for which no lane waits, and connects again after a loss, until the disk is stopped or dropped.
+    /// For a thread of its own.
     pub fn run(&self) {
         self.0.run();
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | Which piece is sent next, and which must wait? | `session/cut.rs` |
 //! | What does a reply mean, and what is a violation? | `session/reply.rs` |
-//! | How are lanes told of their completions? | `session/lanes.rs` |
+//! | How are lanes woken for their completions? | `session/lanes.rs` |
 
 mod cut;
 mod lanes;

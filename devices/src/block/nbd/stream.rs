@@ -33,7 +33,7 @@ impl Patience<'_> {
     ///
     /// # Errors
     ///
-    /// If the time is over, or nobody wants it any more.
+    /// If the time is over, or the disk was stopped or dropped.
     fn wait(&self, socket: BorrowedFd<'_>, flags: PollFlags) -> io::Result<()> {
         loop {
             let left = self.until.saturating_duration_since(Instant::now());

@@ -58,7 +58,7 @@ impl From<Failure> for io::Error {
     }
 }
 
-/// What is known of the metadata in the file. Whoever holds it may change metadata.
+/// What is known of the metadata in the file. The thread that holds it may change metadata.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     file: ImageFile,

@@ -138,7 +138,7 @@ struct Format {
     largest: u64,
     /// The bytes of the disk that the backing file has.
     reach: u64,
-    /// Held by whoever changes metadata; none for an image that is only read.
+    /// The thread that changes metadata holds it; none for an image that is only read.
     checkpoints: Option<Mutex<Checkpoints>>,
     /// Whether metadata has changed since the last checkpoint.
     changed: AtomicBool,

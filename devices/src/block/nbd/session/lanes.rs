@@ -1,4 +1,4 @@
-//! The lanes: their completions, and how they are told of them.
+//! The lanes: their completions, and how they are woken for them.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ pub(super) struct LaneEnd {
     is_watching: bool,
     pub(super) done: Vec<Completion>,
     pub(super) in_flight: usize,
-    /// Whether there are completions that nobody was told of.
+    /// Whether there are completions for which the lane was not woken.
     pub(super) is_news: bool,
-    /// Whether nobody takes the completions any more.
+    /// Whether the lane was dropped, so that its completions are not taken.
     pub(super) is_gone: bool,
 }
 
 impl Session {
-    /// Adds a lane, which is told by `wake`, or by `rouse` while it watches. Returns its number.
+    /// Adds a lane, which is woken by `wake`, or by `rouse` while it watches. Returns its number.
     pub(in crate::block::nbd) fn add_lane(
         &mut self,
         wake: Arc<EventFd>,

@@ -1,4 +1,4 @@
-//! Images that are damaged, or that nobody should trust.
+//! Damaged images and hostile images.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
