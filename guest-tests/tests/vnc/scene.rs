@@ -52,6 +52,13 @@ impl Machine {
         self.tell(r#"{"keys":["esc"]}"#).map(drop)
     }
 
+    /// Waits until the machine has ended, which it does when its guest has seen Escape.
+    pub(crate) fn ended(&self) -> Outcome {
+        wait("the end of the machine", || {
+            Ok(UnixStream::connect(&self.control).is_err().then_some(()))
+        })
+    }
+
     /// A screenshot's pixels, as 0x00RRGGBB.
     pub(crate) fn screenshot(&self) -> Result<Vec<u32>, Failed> {
         let path = self.scratch.path("screen.png");

@@ -35,8 +35,10 @@ struct X {
 
 impl X {
     fn start() -> Result<Self, Failed> {
+        // Without `-noreset` it starts afresh, and drops who just connects, when the last program has left: xdotool leaves
+        // after each search.
         let mut server = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "640x480x24"])
+            .args(["-displayfd", "1", "-noreset", "-screen", "0", "640x480x24"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
@@ -126,5 +128,6 @@ fn use_viewer(machine: &Machine) -> Outcome {
         let done = x.command("xdotool").args(args).status()?;
         ensure!(done.success(), "xdotool {args:?}: {done}");
     }
-    Ok(())
+    // The viewer must still be there to send what it was typed.
+    machine.ended()
 }
