@@ -1,5 +1,5 @@
 //! The guest's buffers of one request, and how files and they exchange bytes.
-#![expect(unsafe_code, reason = "preadv and pwritev take raw pointers to guest RAM")]
+#![expect(unsafe_code, reason = "the kernel takes raw pointers to guest RAM")]
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use std::ptr;
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileSlice};
 
 use super::ranges::{GuestRange, Ranges};
-use super::{GuestRam, OutOfRam};
+use super::{GuestRam, OutOfRam, calls};
 
 /// The most buffers in one call of the kernel (UIO_MAXIOV).
 pub(super) const IOV_MAX: usize = 1024;
@@ -231,8 +231,8 @@ fn read<'a>(
         // or writes. The count is that of the iovecs.
         unsafe {
             match count {
-                1 => libc::pread(file, (*iovecs).iov_base, (*iovecs).iov_len, offset),
-                _ => libc::preadv(file, iovecs, count, offset),
+                1 => calls::pread(file, (*iovecs).iov_base, (*iovecs).iov_len, offset),
+                _ => calls::preadv2(file, iovecs, count, offset, 0),
             }
         }
     })
@@ -251,8 +251,8 @@ fn write<'a>(
         // SAFETY: as in `read`; the kernel only reads the bytes.
         unsafe {
             match (count, flags) {
-                (1, 0) => libc::pwrite(file, (*iovecs).iov_base, (*iovecs).iov_len, offset),
-                _ => libc::pwritev2(file, iovecs, count, offset, flags),
+                (1, 0) => calls::pwrite(file, (*iovecs).iov_base, (*iovecs).iov_len, offset),
+                _ => calls::pwritev2(file, iovecs, count, offset, flags),
             }
         }
     })
@@ -269,7 +269,7 @@ pub(super) fn with_iovecs<'a>(
     ranges: usize,
     slices: impl Iterator<Item = VolatileSlice<'a>>,
     offset: u64,
-    call: impl FnOnce(*const libc::iovec, libc::c_int, libc::off_t) -> isize,
+    call: impl FnOnce(*const libc::iovec, libc::c_int, libc::off_t) -> i64,
 ) -> io::Result<u64> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     let slices = slices.map(iovec);

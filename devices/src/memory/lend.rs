@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use vm_memory::VolatileSlice;
 
 use super::buffers::{IOV_MAX, iovec, with_iovecs};
-use super::{Buffers, GuestRam};
+use super::{Buffers, GuestRam, calls};
 
 impl Buffers {
     /// Copies `source`, which others may change at the same time, into the buffers after their first `skip` bytes.
@@ -43,7 +43,7 @@ impl Buffers {
         let slices = self.slices(skip, most);
         with_iovecs(self.ranges(), slices, offset, |iovecs, count, offset| {
             // SAFETY: as in `read` of buffers.rs.
-            unsafe { libc::preadv2(file, iovecs, count, offset, libc::RWF_NOWAIT) }
+            unsafe { calls::preadv2(file, iovecs, count, offset, libc::RWF_NOWAIT) }
         })
     }
 

@@ -18,9 +18,10 @@
 //! | How are many ranges read at any offset? | `scattered.rs` |
 //! | What do engines need beyond preadv and pwritev? | `lend.rs` |
 //! | How do a socket and the guest's buffers meet? | `parts.rs` |
-//! | How do files and the guest's buffers meet? | `buffers.rs` |
+//! | How do files and the guest's buffers meet? | `buffers.rs`, `calls.rs` |
 
 mod buffers;
+mod calls;
 mod lend;
 mod parts;
 mod ranges;
