@@ -1,7 +1,7 @@
 //! Interrupts by index and without, none lost and none doubled: `resources/guests/test-guests/src/bin/events.rs`.
 
 use cafevm_devices::virtio::mmio::Policy;
-use cafevm_guest_tests::{Failed, Guest, Outcome, Run, SECTOR, Scratch, ensure, tests};
+use cafevm_guest_tests::{Failed, Guest, Outcome, Run, SECTOR, Scratch, engine, ensure, tests};
 use cafevm_resources::test_guests::EVENTS;
 
 tests! { as_it_is, with_longer_queues, where_each_read_is_seen }
@@ -28,7 +28,8 @@ fn events(words: &str, keys: &str, policy: Policy) -> Result<Run, Failed> {
 fn as_it_is() -> Outcome {
     let run = events("rounds=200", "bus=virtio", Policy::Lenient)?;
     let (reads, writes) = (run.exits.mmio_read, run.exits.mmio_write);
-    ensure!(reads < writes / 4, "{run}");
+    // Without register pages, each read is an exit.
+    ensure!(reads < writes / 4 || !engine::has_register_pages(), "{run}");
     Ok(())
 }
 
