@@ -5,11 +5,13 @@
 #![no_std]
 
 pub mod block;
+mod device;
 pub mod pattern;
 mod random;
 mod report;
 mod ring;
 
+pub use device::{Device, slots};
 pub use random::Random;
 pub use report::{Failure, Outcome, Report};
 pub use ring::{DESCRIPTOR, Piece, Ring};
