@@ -9,9 +9,10 @@ use std::process::{Command, ExitCode, Output};
 const TARGET: &str = "x86_64-unknown-none";
 
 /// The programs that only tests boot; `src/lib.rs` names them.
-const TEST_GUESTS: [&str; 20] = [
-    "batches", "boot", "busy", "cold", "events", "flood", "kev", "legacy", "level", "limited",
-    "mixed", "multi", "numbered", "parallel", "rcore", "reset", "smp", "sos", "svirtb", "xv6",
+const TEST_GUESTS: [&str; 21] = [
+    "batches", "boot", "busy", "cold", "events", "flood", "hostile", "kev", "legacy", "level",
+    "limited", "mixed", "multi", "numbered", "parallel", "rcore", "reset", "smp", "sos", "svirtb",
+    "xv6",
 ];
 
 fn main() -> ExitCode {

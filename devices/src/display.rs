@@ -126,10 +126,10 @@ impl CursorImage {
 pub struct Cursor {
     /// Its picture; none while the guest hides it.
     pub image: Option<Arc<CursorImage>>,
-    /// Where it points, from the left.
-    pub x: u32,
-    /// Where it points, from the top.
-    pub y: u32,
+    /// The left edge of its picture; may be outside of the screen.
+    pub x: i32,
+    /// The upper edge of its picture, as above.
+    pub y: i32,
 }
 
 /// What has changed since a viewer last looked.
@@ -254,8 +254,8 @@ impl Screen {
         content.damage(|damage| damage.cursor_image = true);
     }
 
-    /// Moves the cursor.
-    pub fn move_cursor(&self, x: u32, y: u32) {
+    /// Moves the cursor: its picture has its upper left corner there.
+    pub fn move_cursor(&self, x: i32, y: i32) {
         let mut content = self.content();
         (content.cursor.x, content.cursor.y) = (x, y);
         content.damage(|damage| damage.cursor_place = true);

@@ -26,6 +26,7 @@ pub struct Guest {
     specs: Vec<String>,
     input: Vec<u8>,
     storage: Option<WrapStorage>,
+    is_alone: bool,
 }
 
 impl Guest {
@@ -33,7 +34,7 @@ impl Guest {
     pub fn new(elf: impl Into<Cow<'static, [u8]>>) -> Self {
         let kernel = KernelSource::Bytes { name: "(test guest)".to_owned(), bytes: elf.into() };
         let config = VmConfig { timeout: Some(TIME_LIMIT), ..VmConfig::new(kernel) };
-        Self { config, specs: Vec::new(), input: Vec::new(), storage: None }
+        Self { config, specs: Vec::new(), input: Vec::new(), storage: None, is_alone: false }
     }
 
     /// The built-in shell, with these commands in its command line.
@@ -99,6 +100,13 @@ impl Guest {
         self
     }
 
+    /// Gives the machine no devices that only the environment asks for: for tests of which devices there are.
+    #[must_use]
+    pub const fn alone(mut self) -> Self {
+        self.is_alone = true;
+        self
+    }
+
     /// Changes anything else of the machine.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut VmConfig)) -> Self {
@@ -116,7 +124,9 @@ impl Guest {
             self.config.disks.push(spec::parse(text)?);
         }
         engine::apply(&mut self.config)?;
-        extra::apply(&mut self.config)?;
+        if !self.is_alone {
+            extra::apply(&mut self.config)?;
+        }
         if self.storage.is_some() {
             self.config.disks.iter_mut().for_each(|disk| disk.storage = self.storage.clone());
         }

@@ -40,7 +40,7 @@ fn info(memory: u64, ram: &[(u64, u64)]) -> Outcome {
     fs::write(&initrd, &bytes)?;
     let sum: u64 = bytes.iter().map(|&byte| u64::from(byte)).sum();
 
-    let guest = guest(WORDS).virtio(&disk).with(|config| {
+    let guest = guest(WORDS).virtio(&disk).alone().with(|config| {
         config.memory = memory;
         config.initrd = Some(initrd);
     });
@@ -76,7 +76,7 @@ fn info_with_5_gib() -> Outcome {
 }
 
 fn no_initrd_and_no_words() -> Outcome {
-    let run = Guest::new(BOOT).run()?;
+    let run = Guest::new(BOOT).alone().run()?;
     run.passed(&["memory-map", "modules"])?;
     ensure!(run.text.starts_with("command line: \nstart information version 1\nmemory: "), "{run}");
     Ok(())

@@ -24,6 +24,8 @@ pub mod test_guests {
     pub static EVENTS: &[u8] = include_bytes!(env!("GUEST_EVENTS"));
     /// As much as can be done wrong on both devices, without end.
     pub static FLOOD: &[u8] = include_bytes!(env!("GUEST_FLOOD"));
+    /// All that can be done wrong with a GPU and input devices, while a disk is in use.
+    pub static HOSTILE: &[u8] = include_bytes!(env!("GUEST_HOSTILE"));
     /// A svirtb driver that behaves as the KeV course's.
     pub static KEV: &[u8] = include_bytes!(env!("GUEST_KEV"));
     /// Five kinds of driver for the legacy register layout.

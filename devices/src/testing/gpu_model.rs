@@ -27,8 +27,8 @@ struct Resource {
     backing: Option<Vec<(u64, u64)>>,
 }
 
-/// The cursor: its picture with its hot spot, and its place.
-pub type ModelCursor = (Option<(Vec<u32>, u32, u32)>, u32, u32);
+/// The cursor: its picture with its hot spot, and the place of its upper left corner.
+pub type ModelCursor = (Option<(Vec<u32>, u32, u32)>, i32, i32);
 
 /// A GPU.
 #[derive(Debug)]
@@ -318,7 +318,7 @@ impl GpuModel {
             let pixels = (0..4096).map(|n| resource.pixel(n % 64, n / 64)).collect();
             image = Some((pixels, hot_x.min(63), hot_y.min(63)));
         }
-        self.cursor = (image, x, y);
+        self.cursor = (image, x.cast_signed(), y.cast_signed());
         Ok(OK)
     }
 
@@ -326,7 +326,7 @@ impl GpuModel {
         if scanout != 0 {
             return Err(NO_SCANOUT);
         }
-        (self.cursor.1, self.cursor.2) = (x, y);
+        (self.cursor.1, self.cursor.2) = (x.cast_signed(), y.cast_signed());
         Ok(OK)
     }
 }

@@ -14,6 +14,7 @@ use cafevm_guest_tests::{Failed, Outcome, ensure, tests};
     reason = "a test may panic; others use more of it"
 )]
 mod client;
+#[allow(dead_code, reason = "the other test uses more of it")]
 mod scene;
 
 use client::Client;

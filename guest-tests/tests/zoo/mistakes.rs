@@ -186,7 +186,7 @@ pub(crate) const VIRTIO: &[Mistake] = &[
     mistake(
         "an empty slot",
         "    return base && !handshake() ? &disk : 0;",
-        "    base += 512;\n    write32(base + STATUS, 0);\n    base -= 512;\n    return base && !handshake() ? &disk : 0;",
+        "    base += 31 * 512;\n    write32(base + STATUS, 0);\n    base -= 31 * 512;\n    return base && !handshake() ? &disk : 0;",
         &["virtio.empty-slot"],
     ),
     mistake(

@@ -267,7 +267,8 @@ mod tests {
         let mut scene = Scene::new(70, 70);
         scene.screen.set_size(70, 70);
         let pixels = vec![0xff00_00ff; 64 * 64];
-        scene.screen.set_cursor(Some(Arc::new(CursorImage { pixels, hot_x: 0, hot_y: 0 })));
+        // It points elsewhere than where it is.
+        scene.screen.set_cursor(Some(Arc::new(CursorImage { pixels, hot_x: 5, hot_y: 7 })));
         scene.screen.move_cursor(69, 68);
         scene.take("with.png", true).unwrap();
         scene.take("without.png", false).unwrap();

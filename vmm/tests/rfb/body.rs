@@ -100,7 +100,7 @@ impl Scene {
                 6 => self.deliver((a << 8 | b) as usize),
                 7 => self.send(&[251, 0, a as u8, b as u8, c as u8, d as u8, 0, 0]),
                 8 => self.set_cursor(a),
-                9 => self.screen.move_cursor(a, b),
+                9 => self.screen.move_cursor(a.cast_signed() - 64, b.cast_signed() - 64),
                 10 => self.send(&[5, a as u8, b as u8, c as u8, d as u8, e as u8]),
                 _ => {
                     let bytes = [a, b, c, d, e].map(|number| number as u8);

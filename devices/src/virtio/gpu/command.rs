@@ -132,12 +132,13 @@ pub(super) enum Command {
     },
 }
 
-/// Where the cursor is.
+/// Where the cursor is: the upper left corner of its picture, as drivers and QEMU take it. It may be outside of the scanout:
+/// the specification has unsigned fields (5.7.6.10), and Linux writes negative numbers to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CursorAt {
     pub(super) scanout: u32,
-    pub(super) x: u32,
-    pub(super) y: u32,
+    pub(super) x: i32,
+    pub(super) y: i32,
 }
 
 /// The bytes of RESOURCE_ATTACH_BACKING before its entries.
@@ -211,7 +212,7 @@ impl Command {
 impl CursorAt {
     fn of(bytes: &Bytes) -> Self {
         let [scanout, x, y] = [0, 4, 8].map(|offset| bytes.u32(HEADER_SIZE + offset));
-        Self { scanout, x, y }
+        Self { scanout, x: x.cast_signed(), y: y.cast_signed() }
     }
 }
 

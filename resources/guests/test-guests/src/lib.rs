@@ -5,11 +5,15 @@
 #![no_std]
 
 pub mod block;
+mod device;
 pub mod pattern;
 mod random;
 mod report;
 mod ring;
+mod tangle;
 
+pub use device::{Device, slots};
 pub use random::Random;
 pub use report::{Failure, Outcome, Report};
 pub use ring::{DESCRIPTOR, Piece, Ring};
+pub use tangle::{NO_RAM, Tangle, scribble};

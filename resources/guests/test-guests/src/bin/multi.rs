@@ -1,4 +1,4 @@
-//! Several disks of both kinds at once: each virtio slot of the command line, and svirtb where it is there.
+//! Several disks of both kinds at once: each virtio disk of the command line, and svirtb where it is there.
 //!
 //! Virtio disk number n holds [`scenario::pattern`] with seed n + 1, the svirtb disk with seed 0x5b; each has 32
 //! sectors at least. Afterwards sector 7 of each is all bytes 0xd0 + n, of the svirtb disk all 0x5b.
@@ -7,13 +7,13 @@
 #![no_main]
 
 use drivers::svirtb::{self, Stride};
+use drivers::virtio::spec::BLOCK_DEVICE;
 use drivers::{Quiet, virtio};
-use rt::command_line;
 use rt::dma::Dma;
 use rt::interrupts;
 use rt::println;
 use rt::wait::Wait;
-use scenario::{Failure, Outcome, Report, ensure, ensure_eq, fail, pattern};
+use scenario::{Failure, Outcome, Report, ensure, ensure_eq, fail, pattern, slots};
 
 const MOST: usize = 24;
 const SECTOR: usize = 512;
@@ -62,7 +62,7 @@ fn main() -> u32 {
     interrupts::init();
     let mut places = [const { None }; MOST];
     let mut count = 0_u8;
-    for (place, slot) in places.iter_mut().zip(command_line::virtio_slots()) {
+    for (place, slot) in places.iter_mut().zip(slots(BLOCK_DEVICE)) {
         let number = count;
         count += 1;
         *place = virtio::Disk::new(slot, Wait::Interrupt).map(|disk| Numbered {
@@ -75,7 +75,7 @@ fn main() -> u32 {
         .then(|| (svirtb::Device::new(16, Stride::Packed), Dma::new(SECTOR, SECTOR)));
     println!("virtio {count} svirtb {}", u8::from(svirtb.is_some()));
     if count == 0 {
-        report.run("find-disks", || fail!("no virtio_mmio.device= on the command line"));
+        report.run("find-disks", || fail!("no virtio disk on the command line"));
         return report.code();
     }
 

@@ -23,12 +23,12 @@
 
 use drivers::Quiet;
 use drivers::svirtb::{self, Stride};
-use drivers::virtio::spec::{feature, request};
+use drivers::virtio::spec::{BLOCK_DEVICE, feature, request};
 use rt::dma::Dma;
 use rt::wait::{DEVICE_LIMIT, Wait};
 use rt::{command_line, console, interrupts, println};
 use scenario::block::Block;
-use scenario::{Failure, Outcome, Piece, Random, Report, Ring, ensure, ensure_eq, fail};
+use scenario::{Failure, Outcome, Piece, Random, Report, Ring, ensure, ensure_eq, fail, slots};
 
 const SECTOR: usize = 512;
 /// Numbers in a write at most.
@@ -109,7 +109,7 @@ impl Virtio {
 
 impl Safe {
     fn open() -> Result<Safe, Failure> {
-        if command_line::virtio_slots().next().is_none() {
+        if slots(BLOCK_DEVICE).next().is_none() {
             let mut device = svirtb::Device::new(8, Stride::Packed);
             return match device.handshake(&mut Quiet) {
                 Ok(()) => Ok(Safe::Svirtb(device)),

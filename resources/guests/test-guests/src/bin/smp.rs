@@ -11,13 +11,14 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use drivers::svirtb::{self, Stride};
+use drivers::virtio::spec::BLOCK_DEVICE;
 use drivers::{Quiet, virtio};
 use rt::command_line::{self, VirtioSlot};
 use rt::dma::Dma;
 use rt::lock::Lock;
 use rt::wait::{DEVICE_LIMIT, Wait};
 use rt::{interrupts, println, smp};
-use scenario::{Failure, Outcome, Report, ensure, fail, pattern};
+use scenario::{Failure, Outcome, Report, ensure, fail, pattern, slots};
 
 /// APIC id of the processor that is started.
 const SECOND: u8 = 1;
@@ -124,7 +125,7 @@ fn open_virtio(slot: VirtioSlot, wait: Wait) -> Result<virtio::Disk, Failure> {
 /// The second processor's main function, with its own disk.
 fn second_with_its_own() {
     interrupts::init();
-    let result = match command_line::virtio_slots().nth(1) {
+    let result = match slots(BLOCK_DEVICE).nth(1) {
         Some(slot) => {
             open_virtio(slot, Wait::Interrupt).and_then(|mut disk| work(Who::Second, &mut disk))
         }
@@ -158,9 +159,9 @@ fn main() -> u32 {
     let rounds = command_line::number("rounds").and_then(|n| u32::try_from(n).ok()).unwrap_or(32);
     ROUNDS.store(rounds, Ordering::Release);
     let shared = command_line::value("t") == Some("shared");
-    let slot = command_line::virtio_slots().next();
+    let slot = slots(BLOCK_DEVICE).next();
     let Some(slot) = slot else {
-        report.run("find-a-disk", || fail!("no virtio_mmio.device= on the command line"));
+        report.run("find-a-disk", || fail!("no virtio disk on the command line"));
         return report.code();
     };
     let wait = if shared { Wait::Poll } else { Wait::Interrupt };

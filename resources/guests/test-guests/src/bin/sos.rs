@@ -154,13 +154,10 @@ fn scan(bank: u64, slots: u64) -> Result<Mmio, scenario::Failure> {
         };
         ensure_eq!(slot.read32(0x000), 0x7472_6976, "MagicValue of slot {number}");
         ensure_eq!(slot.read32(0x004), 2, "Version of slot {number}");
-        match slot.read32(0x008) {
-            0 => {}
-            2 => {
-                disks += 1;
-                first = first.or(Some(slot));
-            }
-            other => fail!("DeviceID of slot {number}: {other}"),
+        // Others are empty, or have a device that SOS has no driver for.
+        if slot.read32(0x008) == 2 {
+            disks += 1;
+            first = first.or(Some(slot));
         }
     }
     println!("slots {slots} disks {disks}");

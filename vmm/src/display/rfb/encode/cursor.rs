@@ -26,18 +26,12 @@ pub(in super::super) fn put(out: &mut Vec<u8>, format: &PixelFormat, image: Opti
     }
 }
 
-/// Where the cursor is on a picture: its left upper corner may lie outside.
-fn corner(cursor: &Cursor, image: &CursorImage) -> (i64, i64) {
-    (
-        i64::from(cursor.x) - i64::from(image.hot_x.min(CursorImage::SIDE - 1)),
-        i64::from(cursor.y) - i64::from(image.hot_y.min(CursorImage::SIDE - 1)),
-    )
-}
-
 /// The part of a picture that the cursor covers.
 pub(crate) fn covered(cursor: &Cursor) -> Rect {
-    let Some(image) = &cursor.image else { return Rect::default() };
-    let (left, top) = corner(cursor, image);
+    if cursor.image.is_none() {
+        return Rect::default();
+    }
+    let (left, top) = (i64::from(cursor.x), i64::from(cursor.y));
     let side = i64::from(CursorImage::SIDE);
     let clip = |at: i64| u32::try_from(at.max(0)).unwrap_or(u32::MAX);
     let (x, y) = (clip(left), clip(top));
@@ -49,7 +43,7 @@ pub(crate) fn covered(cursor: &Cursor) -> Rect {
 /// their alpha, as Linux has them.
 pub(crate) fn draw(cursor: &Cursor, rect: Rect, pixels: &mut [u32]) {
     let Some(image) = &cursor.image else { return };
-    let (left, top) = corner(cursor, image);
+    let (left, top) = (i64::from(cursor.x), i64::from(cursor.y));
     let side = CursorImage::SIDE as usize;
     let place = |x: i64, y: i64| {
         let x = u32::try_from(x - i64::from(rect.x)).ok().filter(|x| *x < rect.width)?;
@@ -82,15 +76,15 @@ mod tests {
 
     use super::*;
 
-    fn cursor(hot: (u32, u32), at: (u32, u32), pixel: u32) -> Cursor {
+    fn cursor(hot: (u32, u32), at: (i32, i32), pixel: u32) -> Cursor {
         let side = CursorImage::SIDE as usize;
         let image = CursorImage { pixels: vec![pixel; side * side], hot_x: hot.0, hot_y: hot.1 };
         Cursor { image: Some(Arc::new(image)), x: at.0, y: at.1 }
     }
 
     #[test]
-    fn it_is_drawn_where_it_points() {
-        let cursor = cursor((2, 1), (1, 1), 0xff01_0203);
+    fn it_is_drawn_from_its_corner_on_wherever_it_points() {
+        let cursor = cursor((2, 1), (-1, 0), 0xff01_0203);
         assert_eq!(covered(&cursor), Rect { x: 0, y: 0, width: 63, height: 64 });
         let rect = Rect { x: 60, y: 62, width: 5, height: 4 };
         let mut pixels = [9; 20];
@@ -104,7 +98,7 @@ mod tests {
     #[test]
     fn any_place_and_hot_spot_is_fine() {
         for hot in [0, 63, 64, u32::MAX] {
-            for at in [0, 63, u32::MAX] {
+            for at in [i32::MIN, -64, -1, 0, 63, i32::MAX] {
                 let cursor = cursor((hot, hot), (at, at), u32::MAX);
                 let Rect { width, height, .. } = covered(&cursor);
                 assert!(width <= 64 && height <= 64);

@@ -405,7 +405,7 @@ fn a_cursor_is_drawn_for_a_client_that_does_not() {
     scene.screen.set_cursor(Some(arrow(0xff11_2233)));
     scene.screen.move_cursor(50, 50);
     scene.request(true);
-    let at = |scene: &Scene, x| (scene.client.pixel(x - 1, 50), scene.client.pixel(x, 51));
+    let at = |scene: &Scene, x| (scene.client.pixel(x, 50), scene.client.pixel(x + 1, 51));
     assert_eq!(at(&scene, 50), (0x0011_2233, 0x0011_2233));
     scene.screen.move_cursor(70, 50);
     scene.request(true);
