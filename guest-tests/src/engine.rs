@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, fs, io, thread};
 
-use cafevm::config::{DiskBus, DiskConfig, Doorbell, VmConfig, WrapStorage};
+use cafevm::config::{DiskBus, DiskConfig, Doorbell, Layers, VmConfig, WrapStorage};
 use cafevm_devices::block::format::{Base, Qcow2Storage, Snapshot};
 use cafevm_devices::block::nbd::{NbdOptions, NbdStorage};
 use cafevm_devices::block::{
@@ -56,8 +56,12 @@ pub fn apply(config: &mut VmConfig) -> Result<(), String> {
         }
         disk.storage = match engine {
             Kind::Own(EngineKind::Mmap) if disk.cache == Cache::None => None,
-            // A test may ask for one itself.
-            Kind::Own(_) if disk.engine != EngineKind::default() => None,
+            // A test may ask for one itself, or for layers, which have one engine only.
+            Kind::Own(_)
+                if disk.engine != EngineKind::default() || disk.layers != Layers::default() =>
+            {
+                None
+            }
             Kind::Own(engine) => {
                 disk.engine = engine;
                 None

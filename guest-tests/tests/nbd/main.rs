@@ -116,6 +116,8 @@ fn a_machine_ends_while_its_server_is_away() -> Outcome {
     for bus in ["bus=virtio", "bus=svirtb"] {
         server.restart();
         server.log();
+        // The guest does not come to its end before the server is away.
+        server.hold(true);
         let run = std::thread::scope(|scope| -> Result<Run, Failed> {
             let guest = Guest::shell("write 1 a; write 2 b; flush; read 1; exit");
             let guest = guest.spec(disk(&server, &format!("{bus},reconnect=1000")));

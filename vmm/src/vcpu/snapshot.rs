@@ -84,7 +84,7 @@ fn handlers(vcpu: &VcpuFd, ram: &GuestRam, sregs: &kvm_sregs) -> [u32; 8] {
     handlers
 }
 
-/// The snapshots of all vCPUs. A vCPU makes one when it leaves its guest after a request.
+/// The snapshots of all vCPUs. A vCPU makes one when it leaves its guest after a request, and at its end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshots(Arc<Shared>);
 
@@ -111,12 +111,14 @@ impl Snapshots {
         }
     }
 
-    /// Makes a snapshot of a vCPU that has crashed.
+    /// Makes a snapshot of a vCPU that does not run again, whether or not one was requested: the vCPU may be faster than who
+    /// ends the machine and then asks.
     pub(super) fn make_last(&self, id: u32, vcpu: &VcpuFd, ram: &GuestRam) {
         self.made().push(Snapshot::read(id, vcpu, ram));
     }
 
-    /// The snapshots, when there are `count` of them or after `limit`. A vCPU that is in a device makes none.
+    /// The newest snapshot of each vCPU, when there are `count` of them or after `limit`. A vCPU that is in a device makes
+    /// none.
     pub(crate) fn take(&self, count: usize, limit: Duration) -> Vec<Snapshot> {
         let until = Instant::now() + limit;
         let mut made = self.made();
@@ -130,6 +132,7 @@ impl Snapshots {
         }
         self.0.wanted.store(false, Ordering::Release);
         let mut made: Vec<_> = std::mem::take(&mut *made).into_iter().flatten().collect();
+        made.reverse();
         made.sort_by_key(|snapshot| snapshot.id);
         made.dedup_by_key(|snapshot| snapshot.id);
         made

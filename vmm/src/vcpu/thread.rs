@@ -99,7 +99,7 @@ impl Vcpu {
         loop {
             admitted.pass();
             if ending.requested() {
-                snapshots.make(self.id, &self.fd, &self.ram);
+                snapshots.make_last(self.id, &self.fd, &self.ram);
                 break;
             }
             let debugger = debugger.as_deref().filter(|debugger| debugger.halts(self.id));

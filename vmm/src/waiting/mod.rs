@@ -61,11 +61,6 @@ impl Examiner {
         self.explain(&self.snapshots.take(self.cpus, VCPUS_WITHIN))
     }
 
-    /// Prepares for [`Examiner::examine_ended`].
-    pub(crate) fn expect_end(&self) {
-        self.snapshots.request();
-    }
-
     /// Examines a machine that has ended.
     pub(crate) fn examine_ended(&self) -> Explanation {
         self.explain(&self.snapshots.take(self.cpus, Duration::ZERO))

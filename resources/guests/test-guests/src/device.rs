@@ -96,11 +96,13 @@ impl Device {
         Ok(())
     }
 
-    /// DRIVER_OK.
+    /// DRIVER_OK. A device that looks into its queues without a doorbell may need a reset already, if what it finds
+    /// there is broken.
     pub fn start(self) -> Outcome {
         let bits = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK;
         spec::STATUS.write(self.window, bits);
-        ensure_eq!(spec::STATUS.read(self.window), bits, "Status after DRIVER_OK");
+        let read = spec::STATUS.read(self.window);
+        ensure_eq!(read & !status::NEEDS_RESET, bits, "Status after DRIVER_OK");
         Ok(())
     }
 
