@@ -15,8 +15,9 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{env, fs, io, thread};
+use std::{env, fs, io};
 
 use cafevm::config::{DiskBus, DiskConfig, Doorbell, Layers, VmConfig, WrapStorage};
 use cafevm_devices::block::format::{Base, Qcow2Storage, Snapshot};
@@ -143,8 +144,13 @@ fn served(disk: &DiskConfig) -> Option<WrapStorage> {
             let uri = server.uri().parse().map_err(io::Error::other)?;
             let storage = NbdStorage::open(NbdOptions::new(uri)).map_err(io::Error::other)?;
             let link = storage.link();
-            thread::Builder::new().spawn(move || link.run())?;
-            Ok(Served { storage, _server: server, _image: image })
+            let thread = thread::Builder::new().spawn(move || link.run())?;
+            Ok(Served {
+                storage: Some(storage),
+                thread: Some(thread),
+                _server: server,
+                _image: image,
+            })
         };
         #[expect(clippy::expect_used, reason = "a test without its disk fails")]
         let served = serve().expect("an NBD server");
@@ -155,23 +161,37 @@ fn served(disk: &DiskConfig) -> Option<WrapStorage> {
 /// A disk on a server for an image, which stays locked.
 #[derive(Debug)]
 struct Served {
-    /// Dropped first.
-    storage: NbdStorage,
+    /// There until the end.
+    storage: Option<NbdStorage>,
+    thread: Option<JoinHandle<()>>,
     _server: NbdServer,
     _image: Box<dyn Storage>,
 }
 
 impl Storage for Served {
     fn engine(&self, stop: &Stop) -> io::Result<Box<dyn Engine>> {
-        self.storage.engine(stop)
+        match &self.storage {
+            Some(storage) => storage.engine(stop),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     fn grow(&self, size: u64) -> io::Result<()> {
-        self.storage.grow(size)
+        self.storage.as_ref().map_or(Ok(()), |storage| storage.grow(size))
     }
 
     fn frees_space(&self) -> bool {
-        self.storage.frees_space()
+        self.storage.as_ref().is_some_and(Storage::frees_space)
+    }
+}
+
+impl Drop for Served {
+    /// The server stays until the client has left it: a client whose server goes away says so.
+    fn drop(&mut self) {
+        self.storage = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            println!("the thread of an NBD link panicked");
+        }
     }
 }
 
