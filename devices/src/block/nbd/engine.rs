@@ -5,8 +5,10 @@
 //! What has not come by then is left to [`super::NbdLink::run`]. A lane whose answers rarely come in time gives up the
 //! habit, and tries again now and then.
 
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +20,9 @@ use crate::block::{Completion, Engine, Request};
 
 /// How long a commit watches for the next answer.
 const LINGER: Duration = Duration::from_micros(200);
+/// How long it looks again and again, without sleep, as long as there is another processor for the server: to wake a
+/// thread on a processor that has gone idle takes longer than many an answer.
+const SPIN: Duration = Duration::from_micros(100);
 /// How long a commit watches in all.
 const LINGER_LONGEST: Duration = Duration::from_millis(2);
 /// After so many commits in a row without an answer in time, only one in [`SELDOM`] watches.
@@ -36,6 +41,8 @@ pub(super) struct NbdEngine {
     pushed: Vec<Request>,
     generation: u64,
     sockets: Vec<Arc<OwnedFd>>,
+    /// [`SPIN`], or nothing on a single processor.
+    spin: Duration,
     /// Commits in a row that watched in vain, or did not watch.
     in_vain: u32,
 }
@@ -53,7 +60,9 @@ impl NbdEngine {
     pub(super) fn new(shared: Arc<Shared>, wake: Arc<EventFd>, rouse: Arc<OwnedFd>) -> Self {
         let lane = shared.lock().session.add_lane(wake.clone(), rouse.clone());
         let (pushed, sockets) = (Vec::new(), Vec::new());
-        Self { shared, lane, wake, rouse, pushed, generation: 0, sockets, in_vain: 0 }
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let spin = if processors > 1 { SPIN } else { Duration::ZERO };
+        Self { shared, lane, wake, rouse, pushed, generation: 0, sockets, spin, in_vain: 0 }
     }
 
     /// Watches the sockets until what is wanted is there, or the time is over: `limit` in all, and `each` without a
@@ -79,7 +88,11 @@ impl NbdEngine {
             let is_behind = link.is_behind();
             link.sockets(&mut self.generation, &mut self.sockets);
             drop(link);
-            self.poll(is_behind, rest);
+            if now.duration_since(last) < self.spin {
+                thread::yield_now();
+            } else {
+                self.poll(is_behind, rest);
+            }
             link = shared.lock();
             shared.pump(&mut link, Some(self.lane));
         }
