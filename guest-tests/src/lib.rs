@@ -15,6 +15,9 @@
 //! | How is a guest booted, and what is known afterwards? | `guest.rs` |
 //! | What does an image hold, and where does it differ from what it must? | `image.rs` |
 //! | What must the disk of the guest `numbered` hold, whose monitor or server is killed? | `numbered.rs` |
+//! | What is on the disk of the guest `mixed`? | `mixed.rs` |
+//! | Is a qcow2 image in order, and are two images the same? | `qemu_img.rs` |
+//! | How is an NBD server of another project started? | `server.rs` |
 //! | How is the program run, as a person runs it? | `process.rs` |
 //! | Which engine moves the bytes of the disks? | `engine.rs` |
 //! | Which devices does every machine have beside its disks? | `extra.rs` |
@@ -29,8 +32,11 @@ pub mod engine;
 pub mod extra;
 pub mod guest;
 pub mod image;
+pub mod mixed;
 pub mod numbered;
 pub mod process;
+pub mod qemu_img;
+pub mod server;
 pub mod suite;
 
 pub use guest::{Guest, Run};

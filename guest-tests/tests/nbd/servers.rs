@@ -1,14 +1,13 @@
 //! Disks on the servers that people use: nbdkit with its filters, qemu-nbd, nbd-server; with TLS and without.
 
 use std::fs;
-use std::io::Write;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use cafevm_guest_tests::server::{PATIENCE, Server, free_port, listens, tls_keys};
 use cafevm_guest_tests::{
-    Failed, Guest, Image, Outcome, Run, SECTOR, Scratch, ensure, fail, sectors, tests,
+    Failed, Guest, Image, Outcome, Run, SECTOR, Scratch, ensure, fail, qemu_img, sectors, tests,
 };
 use cafevm_resources::test_guests::KEV;
 
@@ -26,72 +25,12 @@ tests! {
     killed_and_started_again,
 }
 
-/// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
 const COMMANDS: &str = "write 1 text; fill 20 0x5a 40; flush; sum 0 64; exit";
 
 fn change(bytes: &mut [u8]) {
     bytes[sectors(1..2)].fill(0);
     bytes[SECTOR..SECTOR + 4].copy_from_slice(b"text");
     bytes[sectors(20..60)].fill(0x5a);
-}
-
-/// A server, which is killed when it is dropped.
-struct Server {
-    child: Child,
-}
-
-impl Server {
-    /// Starts it, and waits until `is_there`.
-    fn start(
-        program: &str,
-        arguments: &[&str],
-        is_there: impl Fn() -> bool,
-    ) -> Result<Self, Failed> {
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut server = Self { child: command.spawn()? };
-        let begin = Instant::now();
-        while !is_there() {
-            if let Some(status) = server.child.try_wait()? {
-                fail!("{program} {arguments:?} ended with {status}");
-            }
-            ensure!(begin.elapsed() < PATIENCE, "{program} {arguments:?} does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(server)
-    }
-
-    /// On this Unix socket.
-    fn at_socket(program: &str, arguments: &[&str], socket: &Path) -> Result<Self, Failed> {
-        // The file may be there before the server listens.
-        let is_there = || std::os::unix::net::UnixStream::connect(socket).is_ok();
-        Self::start(program, arguments, is_there)
-    }
-
-    fn signal(&self, signal: &str) -> Outcome {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &id]).status()?;
-        ensure!(sent.success(), "kill {signal}: {sent}");
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Fails where it has ended, and that is as well.
-        let _killed = self.child.kill();
-        let _waited = self.child.wait();
-    }
-}
-
-/// A port that is free now.
-fn free_port() -> Result<u16, Failed> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn listens(port: u16) -> bool {
-    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
 fn text(path: &Path) -> String {
@@ -115,7 +54,7 @@ fn both_guests(scratch: &Scratch, image: &Image, uri: &str, keys: &str) -> Outco
     bytes[sectors(2..3)].fill(0x22);
     bytes[last..].fill(0x99);
     let wanted = scratch.holding("wanted", bytes)?;
-    same(wanted.path(), image.path())?;
+    qemu_img::compare((wanted.path(), "raw"), (image.path(), "raw"))?;
     fs::write(image.path(), before)?;
     both_shells(image, uri, keys)
 }
@@ -128,32 +67,11 @@ fn both_shells(image: &Image, uri: &str, keys: &str) -> Outcome {
     image.holds(change)
 }
 
-/// What `qemu-img compare` says.
-fn same(one: &Path, other: &Path) -> Outcome {
-    let mut compare = Command::new("qemu-img");
-    let compared =
-        compare.args(["compare", "-f", "raw", "-F", "raw"]).args([one, other]).output()?;
-    let said = String::from_utf8_lossy(&compared.stdout);
-    ensure!(compared.status.success(), "qemu-img compare: {said}");
-    Ok(())
-}
-
-fn nbdkit(scratch: &Scratch, arguments: &[&str]) -> Result<(Server, String), Failed> {
-    let socket = scratch.path("nbdkit.sock");
-    // The one of a server that was killed.
-    let _removed = fs::remove_file(&socket);
-    let place = text(&socket);
-    let mut all = vec!["--foreground", "--exit-with-parent", "--unix", &place];
-    all.extend(arguments);
-    let server = Server::at_socket("nbdkit", &all, &socket)?;
-    Ok((server, format!("nbd+unix:///?socket={place}")))
-}
-
 fn on_nbdkit() -> Outcome {
     let scratch = Scratch::new()?;
     let image = scratch.image("d.img", 64 * SECTOR)?;
     let file = text(image.path());
-    let (_server, uri) = nbdkit(&scratch, &["file", &file])?;
+    let (_server, uri) = Server::nbdkit(&scratch, &["file", &file])?;
     both_guests(&scratch, &image, &uri, "")?;
     shell(&uri, ",connections=4,queues=2").map(drop)
 }
@@ -210,80 +128,13 @@ fn on_nbd_server() -> Outcome {
     both_guests(&scratch, &image, &format!("nbd://127.0.0.1:{port}/disk"), "")
 }
 
-/// Makes an authority, and a server's and a client's certificate, as nbdkit looks for them.
-fn certificates(directory: &Path, host: &str) -> Outcome {
-    let run = |arguments: &[&str], input: &str| -> Outcome {
-        let mut openssl = Command::new("openssl");
-        openssl.current_dir(directory).args(arguments);
-        openssl.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = openssl.spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes())?;
-        }
-        let ended = child.wait_with_output()?;
-        let said = String::from_utf8_lossy(&ended.stderr);
-        ensure!(ended.status.success(), "openssl {arguments:?}: {said}");
-        Ok(())
-    };
-    let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    let with_key = |more: &[&'static str]| [&["req"][..], &new_key, more].concat();
-    let ca = [
-        "-x509",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=test",
-        "-keyout",
-        "ca-key.pem",
-        "-out",
-        "ca-cert.pem",
-    ];
-    run(&with_key(&ca), "")?;
-    for (name, extension) in [
-        ("server", format!("subjectAltName={host}\nextendedKeyUsage=serverAuth\n")),
-        ("client", "extendedKeyUsage=clientAuth\n".to_owned()),
-    ] {
-        fs::write(directory.join("extensions"), extension)?;
-        let (key, request) = (format!("{name}-key.pem"), format!("{name}.csr"));
-        let cert = format!("{name}-cert.pem");
-        let subject = ["-subj", "/CN=one", "-keyout", &key, "-out", &request];
-        run(&[&["req"][..], &new_key, &subject].concat(), "")?;
-        let sign = ["x509", "-req", "-days", "2", "-CA", "ca-cert.pem", "-CAkey", "ca-key.pem"];
-        let files = ["-CAcreateserial", "-extfile", "extensions", "-in", &request, "-out", &cert];
-        run(&[&sign[..], &files].concat(), "")?;
-    }
-    Ok(())
-}
-
-/// nbdkit with TLS on a port of this host, for clients with a certificate.
-fn encrypted(scratch: &Scratch, image: &Image, host: &str) -> Result<(Server, u16), Failed> {
-    let (directory, port) = (scratch.path("pki"), free_port()?);
-    fs::create_dir(&directory)?;
-    certificates(&directory, host)?;
-    let (pki, number) = (format!("--tls-certificates={}", text(&directory)), port.to_string());
-    let file = text(image.path());
-    let arguments = [
-        "--foreground",
-        "--exit-with-parent",
-        "--tls=require",
-        "--tls-verify-peer",
-        &pki,
-        "--ipaddr=127.0.0.1",
-        "--port",
-        &number,
-        "file",
-        &file,
-    ];
-    Ok((Server::start("nbdkit", &arguments, || listens(port))?, port))
-}
-
 fn encrypted_with_a_certificate() -> Outcome {
     let scratch = Scratch::new()?;
     let image = scratch.image("d.img", 64 * SECTOR)?;
-    let (_server, port) = encrypted(&scratch, &image, "DNS:localhost,IP:127.0.0.1")?;
+    let (_server, port) = Server::encrypted(&scratch, image.path(), "DNS:localhost,IP:127.0.0.1")?;
     let file = |name: &str| text(&scratch.path("pki").join(name));
     let (ca, cert, key) = (file("ca-cert.pem"), file("client-cert.pem"), file("client-key.pem"));
-    let keys = format!(",tls-ca={ca},tls-cert={cert},tls-key={key}");
+    let keys = format!(",{}", tls_keys(&scratch.path("pki")));
     both_guests(&scratch, &image, &format!("nbds://127.0.0.1:{port}"), &keys)?;
     let name = format!("nbds://127.0.0.1:{port}/?tls-hostname=localhost");
     shell(&name, &keys)?;
@@ -306,7 +157,7 @@ fn encrypted_with_a_certificate() -> Outcome {
 fn encrypted_for_another_host() -> Outcome {
     let scratch = Scratch::new()?;
     let image = scratch.image("d.img", 64 * SECTOR)?;
-    let (_server, port) = encrypted(&scratch, &image, "DNS:elsewhere.example")?;
+    let (_server, port) = Server::encrypted(&scratch, image.path(), "DNS:elsewhere.example")?;
     let ca = text(&scratch.path("pki").join("ca-cert.pem"));
     let Err(error) = shell(&format!("nbds://127.0.0.1:{port}"), &format!(",tls-ca={ca}")) else {
         fail!("a certificate for another host is taken");
@@ -322,7 +173,7 @@ fn with_errors() -> Outcome {
     let file = text(image.path());
     let arguments =
         ["--filter=error", "file", &file, "error-pwrite=ENOSPC", "error-pwrite-rate=100%"];
-    let (_server, uri) = nbdkit(&scratch, &arguments)?;
+    let (_server, uri) = Server::nbdkit(&scratch, &arguments)?;
     let run = shell(&uri, "")?;
     ensure!(run.text.contains("write: virtio 0: it answered IOERR"), "{run}");
     image.is_untouched()
@@ -333,7 +184,7 @@ fn with_delays() -> Outcome {
     let image = scratch.image("d.img", 64 * SECTOR)?;
     let file = text(image.path());
     let arguments = ["--filter=delay", "file", &file, "rdelay=20ms", "wdelay=20ms"];
-    let (_server, uri) = nbdkit(&scratch, &arguments)?;
+    let (_server, uri) = Server::nbdkit(&scratch, &arguments)?;
     both_shells(&image, &uri, "")
 }
 
@@ -350,7 +201,7 @@ fn with_large_blocks() -> Outcome {
         "blocksize-maximum=8192",
         "blocksize-error-policy=error",
     ];
-    let (_server, uri) = nbdkit(&scratch, &arguments)?;
+    let (_server, uri) = Server::nbdkit(&scratch, &arguments)?;
     both_guests(&scratch, &image, &uri, "")
 }
 
@@ -358,7 +209,7 @@ fn paused_and_resumed() -> Outcome {
     let scratch = Scratch::new()?;
     let image = scratch.image("d.img", 64 * SECTOR)?;
     let file = text(image.path());
-    let (server, uri) = nbdkit(&scratch, &["file", &file])?;
+    let (server, uri) = Server::nbdkit(&scratch, &["file", &file])?;
     std::thread::scope(|scope| -> Outcome {
         let stutters = scope.spawn(|| -> Outcome {
             for _ in 0..20 {
@@ -380,7 +231,7 @@ fn killed_and_started_again() -> Outcome {
     let image = scratch.image("d.img", 64 * SECTOR)?;
     let file = text(image.path());
     let arguments = ["--filter=delay", "file", &file, "wdelay=20ms"];
-    let (server, uri) = nbdkit(&scratch, &arguments)?;
+    let (server, uri) = Server::nbdkit(&scratch, &arguments)?;
     let run = std::thread::scope(|scope| -> Result<Run, Failed> {
         let guest = scope.spawn(|| {
             let guest = Guest::shell("fill 20 0x5a 40; write 1 text; flush; sum 0 64; flush; exit");
@@ -391,7 +242,7 @@ fn killed_and_started_again() -> Outcome {
         for _ in 0..5 {
             std::thread::sleep(Duration::from_millis(30));
             drop(server);
-            server = nbdkit(&scratch, &arguments)?.0;
+            server = Server::nbdkit(&scratch, &arguments)?.0;
         }
         let run = guest.join().map_err(|_| Failed::from("the guest panicked"))?;
         drop(server);

@@ -12,7 +12,7 @@ use cafevm_resources::test_guests::NUMBERED;
 
 use crate::PROGRAM;
 use crate::killed::SECTORS;
-use crate::tool::{check, content};
+use cafevm_guest_tests::qemu_img::{check, content};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

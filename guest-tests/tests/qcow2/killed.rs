@@ -12,8 +12,8 @@ use cafevm_guest_tests::process::Process;
 use cafevm_guest_tests::{Failed, Outcome, SECTOR, Scratch, ensure, numbered};
 use cafevm_resources::test_guests::NUMBERED;
 
-use crate::tool::{Found, check, content, examine, qemu_img};
 use crate::{PROGRAM, shell_succeeds};
+use cafevm_guest_tests::qemu_img::{self, Found, check, content, examine};
 
 /// Sectors of the disk: few, so that each is written often.
 pub(crate) const SECTORS: usize = 64;
@@ -69,7 +69,7 @@ fn kill(scratch: &Scratch, qcow2: &Path, keys: &str, prepare: impl Fn() -> Outco
 
 fn empty(path: &Path) -> Outcome {
     let (name, size) = (path.display().to_string(), (SECTORS * SECTOR).to_string());
-    qemu_img(&["create", "-q", "-f", "qcow2", "-o", CLUSTER, &name, &size]).map(drop)
+    qemu_img::run(&["create", "-q", "-f", "qcow2", "-o", CLUSTER, &name, &size]).map(drop)
 }
 
 /// Not where temporary files go: that may be memory.

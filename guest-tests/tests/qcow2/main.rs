@@ -2,19 +2,18 @@
 
 mod copies;
 mod killed;
-mod tool;
 
 use std::fs;
 use std::path::Path;
 
 use cafevm_guest_tests::process::{Ended, Process};
+use cafevm_guest_tests::qemu_img::{self, check, convert, differs};
 use cafevm_guest_tests::{
     Failed, Guest, Outcome, SECTOR, Scratch, ensure, pattern, sectors, tests,
 };
 use cafevm_resources::test_guests::KEV;
 use copies::{a_backup_while_the_guest_writes, a_commit_while_the_guest_writes, copies_that_fail};
 use killed::{killed_on_an_image, killed_on_an_overlay, killed_over_svirtb};
-use tool::{check, convert, differs, qemu_img};
 
 tests! {
     needs ["qemu-img"];
@@ -102,7 +101,7 @@ fn the_shell_on_an_overlay() -> Outcome {
     wanted[sectors(10..11)].fill(0xaa);
     wanted[sectors(1000..1300)].fill(0xbb);
     holds(&scratch, &overlay, &wanted)?;
-    let info = qemu_img(&["info", &overlay.display().to_string()])?;
+    let info = qemu_img::run(&["info", &overlay.display().to_string()])?;
     ensure!(
         info.contains("backing file: base.img") && info.contains("backing file format: raw"),
         "{info}"
@@ -153,7 +152,7 @@ fn a_chain_of_three() -> Outcome {
     let base = scratch.seeded("base.img", 9, SIZE)?;
     let create = |name: &str, below: &str, format: &str| {
         let path = scratch.path(name).display().to_string();
-        qemu_img(&["create", "-q", "-f", "qcow2", "-b", below, "-F", format, &path])
+        qemu_img::run(&["create", "-q", "-f", "qcow2", "-b", below, "-F", format, &path])
     };
     create("middle.qcow2", "base.img", "raw")?;
     let (middle, top) = (scratch.path("middle.qcow2"), scratch.path("top.qcow2"));
@@ -191,7 +190,7 @@ fn an_image_of_qemu_of_each_cluster_size() -> Outcome {
             let path = scratch.path(&format!("{bits}-{refcounts}.qcow2"));
             let options = format!("cluster_size={},refcount_bits={refcounts}", 1 << bits);
             let name = path.display().to_string();
-            qemu_img(&["create", "-q", "-f", "qcow2", "-o", &options, &name, "8M"])?;
+            qemu_img::run(&["create", "-q", "-f", "qcow2", "-o", &options, &name, "8M"])?;
             let disk = format!("path={name},format=qcow2");
             shell_succeeds(&disk, "fill 0 0x01 700; fill 9000 0x02 3; fill 16383 0x03 1; flush")?;
             let mut wanted = vec![0; 8 << 20];
@@ -211,13 +210,13 @@ fn what_cannot_be_used() -> Outcome {
     let path = |name: &str| scratch.path(name).display().to_string();
     let raw_path = raw.path().display().to_string();
     let create = |name: &str, options: &[&str]| {
-        qemu_img(&[&["create", "-q", "-f", "qcow2"], options, &[&*path(name), "1M"]].concat())
+        qemu_img::run(&[&["create", "-q", "-f", "qcow2"], options, &[&*path(name), "1M"]].concat())
     };
     create("old", &["-o", "compat=0.10"])?;
     create("external", &["-o", &format!("data_file={}", path("data"))])?;
     create("subclusters", &["-o", "extended_l2=on"])?;
     create("snapshots", &[])?;
-    qemu_img(&["snapshot", "-c", "one", &path("snapshots")])?;
+    qemu_img::run(&["snapshot", "-c", "one", &path("snapshots")])?;
     create("other", &["-b", "raw.img", "-F", "raw"])?;
     fs::write(path("base2.img"), vec![0; SIZE])?;
     let over = |base: &str, overlay: &str| format!("path={base},overlay={}", path(overlay));
