@@ -37,6 +37,23 @@ disks() {
   umount /mnt && up trimmed
 }
 
+# Disks of each kind: the same bytes onto each, at another place; read again when the cache is empty.
+kinds() {
+  for m in virtio_ring virtio virtio_mmio virtio_blk; do load $m; done
+  n=0; while [ ! -b /dev/vde ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done
+  at=0
+  for d in vda vdb vdc vdd vde; do
+    at=$((at+1))
+    dd if=/bin/busybox of=/dev/$d bs=64k seek=$at conv=fsync 2>/dev/null || echo "INNER cannot write $d"
+  done
+  echo 3 >/proc/sys/vm/drop_caches
+  at=0
+  for d in vda vdb vdc vdd vde; do
+    at=$((at+1))
+    echo "INNER $(cat /sys/block/$d/serial) $(dd if=/dev/$d bs=64k skip=$at 2>/dev/null | head -c $(wc -c </bin/busybox) | md5sum | cut -d' ' -f1)"
+  done
+}
+
 desk() {
   while read m; do load "$m"; done </modules/order
   n=0; while [ ! -e /dev/fb0 ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done
@@ -69,6 +86,7 @@ shell() {
 
 case "$(word do)" in
   disks) disks;;
+  kinds) kinds;;
   shell) shell;;
   desk) desk;;
   memory) echo "INNER memory $(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)";;

@@ -24,6 +24,7 @@ mod kernel;
 mod needs;
 mod scene;
 mod scenes;
+mod storage;
 
 use std::process::ExitCode;
 

@@ -8,8 +8,18 @@ use std::process::Command;
 pub(crate) const PACKAGES: &str = include_str!("packages");
 
 /// The programs, each with how it can be had.
-const PROGRAMS: [&str; 7] =
-    ["qemu-system-x86_64", "mke2fs", "e2fsck", "debugfs", "lz4", "apt-get", "dpkg-deb"];
+const PROGRAMS: [&str; 10] = [
+    "qemu-system-x86_64",
+    "mke2fs",
+    "e2fsck",
+    "debugfs",
+    "lz4",
+    "apt-get",
+    "dpkg-deb",
+    "qemu-img",
+    "nbdkit",
+    "openssl",
+];
 
 /// Whether a machine that lacks something fails the test, and does not pass it over.
 pub(crate) fn required() -> bool {
@@ -36,7 +46,7 @@ pub(crate) fn command(program: &str) -> Command {
     Command::new(find(program).unwrap_or_else(|| program.into()))
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(more).map(|dir| dir.join(program)).find(|file| file.is_file())

@@ -152,6 +152,8 @@ pub(crate) struct Scene {
     pub(crate) name: String,
     /// In which forms the inner machine's kernel is put into /vmm.
     pub(crate) forms: Vec<Form>,
+    /// What else is put there: files that are read before the outer machine boots.
+    pub(crate) files: Vec<PathBuf>,
     /// What the outer machine does, as a shell script in /vmm, where `cafevm`, the kernels and `initramfs` are.
     pub(crate) go: String,
     pub(crate) typed: Vec<Typed>,
@@ -197,6 +199,11 @@ impl Scene {
         self.attempt(stage)
     }
 
+    /// The file that is /bin/busybox of the inner machine.
+    pub(crate) fn busybox() -> Result<PathBuf, Failed> {
+        Ok(Stage::get()?.debian.busybox.clone())
+    }
+
     fn attempt(&self, stage: &Stage) -> Result<Played, Failed> {
         eprintln!("{}: booting in the emulator", self.name);
         let dir = stage.dir.join("scenes").join(&self.name);
@@ -227,6 +234,10 @@ impl Scene {
             fs::copy(stage.dir.join(form.file()), files.join(form.file()))?;
         }
         fs::copy(&stage.cafevm, files.join("cafevm"))?;
+        for file in &self.files {
+            let name = file.file_name().ok_or("a file without a name")?;
+            fs::copy(file, files.join(name))?;
+        }
         fs::write(files.join("go"), &self.go)?;
         disk::make(&payload, 320, &files)?;
         fs::remove_dir_all(&files)?;

@@ -8,6 +8,7 @@ use cafevm_guest_tests::{Failed, Outcome};
 use crate::disk;
 use crate::kernel::Form;
 use crate::scene::{FIRST_MIB, Played, SECOND, SECOND_MIB, Scene};
+use crate::storage;
 
 type Play = Box<dyn FnOnce(&str) -> Outcome + Send>;
 
@@ -29,6 +30,7 @@ pub(crate) fn all() -> Vec<(&'static str, Play)> {
     all.push(("login_shell_and_a_paste", Box::new(shell)));
     all.push(("ram_above_4_gib", Box::new(high_ram)));
     all.push(("keyboard_and_display", Box::new(desk)));
+    all.push(("disks_of_each_kind", Box::new(storage::disks_of_each_kind)));
     all.push(("no_driver_and_milestones", Box::new(no_driver)));
     all
 }
@@ -47,6 +49,7 @@ fn disks(name: &str, form: Form, cpus: u32, end: &str) -> Outcome {
     let scene = Scene {
         name: name.to_owned(),
         forms: vec![form],
+        files: Vec::new(),
         go,
         typed: Vec::new(),
         limit: Duration::from_secs(240),
@@ -111,6 +114,7 @@ fn run_all(name: &str, runs: &[Run]) -> Result<Played, Failed> {
     let scene = Scene {
         name: name.to_owned(),
         forms: vec![Form::BzImage],
+        files: Vec::new(),
         go: go.collect(),
         typed: Vec::new(),
         limit: Duration::from_secs(60 + 45 * runs.len() as u64),
@@ -176,6 +180,7 @@ fn shell(name: &str) -> Outcome {
     let scene = Scene {
         name: name.to_owned(),
         forms: vec![Form::BzImage],
+        files: Vec::new(),
         go: "./cafevm run --kernel bzimage --initrd initramfs --memory 256M --timeout 150 \
              --cmdline 'quiet do=shell'\necho \"STATUS $?\"\n"
             .to_owned(),
@@ -204,6 +209,7 @@ fn no_driver(name: &str) -> Outcome {
     let scene = Scene {
         name: name.to_owned(),
         forms: vec![Form::BzImage],
+        files: Vec::new(),
         go: format!(
             "./cafevm run -v --kernel bzimage --initrd initramfs --memory 256M --timeout 60 \
              --disk {SECOND} </dev/null\necho \"STATUS $?\"\n"
@@ -228,6 +234,7 @@ fn high_ram(name: &str) -> Outcome {
     let scene = Scene {
         name: name.to_owned(),
         forms: vec![Form::BzImage],
+        files: Vec::new(),
         go: "./cafevm run --kernel bzimage --initrd initramfs --memory 5G --timeout 100 \
              --cmdline 'quiet do=memory' </dev/null\necho \"STATUS $?\"\n"
             .to_owned(),
@@ -265,6 +272,7 @@ fn desk(name: &str) -> Outcome {
     let scene = Scene {
         name: name.to_owned(),
         forms: vec![Form::Generic],
+        files: Vec::new(),
         go,
         typed: Vec::new(),
         limit: Duration::from_secs(400),
