@@ -3,8 +3,8 @@
 //! `cargo bench -p cafevm-guest-tests --bench cold [-- IMAGE]`. The guest is
 //! `resources/guests/test-guests/src/bin/cold.rs`: it counts from each doorbell to its answer, and compares that with
 //! what it counts without a request. Without IMAGE, a delay of 2 ms is injected below the engine. With IMAGE, the guest
-//! reads its first bytes by each engine, after dd(1) has dropped the host's cache of it: an image on slow storage shows
-//! the engines themselves.
+//! reads from it by each engine, after dd(1) has dropped the host's cache of it: an image on slow storage shows the
+//! engines themselves. The reads are so far apart that the host does not read ahead for the next one.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -18,6 +18,8 @@ use cafevm_resources::test_guests::COLD;
 
 const DELAY: Duration = Duration::from_millis(2);
 const READS: usize = 50;
+/// From one read of an image to the next, in bytes.
+const APART: usize = 1 << 20;
 
 fn main() -> ExitCode {
     bench::main(bench)
@@ -52,7 +54,8 @@ fn engines(image: &Path) -> Result<(), Failed> {
         drop_cache(image)?;
         let path = image.display().to_string().replace(',', ",,");
         let disk = spec::parse(format!("path={path},readonly=on,{keys}"))?;
-        show(keys, guest().with(|config| config.disks.push(disk)))?;
+        let guest = Guest::new(COLD).cmdline(&format!("reads={READS} apart={APART}"));
+        show(keys, guest.with(|config| config.disks.push(disk)))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use cafevm::exit::Verdict;
 use cafevm_devices::observe::{Direction, Tap};
 use cafevm_devices::testing::{Recorded, Recorder};
 use cafevm_guest_tests::{
-    Failed, Guest, Outcome, Run, SECTOR, SEED, Scratch, ensure, pattern, sectors,
+    Failed, Guest, Outcome, Run, SECTOR, SEED, Scratch, engine, ensure, pattern, sectors,
 };
 
 use crate::expect::{Exchange, crc32, hexdump, script, transcript};
@@ -317,8 +317,10 @@ pub(crate) fn a_doorbell_a_request() -> Outcome {
         };
         let (without, with) = (accesses("exit")?, accesses("sum 0 64; exit")?);
         ensure!(without.1 > 0, "{bus}: the handshake writes no register");
+        // A disk whose thread is still looking needs no doorbell.
+        let fewest = if engine::is_rung_elsewhere() { 0 } else { 1 };
         ensure!(
-            with.1 == without.1 + 1,
+            (without.1 + fewest..=without.1 + 1).contains(&with.1),
             "{bus}: {} writes of registers after {}",
             with.1,
             without.1

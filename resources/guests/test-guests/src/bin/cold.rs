@@ -3,6 +3,7 @@
 //! | word | means |
 //! |---|---|
 //! | `reads=N` | reads of 4 KiB, one after the other, each of other sectors (default 20) |
+//! | `apart=N` | bytes on the disk from one read to the next (default 4096) |
 //!
 //! The guest prints `alone COUNT in CYCLES`, counted without a request, and `reads COUNT in CYCLES during N`: counted from
 //! each doorbell to its answer, and the number of reads during which it counted at all. CYCLES are of the time-stamp
@@ -37,6 +38,7 @@ fn count(most: u64, done: impl Fn() -> bool) -> (u64, u64) {
 
 fn cold() -> Outcome {
     let reads = command_line::number("reads").unwrap_or(20);
+    let apart = command_line::number("apart").unwrap_or(BYTES as u64);
     let block = Block::first()?;
     block.negotiate(feature::FLUSH | INDIRECT_DESC)?;
     let mut ring = Ring::new(4);
@@ -49,9 +51,10 @@ fn cold() -> Outcome {
     println!("alone {alone} in {cycles}");
     let (mut all, mut of_all, mut during) = (0, 0, 0);
     for read in 0..reads {
-        ensure!((read + 1) * BYTES as u64 <= block.capacity() * SECTOR, "the disk is too small");
+        let at = read * apart;
+        ensure!(at + BYTES as u64 <= block.capacity() * SECTOR, "the disk is too small");
         header.write(0, request::IN);
-        header.write(8, read * BYTES as u64 / SECTOR);
+        header.write(8, at / SECTOR);
         status.fill(0xff);
         ring.chain(&[Piece::read(header), Piece::written(data), Piece::written(status)]);
         let start = tsc::now();
