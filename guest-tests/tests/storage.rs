@@ -56,7 +56,7 @@ impl Program {
             Self::Mixed => {
                 let stock = scratch.path("stock");
                 fs::write(&stock, mixed::stock())?;
-                let guest = Guest::new(MIXED).cmdline("seed=800 requests=1000 poll=1");
+                let guest = Guest::new(MIXED).cmdline("seed=800 requests=400");
                 let guest = guest.spec(format!("{disk},id=mixed"));
                 guest.with(|config| config.initrd = Some(stock)).run()?.passed(&["mixed"])
             }
