@@ -9,7 +9,7 @@
 //!
 //! So the test needs neither /dev/kvm nor a processor that can virtualize, and asks for nothing but the Debian
 //! packages in `packages`; where they are missing it prints one line and is ignored (with CAFEVM_REQUIRE_LINUX=1
-//! it fails). What the inner machine wrote is looked at from outside, with e2fsprogs.
+//! it fails). What the inner machine wrote is looked at from outside, with e2fsprogs and qemu-img.
 //!
 //! About 2 of 100 emulated boots hang, with whatever monitor inside: a scene whose time is over, or whose outer machine
 //! does not come up, is tried once more.
