@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cafevm_guest_tests::{Failed, Outcome, SECTOR, Scratch, ensure, fail, sectors, tests};
+use cafevm_guest_tests::{Failed, Outcome, SECTOR, Scratch, ensure, extra, fail, sectors, tests};
 
 tests! { needs ["gcc"]; polls_its_disk_and_gives_its_status, says_what_it_misses }
 
@@ -66,9 +66,11 @@ fn run(elf: &Path, cmdline: &str, disk: Option<&Path>) -> Result<(i32, String, S
     cafevm
         .args(["run", "--memory", "64M", "--timeout", "120", "--cmdline", cmdline, "--kernel"])
         .arg(elf);
-    if let Some(disk) = disk {
-        cafevm.arg("--disk").arg(format!("path={}", disk.display()));
-    }
+    match disk {
+        Some(disk) => cafevm.arg("--disk").arg(format!("path={}", disk.display())),
+        // No device at all, whatever the environment asks for.
+        None => cafevm.env_remove(extra::VARIABLE),
+    };
     let ended = cafevm.stdin(Stdio::null()).output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match ended.status.code() {

@@ -48,6 +48,12 @@ fn wrong_cursor_commands_change_nothing() {
         tested.ask_cursor(UPDATE, &fields);
         assert_eq!(tested.driver.complaints.count(rule), before + 1);
     }
+    // Without their last field.
+    for kind in [UPDATE, MOVE] {
+        let before = tested.driver.complaints.count(rules::GPU_LAYOUT);
+        tested.ask_cursor(kind, &[0, 1, 1, 0, 0, 0, 0]);
+        assert_eq!(tested.driver.complaints.count(rules::GPU_LAYOUT), before + 1);
+    }
     tested.ask_cursor(MOVE, &[1, 1, 1, 0, 0, 0, 0, 0]);
     tested.gpu.screen().look(|_, cursor| assert_eq!((cursor.x, cursor.y), (0, 0)));
     // A hot spot is within the picture.

@@ -36,7 +36,7 @@ fn resources_and_entries_have_a_limit() {
         let entry = [PICTURE + 8 * (n % 2), 4].map(u64::to_le_bytes).concat();
         tested.driver.write(PICTURE + 16 * n, &entry);
     }
-    let mut attach = |id: u32| {
+    let attach = |tested: &mut Tested, id: u32| {
         tested.driver.write(COMMAND, &Tested::command(0x106, &[id, entries as u32]));
         let parts =
             [(COMMAND, 32, false), (PICTURE, 16 * entries as u32, false), (RESPONSE, 24, true)];
@@ -46,10 +46,37 @@ fn resources_and_entries_have_a_limit() {
         assert_eq!(tested.driver.pop(), Some((0, 24)));
         u32::from_le_bytes(tested.driver.bytes(RESPONSE, 4).try_into().unwrap())
     };
-    let answers: Vec<_> = (1..=66).map(&mut attach).collect();
+    let answers: Vec<_> = (1..=66).map(|id| attach(&mut tested, id)).collect();
     assert_eq!((&answers[..64], &answers[64..]), (&[OK; 64][..], &[OUT_OF_MEMORY; 2][..]));
+    // A backing that is taken away, and one that goes with its resource, make room for another one each.
     assert_eq!(tested.ask(0x107, &[7, 0]), OK);
     assert_eq!(tested.ask(0x102, &[8, 0]), OK);
+    assert_eq!([65, 66, 67].map(|id| attach(&mut tested, id)), [OK, OK, OUT_OF_MEMORY]);
+}
+
+#[test]
+fn a_doorbell_attaches_a_limited_number_of_entries() {
+    let mut tested = Tested::new();
+    assert_eq!(tested.create(1, 1, 1, 1), OK);
+    // A list of 1 MiB: the same 64 KiB again and again, and all entries of no length.
+    tested.driver.write(PICTURE, &[0; 1 << 16]);
+    tested.driver.write(COMMAND, &Tested::command(0x106, &[1, 1 << 16]));
+    tested.driver.write(COMMAND + 0x100, &Tested::command(0x107, &[1, 0]));
+    let (table, list) = (COMMAND + 0x1000, [(PICTURE, 1 << 16, false); 16]);
+    let parts = [&[(COMMAND, 32, false)], &list[..], &[(RESPONSE, 24, true)]].concat();
+    tested.driver.indirect(0, table, &parts);
+    tested.driver.chain(2, &[(COMMAND + 0x100, 32, false), (RESPONSE + 0x100, 24, true)]);
+    for head in [0, 2].repeat(8) {
+        tested.driver.offer(head);
+    }
+    tested.driver.kick();
+    // 2 MiB of work each: of the 16 commands all but the last, which takes a backing away.
+    let answered = std::iter::from_fn(|| tested.driver.pop()).count();
+    assert_eq!((answered, tested.leftover.take()), (15, 1));
+    assert_eq!(tested.driver.bytes(RESPONSE, 4), OK.to_le_bytes());
+    tested.driver.mmio.service_unfinished();
+    assert_eq!(tested.driver.pop(), Some((2, 24)));
+    assert_eq!(tested.driver.bytes(RESPONSE + 0x100, 4), OK.to_le_bytes());
 }
 
 #[test]
@@ -118,6 +145,9 @@ fn a_reset_forgets_everything() {
     tested.driver.mmio.write(reg::STATUS, &[0; 4]);
     assert_eq!(tested.picture(), (32, 16, vec![0; 512]));
     tested.gpu.screen().look(|_, cursor| assert_eq!((cursor.x, cursor.image.is_none()), (0, true)));
+    // Nothing is shown, so the screen follows the display.
+    assert!(tested.gpu.set_display_size(40, 20));
+    assert_eq!(tested.picture().0, 40);
     tested.start(GPU_EDID);
     for id in 1..=4 {
         assert_eq!(tested.create(id, 1, 64, 64), OK);

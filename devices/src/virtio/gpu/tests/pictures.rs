@@ -111,6 +111,9 @@ fn a_scanout_is_a_part_of_a_resource_and_shows_it_at_once() {
     tested.transfer(1, rect(0, 0, 8, 8), 0);
     tested.flush(1, rect(0, 0, 8, 2));
     tested.flush(1, rect(7, 0, 1, 8));
+    // Far from it in one direction, beside it in the other.
+    tested.flush(1, rect(0, 0, 8, 1));
+    tested.flush(1, rect(0, 0, 1, 8));
     assert_eq!(tested.picture(), (3, 4, part(4)));
     tested.flush(1, rect(0, 5, 5, 3));
     let mut expected = part(4);
