@@ -291,10 +291,12 @@ fn masked(name: &str, trigger: Trigger, count: u32) -> Outcome {
         pause(LATE);
         apic::mask(line, true);
         let result = submit(n.into(), None).and_then(|()| {
-            interrupts::enable();
+            let done = || with_driver(|driver| driver.ring.done());
+            Wait::Poll.until(DEVICE_LIMIT, || done().is_ok_and(|done| done > 0));
             // The host may raise the line some time after the request is done.
+            interrupts::enable();
             pause(LATE);
-            let done = with_driver(|driver| driver.ring.done())?;
+            let done = done()?;
             ensure_eq!(done, 1, "round {n}: requests done with the pin masked");
             ensure_eq!(taken().0, n, "round {n}: interrupts with the pin masked");
             Ok(())
