@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::block::{Completion, Engine, Request, Stop, Storage};
+use crate::block::{
+    CommitTarget, Completion, Engine, ImageError, Request, Stop, Storage, StorageInfo,
+};
 
 /// The most requests that one round reorders.
 const ROUND: usize = 64;
@@ -49,6 +51,14 @@ impl Storage for LateStorage {
 
     fn frees_space(&self) -> bool {
         self.inner.frees_space()
+    }
+
+    fn commit(&self) -> Result<Box<dyn CommitTarget>, ImageError> {
+        self.inner.commit()
+    }
+
+    fn info(&self) -> StorageInfo {
+        self.inner.info()
     }
 }
 
