@@ -142,10 +142,11 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     watched?;
     info!("{exits}");
     let waited = cut.then(|| examiner.examine_ended());
-    let is_triple_fault = |verdict: &Verdict| matches!(verdict, Verdict::Crash(crash) if crash.cause == Cause::TripleFault);
-    let hints = match ending.verdict().is_some_and(|verdict| is_triple_fault(&verdict)) {
-        true => examiner.examine_triple_fault(),
-        false => Vec::new(),
+    let hints = match ending.verdict() {
+        Some(Verdict::Crash(crash)) if crash.cause == Cause::TripleFault => {
+            examiner.examine_triple_fault(crash.cpu)
+        }
+        _ => Vec::new(),
     };
     match ending.verdict() {
         Some(verdict) => Ok(RunReport { verdict, exits, waited, hints }),

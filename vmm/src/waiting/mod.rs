@@ -66,9 +66,10 @@ impl Examiner {
         self.explain(&self.snapshots.take(self.cpus, Duration::ZERO))
     }
 
-    /// Why an interrupt may have led to a triple fault; nothing if none did.
-    pub(crate) fn examine_triple_fault(&self) -> Vec<String> {
-        let vcpus = self.snapshots.take(0, Duration::ZERO);
+    /// Why an interrupt may have led to the triple fault of vCPU `id`; nothing if none did.
+    pub(crate) fn examine_triple_fault(&self, id: u32) -> Vec<String> {
+        let mut vcpus = self.snapshots.take(0, Duration::ZERO);
+        vcpus.retain(|vcpu| vcpu.id == id);
         Controllers::read(&self.vm)
             .map(|controllers| interrupt::without_handler(&controllers.pic, &vcpus))
             .unwrap_or_default()
