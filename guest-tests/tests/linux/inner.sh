@@ -54,28 +54,44 @@ kinds() {
   done
 }
 
-desk() {
+# A text at the top of the screen, without a cursor that blinks.
+show() { printf '\033[2J\033[H\033[?25l%s' "$1" >/dev/tty0; echo "INNER shows $1"; }
+
+# The drivers of a screen and a keyboard. File 3 has what is typed from then on: Linux keeps no events for later readers.
+seat() {
   while read m; do load "$m"; done </modules/order
   n=0; while [ ! -e /dev/fb0 ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done
+  for e in /dev/input/event*; do
+    grep -q "Virtio Keyboard" /sys/class/input/$(basename $e)/device/name && keyboard=$e
+  done
+  exec 3<"$keyboard"
+}
+
+desk() {
+  seat
   sed -n 's/^N: Name=/INNER input /p' /proc/bus/input/devices
   # The keys, as Linux has them: QEMU's keyboard has the same.
   sed -n '/Virtio Keyboard/,/^$/s/^B: KEY=/INNER keys /p' /proc/bus/input/devices
   echo "INNER framebuffer $(cat /sys/class/graphics/fb0/virtual_size) $(cat /sys/class/graphics/fb0/name)"
   echo "INNER display $(cat /sys/class/drm/card0-Virtual-1/status) $(head -n 1 /sys/class/drm/card0-Virtual-1/modes)"
   echo "INNER edid $(wc -c </sys/class/drm/card0-Virtual-1/edid)"
-  echo "a line on the screen" >/dev/tty0
+  show "$(word text)"
   # Off again: while Caps Lock is on, a viewer types small letters with Shift.
   for led in /sys/class/leds/*capslock; do
     echo 1 >$led/brightness; echo "INNER led $(cat $led/brightness)"; echo 0 >$led/brightness
   done
   # What is typed: an event a line, in hexadecimal.
-  for e in /dev/input/event*; do
-    grep -q "Virtio Keyboard" /sys/class/input/$(basename $e)/device/name && keyboard=$e
-  done
-  # Open before the first key is typed: Linux keeps no events for later readers.
-  exec 3<"$keyboard"
   echo "INNER types"
   dd bs=24 count=$(word events) <&3 2>/dev/null | hexdump -v -e '24/1 "%02x" "\n"' | sed 's/^/INNER typed /'
+}
+
+# One text, and after a key another one, until the next key.
+screen() {
+  seat
+  for text in $(word other) $(word text); do
+    show $text
+    dd bs=24 count=4 <&3 >/dev/null 2>&1
+  done
 }
 
 shell() {
@@ -89,6 +105,7 @@ case "$(word do)" in
   kinds) kinds;;
   shell) shell;;
   desk) desk;;
+  screen) screen;;
   memory) echo "INNER memory $(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)";;
   pvpanic) load pvpanic; load pvpanic-mmio;;
 esac

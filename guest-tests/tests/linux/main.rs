@@ -17,6 +17,7 @@
 //! CAFEVM_LINUX_BINARY names a static cafevm to use; without it one is built.
 
 mod debian;
+mod desk;
 mod disk;
 mod emulator;
 mod initramfs;

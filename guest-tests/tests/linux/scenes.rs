@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cafevm_guest_tests::{Failed, Outcome};
 
+use crate::desk;
 use crate::disk;
 use crate::kernel::Form;
 use crate::scene::{FIRST_MIB, Played, SECOND, SECOND_MIB, Scene};
@@ -29,7 +30,7 @@ pub(crate) fn all() -> Vec<(&'static str, Play)> {
     all.push(("panics", Box::new(panics)));
     all.push(("login_shell_and_a_paste", Box::new(shell)));
     all.push(("ram_above_4_gib", Box::new(high_ram)));
-    all.push(("keyboard_and_display", Box::new(desk)));
+    all.push(("keyboard_and_display", Box::new(desk::keyboard_and_display)));
     all.push(("disks_of_each_kind", Box::new(storage::disks_of_each_kind)));
     all.push(("no_driver_and_milestones", Box::new(no_driver)));
     all
@@ -244,83 +245,5 @@ fn high_ram(name: &str) -> Outcome {
     let played = scene.play()?;
     let kib = played.log.after("INNER memory ").and_then(|kib| kib.parse::<u64>().ok());
     played.ensure(kib.is_some_and(|kib| kib > 4 << 20), "the guest has no more than 4 GiB")?;
-    played.says("STATUS ", "0")
-}
-
-/// A keyboard, a mouse, a tablet and a display, as Debian's kernel for any machine finds them; typed on through VNC.
-fn desk(name: &str) -> Outcome {
-    // Its 40 events fit into evdev's buffer of 64, however late the reader is.
-    let sentence = "quick fox\r";
-    let keys = sentence.bytes().flat_map(|byte| [(byte, 1), (byte, 0)]);
-    // Events of each key: itself, and the end of its group. Linux keeps the two of the LED for the first group.
-    let count = 2 + 2 * keys.clone().count();
-    // A client of RFB 3.8: its version, no security, a shared session, key events.
-    let client = b"RFB 003.008\n\x01\x01".iter().copied().chain(keys.flat_map(|(byte, down)| {
-        let keysym = if byte == b'\r' { [0xff, 0x0d] } else { [0, byte] };
-        [4, down, 0, 0, 0, 0, keysym[0], keysym[1]]
-    }));
-    let client: String = client.map(|byte| format!("\\{byte:03o}")).collect();
-    let go = format!(
-        "ifconfig lo 127.0.0.1 up\n\
-         ./cafevm run --kernel bzimage-generic --initrd initramfs --memory 384M --timeout 250 \
-         --input keyboard --input mouse --gpu 800x600 --input tablet --display vnc=127.0.0.1:5900 \
-         --cmdline 'quiet do=desk events={count}' </dev/null >out 2>&1 & pid=$!\n\
-         while ! grep -q 'INNER types' out && kill -0 $pid 2>/dev/null; do sleep 1; done\n\
-         (printf '{client}'; sleep 20) | nc 127.0.0.1 5900 >/dev/null &\n\
-         wait $pid; status=$?; cat out; echo \"STATUS $status\"\n"
-    );
-    let scene = Scene {
-        name: name.to_owned(),
-        forms: vec![Form::Generic],
-        files: Vec::new(),
-        go,
-        typed: Vec::new(),
-        limit: Duration::from_secs(400),
-    };
-    let played = scene.play()?;
-    let line = |line: &str| {
-        played.ensure(played.log.time(line, 0.0).is_some(), &format!("no line '{line}'"))
-    };
-    for input in ["Keyboard", "Mouse", "Tablet"] {
-        line(&format!("INNER input \"QEMU Virtio {input}\""))?;
-    }
-    played.says("INNER framebuffer ", "800,600 virtio_gpudrmfb")?;
-    played.says("INNER display ", "connected 800x600")?;
-    played.says("INNER edid ", "128")?;
-    played.says("INNER led ", "1")?;
-    // Linux's codes of the keys of a US keyboard.
-    let code = |byte| match byte {
-        b' ' => 57,
-        b'\r' => 28,
-        letter => {
-            let rows = [(16, "qwertyuiop"), (30, "asdfghjkl"), (44, "zxcvbnm")];
-            let place = |(first, row): (u16, &str)| {
-                row.bytes()
-                    .position(|key| key == letter)
-                    .and_then(|n| u16::try_from(n).ok())
-                    .map(|n| first + n)
-            };
-            rows.into_iter().find_map(place).unwrap_or(0)
-        }
-    };
-    let typed = played.log.to_string();
-    let typed: Vec<&str> = typed
-        .lines()
-        .filter_map(|line| line.split_once("INNER typed "))
-        .map(|(_, hex)| hex)
-        .collect();
-    // After the time: type, code and value, little-endian.
-    let event = |kind: u16, code: u16, value: u32| {
-        let bytes = [&kind.to_le_bytes()[..], &code.to_le_bytes(), &value.to_le_bytes()].concat();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
-    let leds = [event(0x11, 1, 1), event(0x11, 1, 0)];
-    let keys = sentence.bytes().flat_map(|byte| [(byte, 1), (byte, 0)]);
-    let wanted: Vec<_> = leds
-        .into_iter()
-        .chain(keys.flat_map(|(byte, value)| [event(1, code(byte), value), event(0, 0, 0)]))
-        .collect();
-    let found: Vec<_> = typed.iter().map(|hex| hex.get(32..).unwrap_or_default()).collect();
-    played.ensure(found == wanted, &format!("the events are {found:?}, not {wanted:?}"))?;
     played.says("STATUS ", "0")
 }

@@ -168,6 +168,24 @@ mod tests {
         assert_eq!((pending.next_len(), pending.dropped()), (None, 2));
         pending.add(&vec![InputEvent::key(30, true); PENDING_MAX]);
         assert_eq!((pending.next_len(), pending.dropped()), (None, 3));
+        // With its end it has just the length of the list.
+        pending.add(&vec![InputEvent::key(30, true); PENDING_MAX - 1]);
+        assert_eq!((pending.next_len(), pending.dropped()), (Some(PENDING_MAX), 3));
+    }
+
+    #[test]
+    fn a_key_that_was_released_late_is_not_released_again() {
+        let mut pending = Pending::default();
+        pending.add(&[InputEvent::key(30, true)]);
+        keys(&mut pending);
+        pending.add(&[InputEvent::key(30, false)]);
+        pending.drop_all();
+        assert_eq!(keys(&mut pending), [(30, 0)]);
+        // Neither of these comes, so the driver still has it released.
+        pending.add(&[InputEvent::key(30, true)]);
+        pending.add(&[InputEvent::key(30, false)]);
+        pending.drop_all();
+        assert_eq!(keys(&mut pending), []);
     }
 
     #[test]

@@ -133,6 +133,11 @@ fn only_select_and_subsel_are_written() {
     assert_eq!(tested.driver.complaints.count(rules::CONFIG_WRITE), 3);
     tested.driver.mmio.read(reg::CONFIG + 2, &mut size);
     assert_eq!(size, [17]);
+    // A reset forgets what was selected.
+    tested.driver.mmio.write(reg::STATUS, &[0; 4]);
+    let mut selected = [9; 4];
+    tested.driver.mmio.read(reg::CONFIG, &mut selected);
+    assert_eq!(selected, [0; 4]);
 }
 
 #[test]
