@@ -1,7 +1,7 @@
 //! A driver that does as much wrong as it can with a GPU and with input devices, while the second processor reads and
 //! writes the disk beside them. Then the devices are set up as they should be, and must serve.
 //!
-//! `rounds=N` (default 40) rounds of attacks, of chance from `seed=N` (default 1).
+//! `rounds=N` (default 24) rounds of attacks, of chance from `seed=N` (default 1).
 //!
 //! The disk is the first on the command line. Its first half is only read, and holds the pattern of seed 1; its second half
 //! holds that of seed 2 at the end. There is a GPU, and any number of input devices. It prints `attacking`
@@ -108,7 +108,7 @@ fn use_disk() -> Outcome {
 /// All rounds.
 fn attack() -> Outcome {
     let number = |name, default| command_line::number(name).unwrap_or(default);
-    let (rounds, seed) = (number("rounds", 40), number("seed", 1));
+    let (rounds, seed) = (number("rounds", 24), number("seed", 1));
     println!("attacking: {rounds} rounds, seed {seed}");
     let mut random = Random::new(seed);
     let Some(slot) = slots(GPU_DEVICE).next() else { fail!("no GPU") };
