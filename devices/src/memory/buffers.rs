@@ -75,12 +75,12 @@ impl Buffers {
     /// Whether each range begins and ends at a multiple of `align` bytes, in guest-physical addresses. For `align` up
     /// to a page, this holds for the host's addresses, too.
     pub fn is_aligned(&self, align: u64) -> bool {
-        self.ranges.list().iter().all(|s| (s.addr | s.len).is_multiple_of(align))
+        self.ranges.iter().all(|s| (s.addr | s.len).is_multiple_of(align))
     }
 
     /// The number of ranges.
     pub fn ranges(&self) -> usize {
-        self.ranges.list().len()
+        self.ranges.count()
     }
 
     /// Truncates the buffers to their first `len` bytes. Shorter buffers do not change.
@@ -190,18 +190,17 @@ impl Buffers {
 
     /// The same as [`Buffers::slices`] where that is one slice, which is usual: found faster.
     fn single_slice(&self, skip: u64, most: u64) -> Option<VolatileSlice<'_>> {
-        let [GuestRange { addr, len }] = self.ranges.list() else { return None };
-        let is_whole = skip == 0 && *len <= most;
-        is_whole.then(|| self.ram.slice(*addr, usize::try_from(*len).ok()?)).flatten()
+        let GuestRange { addr, len } = self.ranges.single()?;
+        let is_whole = skip == 0 && len <= most;
+        is_whole.then(|| self.ram.slice(addr, usize::try_from(len).ok()?)).flatten()
     }
 
     /// The host's view of at most `most` bytes after the first `skip`: valid as long as `self`.
     pub(super) fn slices(&self, skip: u64, most: u64) -> impl Iterator<Item = VolatileSlice<'_>> {
         let (mut skip, mut most) = (skip, most);
         self.ranges
-            .list()
             .iter()
-            .filter_map(move |&GuestRange { addr, len }| {
+            .filter_map(move |GuestRange { addr, len }| {
                 let past = len.min(skip);
                 skip -= past;
                 let here = (len - past).min(most);

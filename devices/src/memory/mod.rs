@@ -102,15 +102,18 @@ impl GuestRam {
     }
 
     /// Checks that the `len` bytes at `addr` are completely in RAM. An empty range is valid at every address.
+    #[inline]
     pub fn check(&self, addr: u64, len: u64) -> Result<(), OutOfRam> {
-        let error = OutOfRam { addr, len };
-        if len == 0 {
-            return Ok(());
-        }
-        addr.checked_add(len - 1).ok_or(error)?;
-        let bytes = usize::try_from(len).map_err(|_| error)?;
-        let whole = || self.0.memory.check_range(GuestAddress(addr), bytes);
-        if self.0.regions.contain(addr, len) || whole() { Ok(()) } else { Err(error) }
+        let is_in_ram = self.0.regions.contain(addr, len) || self.is_across(addr, len);
+        if is_in_ram { Ok(()) } else { Err(OutOfRam { addr, len }) }
+    }
+
+    /// [`GuestRam::check`] for bytes that no region contains alone.
+    #[cold]
+    fn is_across(&self, addr: u64, len: u64) -> bool {
+        let Some(last) = len.checked_sub(1) else { return true };
+        let bytes = addr.checked_add(last).and_then(|_| usize::try_from(len).ok());
+        bytes.is_some_and(|bytes| self.0.memory.check_range(GuestAddress(addr), bytes))
     }
 
     /// The host's view of `len` bytes at `addr` if one region of RAM contains them all: ranges across two regions are

@@ -1,14 +1,11 @@
 //! Checked ranges of guest RAM, without a handle on it: a descriptor chain while it is parsed.
 
-use smallvec::SmallVec;
+use std::mem;
 
 use super::{Buffers, GuestRam, OutOfRam};
 
-/// The most buffers of usual requests in each direction.
-const RANGES_INLINE: usize = 2;
-
 /// A checked range of guest RAM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct GuestRange {
     pub(super) addr: u64,
     pub(super) len: u64,
@@ -20,8 +17,12 @@ pub(super) struct GuestRange {
 /// [`Ranges::in_ram`] adds it.
 #[derive(Debug, Clone, Default)]
 pub struct Ranges {
-    /// Usual requests have few, and need no allocation.
-    list: SmallVec<[GuestRange; RANGES_INLINE]>,
+    /// The first range; empty if there is none. The data of many requests is one range: it needs no list, and little
+    /// to move.
+    first: GuestRange,
+    /// The others, none of them empty.
+    others: Vec<GuestRange>,
+    /// The sum of the lengths.
     len: u64,
 }
 
@@ -35,11 +36,19 @@ impl Ranges {
     pub fn push(&mut self, ram: &GuestRam, addr: u64, len: u64) -> Result<(), OutOfRam> {
         ram.check(addr, len)?;
         let total = self.len.checked_add(len).ok_or(OutOfRam { addr, len })?;
-        if len > 0 {
-            self.list.push(GuestRange { addr, len });
-            self.len = total;
-        }
+        self.add(GuestRange { addr, len });
+        self.len = total;
         Ok(())
+    }
+
+    /// Adds a range, but not its length to the sum.
+    #[inline]
+    fn add(&mut self, range: GuestRange) {
+        if self.first.len == 0 {
+            self.first = range;
+        } else if range.len > 0 {
+            self.others.push(range);
+        }
     }
 
     /// The sum of the lengths.
@@ -54,7 +63,8 @@ impl Ranges {
 
     /// Removes all ranges, and keeps their memory for the next ones.
     pub fn clear(&mut self) {
-        self.list.clear();
+        self.first = GuestRange::default();
+        self.others.clear();
         self.len = 0;
     }
 
@@ -63,34 +73,49 @@ impl Ranges {
         Buffers::of(ram, self)
     }
 
-    /// Removes all ranges. Returns them as buffers in `ram`, against which they were checked. Copies them, which is
-    /// faster than a move of the whole list for the one or two ranges of most requests, and keeps the list's memory.
+    /// Removes all ranges. Returns them as buffers in `ram`, against which they were checked.
     #[inline]
     pub fn take_buffers(&mut self, ram: &GuestRam) -> Buffers {
-        let buffers = Self { list: SmallVec::from_slice(&self.list), len: self.len };
-        self.clear();
-        buffers.in_ram(ram.clone())
+        // An empty list stays, with its memory.
+        let others = if self.others.is_empty() { Vec::new() } else { mem::take(&mut self.others) };
+        let taken =
+            Self { first: mem::take(&mut self.first), others, len: mem::take(&mut self.len) };
+        taken.in_ram(ram.clone())
     }
 
-    pub(super) fn list(&self) -> &[GuestRange] {
-        &self.list
+    /// The number of ranges.
+    pub(super) const fn count(&self) -> usize {
+        if self.is_empty() { 0 } else { 1 + self.others.len() }
+    }
+
+    /// The range, if there is exactly one.
+    #[inline]
+    pub(super) fn single(&self) -> Option<GuestRange> {
+        (self.count() == 1).then_some(self.first)
+    }
+
+    /// All ranges.
+    pub(super) fn iter(&self) -> impl Iterator<Item = GuestRange> {
+        let first = (!self.is_empty()).then_some(self.first);
+        first.into_iter().chain(self.others.iter().copied())
     }
 
     /// Takes the first 16 bytes, which are read once from `ram`, as two little-endian words; none if there are fewer.
     #[inline]
     pub fn take_words(&mut self, ram: &GuestRam) -> Option<[u64; 2]> {
         const LEN: u64 = 16;
-        let first = self.list.first_mut()?;
-        if first.len < LEN {
-            return self.take_split(ram);
-        }
+        let GuestRange { addr, len } = self.first;
+        let Some(rest) = len.checked_sub(LEN) else { return self.take_split(ram) };
         // Each range was checked to be in RAM.
-        let words = ram.read_words(first.addr).ok()?;
-        *first = GuestRange { addr: first.addr + LEN, len: first.len - LEN };
+        let words = ram.read_words(addr).ok()?;
         self.len -= LEN;
-        if first.len == 0 {
-            self.list.remove(0);
-        }
+        self.first = if rest > 0 {
+            GuestRange { addr: addr + LEN, len: rest }
+        } else if self.others.is_empty() {
+            GuestRange::default()
+        } else {
+            self.others.remove(0)
+        };
         Some(words)
     }
 
@@ -102,20 +127,20 @@ impl Ranges {
             return None;
         }
         let rest = self.split_off(bytes.len() as u64);
-        std::mem::replace(self, rest).in_ram(ram.clone()).copy_to(&mut bytes);
+        mem::replace(self, rest).in_ram(ram.clone()).copy_to(&mut bytes);
         Some(super::words(bytes))
     }
 
     /// Truncates to the first `len` bytes. Shorter ranges do not change.
+    #[inline]
     pub fn truncate(&mut self, len: u64) {
-        while self.len > len
-            && let Some(last) = self.list.last_mut()
-        {
+        while self.len > len {
+            let last = self.others.last_mut().unwrap_or(&mut self.first);
             let cut = last.len.min(self.len - len);
             last.len -= cut;
             self.len -= cut;
             if last.len == 0 {
-                self.list.pop();
+                self.others.pop();
             }
         }
     }
@@ -125,12 +150,12 @@ impl Ranges {
     pub fn part(&self, skip: u64, len: u64) -> Self {
         let mut part = Self::default();
         let (mut skip, mut left) = (skip, len);
-        for &GuestRange { addr, len } in &self.list {
+        for GuestRange { addr, len } in self.iter() {
             let past = len.min(skip);
             let here = (len - past).min(left);
             (skip, left) = (skip - past, left - here);
             if here > 0 {
-                part.list.push(GuestRange { addr: addr + past, len: here });
+                part.add(GuestRange { addr: addr + past, len: here });
                 part.len += here;
             }
             if left == 0 {
@@ -142,19 +167,8 @@ impl Ranges {
 
     /// Splits off all bytes from `at` on.
     pub fn split_off(&mut self, at: u64) -> Self {
-        let mut left = at;
-        let mut whole = 0;
-        while let Some(rest) = self.list.get(whole).and_then(|s| left.checked_sub(s.len)) {
-            (whole, left) = (whole + 1, rest);
-        }
-        let mut tail = Self::default();
-        tail.list.extend(self.list.drain(whole..));
-        if let Some(first) = tail.list.first_mut().filter(|_| left > 0) {
-            self.list.push(GuestRange { addr: first.addr, len: left });
-            *first = GuestRange { addr: first.addr + left, len: first.len - left };
-        }
-        tail.len = self.len.saturating_sub(at);
-        self.len -= tail.len;
+        let tail = self.part(at, u64::MAX);
+        self.truncate(at);
         tail
     }
 }

@@ -1,14 +1,19 @@
 //! Where guest RAM is in the host's memory.
 #![expect(unsafe_code, reason = "pointers into guest RAM")]
 
-use smallvec::SmallVec;
+use std::ptr;
+
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice};
 
 /// The regions of RAM, lowest first. A machine has one or two.
 ///
 /// vm-memory's own search takes some 40 instructions a field. A request has ten fields, so this table is worth its code.
 #[derive(Debug)]
-pub(super) struct Regions(SmallVec<[Region; 2]>);
+pub(super) struct Regions {
+    /// The lowest one, which small machines have only.
+    first: Region,
+    others: Box<[Region]>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Region {
@@ -33,20 +38,21 @@ impl Regions {
             len: region.len(),
             host: region.as_ptr(),
         };
-        Self(memory.iter().map(region).collect())
+        let mut regions = memory.iter().map(region);
+        let none = Region { start: 0, len: 0, host: ptr::null_mut() };
+        Self { first: regions.next().unwrap_or(none), others: regions.collect() }
     }
 
     /// The host's pointer to the `len` bytes at `addr`, if one region contains them all.
     #[inline]
     pub(super) fn host(&self, addr: u64, len: u64) -> Option<*mut u8> {
-        self.0.iter().find_map(|region| {
-            // Below the region this wraps to a large number.
-            let at = addr.wrapping_sub(region.start);
-            let fits = at < region.len && len <= region.len - at;
-            // A mapping of the host is not longer than `usize`.
-            let at = usize::try_from(at).ok().filter(|_| fits)?;
-            Some(region.host.wrapping_add(at))
-        })
+        self.first.host(addr, len).or_else(|| self.search(addr, len))
+    }
+
+    /// Searches the regions after the first one. Not inlined, because it is needed at many places.
+    #[inline(never)]
+    fn search(&self, addr: u64, len: u64) -> Option<*mut u8> {
+        self.others.iter().find_map(|region| region.host(addr, len))
     }
 
     /// Whether one region contains the `len` bytes at `addr`.
@@ -86,6 +92,19 @@ impl Regions {
     pub(super) fn write_byte(&self, addr: u64, byte: u8) -> bool {
         // SAFETY: the byte is in a mapping that exists as long as `self`.
         self.host(addr, 1).map(|host| unsafe { host.write_volatile(byte) }).is_some()
+    }
+}
+
+impl Region {
+    /// The host's pointer to the `len` bytes at `addr`, if the region contains them all.
+    #[inline]
+    fn host(&self, addr: u64, len: u64) -> Option<*mut u8> {
+        // Below the region this wraps to a large number.
+        let at = addr.wrapping_sub(self.start);
+        let fits = at < self.len && len <= self.len - at;
+        // A mapping of the host is not longer than `usize`.
+        let at = usize::try_from(at).ok().filter(|_| fits)?;
+        Some(self.host.wrapping_add(at))
     }
 }
 

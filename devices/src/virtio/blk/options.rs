@@ -125,8 +125,9 @@ impl BlkOptions {
     }
 }
 
-/// The sectors of whole blocks.
+/// The sectors of whole blocks of `block_size` bytes, a power of two.
 pub(super) fn whole_blocks(size: u64, block_size: u32) -> u64 {
-    let block = u64::from(block_size);
-    size / block * (block / SECTOR_SIZE)
+    // Each request needs this, so there is no division.
+    let mask = u64::from(block_size).wrapping_neg();
+    (size & mask) / SECTOR_SIZE
 }

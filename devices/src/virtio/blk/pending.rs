@@ -42,8 +42,8 @@ pub(super) struct PendingRequest {
     pub(super) parts: usize,
     /// The bytes done so far.
     pub(super) done: u64,
-    /// The first error of a part.
-    pub(super) error: Option<BlockError>,
+    /// The first error of a part. Boxed: it is rare, and a request is moved twice.
+    pub(super) error: Option<Box<BlockError>>,
 }
 
 impl PendingRequest {
@@ -92,7 +92,7 @@ impl PendingRequests {
         request.done = request.done.saturating_add(done);
         request.parts = request.parts.saturating_sub(1);
         if request.error.is_none() {
-            request.error = result.err();
+            request.error = result.err().map(Box::new);
         }
         if request.parts > 0 {
             return None;

@@ -254,20 +254,20 @@ impl Worker {
         match kind {
             Ok(RequestKind::Read { sector, data }) => {
                 let request = request(OperationKind::Read, sector, data.len());
-                self.submit(request, [(sector, Operation::Read(data))])
+                self.submit(request, sector, Operation::Read(data))
             }
             Ok(RequestKind::Write { sector, data }) => {
                 let request = request(OperationKind::Write, sector, data.len());
-                self.submit(request, [(sector, Operation::Write { data, durable })])
+                self.submit(request, sector, Operation::Write { data, durable })
             }
             Ok(RequestKind::Flush) => {
-                self.submit(request(OperationKind::Flush, 0, 0), [(0, Operation::Flush)])
+                self.submit(request(OperationKind::Flush, 0, 0), 0, Operation::Flush)
             }
             Ok(RequestKind::Discard(ranges)) => {
                 let (sector, bytes) = Range::sum(&ranges);
                 let part = |r: Range| (r.sector, Operation::Discard { len: r.bytes() });
                 let parts: Vec<_> = ranges.into_iter().map(part).collect();
-                self.submit(request(OperationKind::Discard, sector, bytes), parts)
+                self.submit_all(request(OperationKind::Discard, sector, bytes), parts)
             }
             Ok(RequestKind::WriteZeroes(ranges)) => {
                 let (sector, bytes) = Range::sum(&ranges);
@@ -276,7 +276,7 @@ impl Worker {
                     (r.sector, Operation::WriteZeroes { len, unmap, durable })
                 };
                 let parts: Vec<_> = ranges.into_iter().map(part).collect();
-                self.submit(request(OperationKind::WriteZeroes, sector, bytes), parts)
+                self.submit_all(request(OperationKind::WriteZeroes, sector, bytes), parts)
             }
             Ok(RequestKind::GetId { data }) => {
                 let written = data.copy_from(&self.shared.id()) as u64;
@@ -297,45 +297,76 @@ impl Worker {
         }
     }
 
-    /// Submits all parts (first sector, operation) to the disk, or none if one is outside of it. Returns the bytes that
-    /// they move.
-    fn submit<P>(&mut self, mut request: PendingRequest, parts: P) -> u64
-    where
-        P: AsRef<[(u64, Operation)]> + IntoIterator<Item = (u64, Operation)>,
-    {
-        let capacity = self.shared.capacity();
-        let outside =
-            |(sector, part): &&(u64, Operation)| !is_on_disk(*sector, part.len(), capacity);
-        if let Some((sector, part)) = parts.as_ref().iter().find(outside) {
-            let (operation, len) = (request.asked.name(), part.len());
-            let outside = format_args!(
-                "a {operation} of {len} bytes at sector {sector} reaches past the end of the disk, which has \
-                 {capacity} sectors{}",
-                block::sector_hint(*sector, capacity * SECTOR_SIZE)
-            );
-            self.shared.reporter.broken(rules::BLK_RANGE, outside);
-            let outcome = Outcome::Failed(Words(&outside));
-            let answer = Answer { status: blk::S_IOERR, written: 0, outcome };
-            self.count(&request);
-            self.lane.stats().failed(ErrorKind::OutOfRange);
-            self.answer(&request, answer);
+    /// Submits a request of one part to the disk, unless it is outside of it. Returns the bytes that it moves.
+    fn submit(&mut self, request: PendingRequest, sector: u64, operation: Operation) -> u64 {
+        if self.refuse_outside(&request, sector, operation.len()) {
             return 0;
         }
-        request.parts = parts.as_ref().len();
-        let ends_batch = parts.as_ref().iter().any(|(_, part)| part.is_durable());
-        let bytes = request.bytes;
-        self.shared.reporter.emit(|| Event::Submitted(self.seen(&request)));
-        let tag = self.pending.insert(request);
-        for (sector, operation) in parts {
-            // The part is on the disk, so the offset in bytes does not overflow.
-            let offset = sector.saturating_mul(SECTOR_SIZE);
-            self.lane.push(block::Request { tag, operation, offset });
-        }
+        let (bytes, ends_batch) = (request.bytes, operation.is_durable());
+        let tag = self.add(request, 1);
+        self.push(tag, sector, operation);
         if ends_batch {
             // If the host cannot make data safe, no later flush succeeds: the disk must know before it gets one.
             self.finish_batch();
         }
         bytes
+    }
+
+    /// The same for a request of several parts (first sector, operation), of which all are submitted, or none.
+    fn submit_all(&mut self, request: PendingRequest, parts: Vec<(u64, Operation)>) -> u64 {
+        if parts.iter().any(|(sector, part)| self.refuse_outside(&request, *sector, part.len())) {
+            return 0;
+        }
+        let (bytes, ends_batch) = (request.bytes, parts.iter().any(|(_, part)| part.is_durable()));
+        let tag = self.add(request, parts.len());
+        for (sector, operation) in parts {
+            self.push(tag, sector, operation);
+        }
+        if ends_batch {
+            self.finish_batch();
+        }
+        bytes
+    }
+
+    /// Answers `request` with an error if the `len` bytes at `sector` are not on the disk. Returns whether it did.
+    #[inline]
+    fn refuse_outside(&mut self, request: &PendingRequest, sector: u64, len: u64) -> bool {
+        let capacity = self.shared.capacity();
+        let is_outside = !is_on_disk(sector, len, capacity);
+        if is_outside {
+            self.refuse(request, sector, len, capacity);
+        }
+        is_outside
+    }
+
+    #[cold]
+    fn refuse(&mut self, request: &PendingRequest, sector: u64, len: u64, capacity: u64) {
+        let operation = request.asked.name();
+        let outside = format_args!(
+            "a {operation} of {len} bytes at sector {sector} reaches past the end of the disk, which has {capacity} \
+             sectors{}",
+            block::sector_hint(sector, capacity * SECTOR_SIZE)
+        );
+        self.shared.reporter.broken(rules::BLK_RANGE, outside);
+        let outcome = Outcome::Failed(Words(&outside));
+        let answer = Answer { status: blk::S_IOERR, written: 0, outcome };
+        self.count(request);
+        self.lane.stats().failed(ErrorKind::OutOfRange);
+        self.answer(request, answer);
+    }
+
+    /// Adds a request of so many parts to those in flight. Returns its tag.
+    fn add(&mut self, mut request: PendingRequest, parts: usize) -> u64 {
+        request.parts = parts;
+        self.shared.reporter.emit(|| Event::Submitted(self.seen(&request)));
+        self.pending.insert(request)
+    }
+
+    /// Submits one part, which is on the disk.
+    fn push(&mut self, tag: u64, sector: u64, operation: Operation) {
+        // The offset in bytes does not overflow.
+        let offset = sector.saturating_mul(SECTOR_SIZE);
+        self.lane.push(block::Request { tag, operation, offset });
     }
 }
 

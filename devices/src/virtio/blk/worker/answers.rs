@@ -44,9 +44,9 @@ impl Worker {
             match request.error.take() {
                 None => self.answer(&request, Answer::ok(written)),
                 Some(error) => {
-                    self.lane.stats().failed((&error).into());
+                    self.lane.stats().failed((&*error).into());
                     self.report_failure(&request, &error);
-                    let outcome = Outcome::Failed(Words(&error));
+                    let outcome = Outcome::Failed(Words(&*error));
                     self.answer(&request, Answer { status: blk::S_IOERR, written, outcome });
                 }
             }
