@@ -29,11 +29,11 @@ fn kind(operation: &Operation) -> Option<(Kind, usize)> {
 
 /// How many of the first requests are of one kind and each begin on the disk where the one before ends. At most as many
 /// as one call of the host should move; 0 or 1 if there is nothing to join.
-pub(super) fn neighbours(requests: &[Request]) -> usize {
-    let Some((first, rest)) = requests.split_first() else { return 0 };
+pub(super) fn neighbours<'a>(mut requests: impl Iterator<Item = &'a Request>) -> usize {
+    let Some(first) = requests.next() else { return 0 };
     let Some((shared, mut ranges)) = kind(&first.operation) else { return 0 };
     let mut bytes = first.operation.len();
-    let joins = rest.iter().take_while(|request| {
+    let joins = requests.take_while(|request| {
         let Some((kind, more)) = kind(&request.operation) else { return false };
         let follows = kind == shared && first.offset.checked_add(bytes) == Some(request.offset);
         ranges = ranges.saturating_add(more);
@@ -81,10 +81,10 @@ mod tests {
             (2, vec![read(0, 512 << 10), read(512 << 10, 512 << 10), read(1 << 20, 512)]),
             (1, vec![read(0, 2 << 20), read(2 << 20, 512)]),
         ] {
-            assert_eq!(neighbours(&requests), expected, "{requests:?}");
+            assert_eq!(neighbours(requests.iter()), expected, "{requests:?}");
         }
         let many: Vec<_> = (0..1000).map(|n| read(512 * n, 512)).collect();
-        assert_eq!(neighbours(&many), MOST_RANGES);
+        assert_eq!(neighbours(many.iter()), MOST_RANGES);
     }
 }
 

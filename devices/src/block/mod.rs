@@ -112,6 +112,17 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Its kind.
+    pub const fn kind(&self) -> OperationKind {
+        match self {
+            Self::Read(_) => OperationKind::Read,
+            Self::Write { .. } => OperationKind::Write,
+            Self::Flush => OperationKind::Flush,
+            Self::Discard { .. } => OperationKind::Discard,
+            Self::WriteZeroes { .. } => OperationKind::WriteZeroes,
+        }
+    }
+
     /// The bytes of the disk that it covers.
     pub const fn len(&self) -> u64 {
         match self {

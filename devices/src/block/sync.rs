@@ -74,8 +74,8 @@ impl Storage for ImageStorage {
 pub struct SyncEngine {
     shared: Arc<Shared>,
     stop: Stop,
-    /// Submitted, and not started.
-    queued: Vec<Request>,
+    /// Submitted, and not started. The outcomes are written in place: to move a request costs as much as to check it.
+    queued: Vec<Completion>,
     done: Vec<Completion>,
 }
 
@@ -196,15 +196,33 @@ impl SyncEngine {
         })
     }
 
+    /// Carries out the first of `queue`, with one call of the host for it and its neighbours. Returns how many are carried
+    /// out.
+    fn carry_out(&self, queue: &mut [Completion]) -> usize {
+        let together = self.move_together(queue);
+        for Completion { request, transferred, result } in queue.iter_mut().take(together) {
+            (*transferred, *result) = (request.operation.len(), Ok(()));
+        }
+        match queue.first_mut().filter(|_| together == 0) {
+            Some(first) => {
+                self.finish(first);
+                1
+            }
+            None => together,
+        }
+    }
+
     /// Moves the first requests with one call of the host if they are neighbours. Returns how many are moved completely.
     /// An error, or what a short transfer leaves, is left to [`SyncEngine::finish`], which finds the outcome of each.
-    fn move_together(&self, requests: &[Request]) -> usize {
-        let count = joined::neighbours(requests);
-        let Some((run, first)) = requests.get(..count).zip(requests.first()) else { return 0 };
-        if run.len() < 2 || self.stop.is_stopped() {
+    fn move_together(&self, queue: &[Completion]) -> usize {
+        let requests = queue.iter().map(|queued| &queued.request);
+        let count = joined::neighbours(requests.clone());
+        let Some(first) = queue.first().map(|queued| &queued.request) else { return 0 };
+        if count < 2 || self.stop.is_stopped() {
             return 0;
         }
-        let parts = run.iter().filter_map(|request| request.operation.data().zip(Some(request)));
+        let run = requests.take(count);
+        let parts = run.clone().filter_map(|request| request.operation.data().zip(Some(request)));
         let mut files = parts.clone().map(|(data, request)| self.file_for(request.offset, data));
         let Some(file) = files.next() else { return 0 };
         if !files.all(|other| ptr::eq(other, file)) {
@@ -221,62 +239,56 @@ impl SyncEngine {
             left = rest.unwrap_or(left);
             rest.is_some()
         };
-        run.iter().take_while(complete).count()
+        run.take_while(complete).count()
     }
 
     /// Carries out one request.
-    fn finish(&mut self, request: Request) {
+    fn finish(&self, Completion { request, transferred, result }: &mut Completion) {
         let is_refused = self.stop.is_stopped() && !matches!(request.operation, Operation::Flush);
-        let (transferred, outcome) =
-            if is_refused { (0, Err(Failure::Stopped)) } else { self.perform(&request) };
-        let result = outcome.map_err(|failure| match failure {
-            Failure::Host(source) => {
-                BlockError::Host { offset: request.offset + transferred, source }
-            }
+        let (done, outcome) =
+            if is_refused { (0, Err(Failure::Stopped)) } else { self.perform(request) };
+        *transferred = done;
+        *result = outcome.map_err(|failure| match failure {
+            Failure::Host(source) => BlockError::Host { offset: request.offset + done, source },
             Failure::Sync(source) => BlockError::Sync(source),
             Failure::Stopped => BlockError::Stopped,
         });
-        self.done.push(Completion { request, transferred, result });
     }
 }
 
 impl Engine for SyncEngine {
     fn push(&mut self, request: Request) {
-        self.queued.push(request);
+        // No success, until there is one.
+        self.queued.push(Completion { request, transferred: 0, result: Err(BlockError::Stopped) });
     }
 
     fn commit(&mut self) {
         let mut queued = mem::take(&mut self.queued);
-        let mut requests = queued.drain(..);
-        while !requests.as_slice().is_empty() {
-            let together = self.move_together(requests.as_slice());
-            for request in requests.by_ref().take(together) {
-                let transferred = request.operation.len();
-                self.done.push(Completion { request, transferred, result: Ok(()) });
-            }
-            if together == 0
-                && let Some(request) = requests.next()
-            {
-                self.finish(request);
-            }
+        let mut started = 0;
+        while let Some(rest) = queued.get_mut(started..).filter(|rest| !rest.is_empty()) {
+            started += self.carry_out(rest);
         }
-        drop(requests);
+        hand_over(&mut queued, &mut self.done);
         self.queued = queued;
     }
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
-        if done.is_empty() {
-            // Usual, and nothing is copied.
-            mem::swap(done, &mut self.done);
-        } else {
-            done.append(&mut self.done);
-        }
+        hand_over(&mut self.done, done);
     }
 
     fn wait(&mut self, _limit: Duration) {}
 
     fn wake(&self) -> Option<Arc<EventFd>> {
         None
+    }
+}
+
+/// Moves all completions to the end of `to`. Usually it is empty, and nothing is copied.
+fn hand_over(from: &mut Vec<Completion>, to: &mut Vec<Completion>) {
+    if to.is_empty() {
+        mem::swap(from, to);
+    } else {
+        to.append(from);
     }
 }
 

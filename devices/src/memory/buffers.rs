@@ -268,7 +268,7 @@ pub(super) fn with_iovecs<'a>(
     ranges: usize,
     slices: impl Iterator<Item = VolatileSlice<'a>>,
     offset: u64,
-    call: impl FnOnce(*const libc::iovec, libc::c_int, libc::off_t) -> i64,
+    call: impl FnOnce(*const libc::iovec, usize, libc::off_t) -> io::Result<usize>,
 ) -> io::Result<u64> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     let slices = slices.map(iovec);
@@ -282,6 +282,5 @@ pub(super) fn with_iovecs<'a>(
         many.extend(slices.take(IOV_MAX));
         &many
     };
-    let count = libc::c_int::try_from(iovecs.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    u64::try_from(call(iovecs.as_ptr(), count, offset)).map_err(|_| io::Error::last_os_error())
+    Ok(call(iovecs.as_ptr(), iovecs.len(), offset)? as u64)
 }

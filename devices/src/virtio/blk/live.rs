@@ -1,8 +1,10 @@
 //! A queue in use, and the answer to a request of it.
 
-use crate::observe::Outcome;
+use crate::observe::{Outcome, Reporter};
+use crate::virtio::chain::Chain;
 use crate::virtio::device::Live;
 use crate::virtio::queue::SplitQueue;
+use crate::virtio::rules;
 use crate::virtio::spec::blk;
 
 /// A queue from DRIVER_OK to its reset.
@@ -15,6 +17,22 @@ pub(super) struct LiveQueue {
 }
 
 impl LiveQueue {
+    /// Reports once that `chain` is longer than the queue.
+    #[cold]
+    pub(super) fn report_long(&mut self, chain: &Chain, queue: u16, reporter: &Reporter) {
+        let Chain { head, descriptors, .. } = chain;
+        let size = self.queue.size();
+        if !std::mem::replace(&mut self.long_reported, true) {
+            reporter.broken(
+                rules::CHAIN_LENGTH,
+                format_args!(
+                    "the chain at descriptor {head} of queue {queue} has {descriptors} descriptors, more than the queue \
+                     has entries ({size}); served"
+                ),
+            );
+        }
+    }
+
     pub(super) const fn has(&self, feature: u64) -> bool {
         self.live.features & feature != 0
     }

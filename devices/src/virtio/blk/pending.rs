@@ -84,7 +84,7 @@ impl PendingRequests {
         &mut self,
         tag: u64,
         done: u64,
-        result: Result<(), BlockError>,
+        error: Option<BlockError>,
     ) -> Option<PendingRequest> {
         let at = usize::try_from(tag).ok()?;
         let slot = self.slots.get_mut(at)?;
@@ -92,7 +92,7 @@ impl PendingRequests {
         request.done = request.done.saturating_add(done);
         request.parts = request.parts.saturating_sub(1);
         if request.error.is_none() {
-            request.error = result.err().map(Box::new);
+            request.error = error.map(Box::new);
         }
         if request.parts > 0 {
             return None;
@@ -120,16 +120,16 @@ mod tests {
         let mut pending = PendingRequests::default();
         let (a, b) = (pending.insert(request(1, 2)), pending.insert(request(2, 1)));
         assert_ne!(a, b);
-        assert!(pending.complete_part(a, 10, Err(BlockError::ReadOnly)).is_none());
+        assert!(pending.complete_part(a, 10, Some(BlockError::ReadOnly)).is_none());
         assert_eq!(in_flight(&pending), 2);
-        assert_eq!(pending.complete_part(b, 5, Ok(())).unwrap().head, 2);
-        assert!(pending.complete_part(b, 5, Ok(())).is_none(), "a completion too many");
+        assert_eq!(pending.complete_part(b, 5, None).unwrap().head, 2);
+        assert!(pending.complete_part(b, 5, None).is_none(), "a completion too many");
         let c = pending.insert(request(3, 1));
         assert_eq!(c, b, "the free place is used first");
-        let first = pending.complete_part(a, 20, Ok(())).unwrap();
+        let first = pending.complete_part(a, 20, None).unwrap();
         assert_eq!((first.head, first.done, first.error.is_some()), (1, 30, true));
-        assert!(pending.complete_part(c, 0, Ok(())).is_some());
+        assert!(pending.complete_part(c, 0, None).is_some());
         assert_eq!(in_flight(&pending), 0);
-        assert!(pending.complete_part(99, 0, Ok(())).is_none());
+        assert!(pending.complete_part(99, 0, None).is_none());
     }
 }

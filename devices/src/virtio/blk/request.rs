@@ -3,7 +3,7 @@
 use super::config::{
     DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX, ZEROES_RANGES_MAX, ZEROES_SECTORS_MAX,
 };
-use crate::block::SECTOR_SIZE;
+use crate::block::{Operation, SECTOR_SIZE};
 use crate::memory::{Buffers, GuestRam, OutOfRam, Ranges};
 use crate::observe::Rule;
 use crate::virtio::chain::{Chain, Flaw};
@@ -27,12 +27,8 @@ pub(super) struct BlkRequest {
 /// The operation of a request.
 #[derive(Debug)]
 pub(super) enum RequestKind {
-    /// Fills the buffers, whole sectors, from the disk.
-    Read { sector: u64, data: Buffers },
-    /// Writes the buffers, whole sectors, to the disk.
-    Write { sector: u64, data: Buffers },
-    /// Flushes all earlier writes to stable storage.
-    Flush,
+    /// A read or a write of whole sectors, or a flush.
+    Disk { sector: u64, operation: Operation },
     /// Discards these ranges.
     Discard(Vec<Range>),
     /// Writes zeros to these ranges.
@@ -198,14 +194,15 @@ fn parse_kind(chain: &mut Chain, ram: &GuestRam) -> Result<RequestKind, Refusal>
         }
         blk::T_IN => {
             check_sectors(incoming, 1)?;
-            Ok(RequestKind::Read { sector, data: incoming.take_buffers(ram) })
+            Ok(RequestKind::Disk { sector, operation: Operation::Read(incoming.take_buffers(ram)) })
         }
         blk::T_OUT if !incoming.is_empty() => {
             Err(Refusal::WriteFromWritable { sector, len: incoming.len() })
         }
         blk::T_OUT => {
             check_sectors(outgoing, 0)?;
-            Ok(RequestKind::Write { sector, data: outgoing.take_buffers(ram) })
+            let operation = Operation::Write { data: outgoing.take_buffers(ram), durable: false };
+            Ok(RequestKind::Disk { sector, operation })
         }
         blk::T_DISCARD => {
             let limits = (DISCARD_RANGES_MAX, DISCARD_SECTORS_MAX);
@@ -219,7 +216,7 @@ fn parse_kind(chain: &mut Chain, ram: &GuestRam) -> Result<RequestKind, Refusal>
                 blk::RANGE_UNMAP,
             )?))
         }
-        blk::T_FLUSH => Ok(RequestKind::Flush),
+        blk::T_FLUSH => Ok(RequestKind::Disk { sector: 0, operation: Operation::Flush }),
         blk::T_GET_ID => Ok(RequestKind::GetId { data: incoming.take_buffers(ram) }),
         kind => Err(Refusal::Unknown { kind }),
     }

@@ -1,5 +1,6 @@
 //! Answers finished requests: the status byte, the used ring, and the log.
 
+use std::mem;
 use std::sync::atomic::Ordering;
 
 use super::super::live::{Answer, LiveQueue};
@@ -21,22 +22,23 @@ impl Worker {
 
     /// The same, but starts nothing.
     pub(super) fn answer_started(&mut self) {
-        let mut completions = std::mem::take(&mut self.completions);
+        let mut completions = mem::take(&mut self.completions);
         self.lane.reap_started(&mut completions);
         // The end of a batch, and the begin of the next one.
         self.now = self.lane.stats().now();
-        for Completion { request, transferred, result } in completions.drain(..) {
-            if let (Err(error), Some(_)) = (&result, &self.live)
+        for Completion { request, transferred, result } in &mut completions {
+            if let (Err(error), Some(_)) = (&*result, &self.live)
                 && let Some(error) = error.no_room()
                 && let Some(alarm) = self.shared.disk.full_alarm()
             {
                 // No new requests are taken before the retry, so the order is kept.
                 self.shared.hold.fetch_or(hold::FULL, Ordering::AcqRel);
                 alarm.raise(self.shared.disk.name(), error);
-                self.waiting.push_back(request);
+                self.waiting.push_back(request.clone());
                 continue;
             }
-            let arrived = self.pending.complete_part(request.tag, transferred, result);
+            let error = mem::replace(result, Ok(())).err();
+            let arrived = self.pending.complete_part(request.tag, *transferred, error);
             let Some(mut request) = arrived else { continue };
             let is_read = request.asked == Asked::Disk(OperationKind::Read);
             let written = if is_read { request.done } else { 0 };
@@ -51,6 +53,7 @@ impl Worker {
                 }
             }
         }
+        completions.clear();
         self.completions = completions;
         if let Some(live) = &mut self.live {
             live.queue.publish();

@@ -18,11 +18,11 @@ impl Worker {
         }
         // Requests that wait for the limits, or for room, never reached the disk.
         while let Some(request) = self.lane.drop_held() {
-            self.pending.complete_part(request.tag, 0, Ok(()));
+            self.pending.complete_part(request.tag, 0, None);
         }
         let done = self.settle(until);
         for request in std::mem::take(&mut self.waiting) {
-            self.pending.complete_part(request.tag, 0, Ok(()));
+            self.pending.complete_part(request.tag, 0, None);
         }
         done
     }
