@@ -127,6 +127,8 @@ impl Buffers {
     /// # Errors
     ///
     /// The host's error.
+    // Inlined, as is all that returns directly after a call of the kernel: see calls.rs.
+    #[inline(always)]
     pub fn read_from(&self, file: &File, offset: u64, skip: u64, most: u64) -> io::Result<u64> {
         match self.single_slice(skip, most) {
             Some(slice) => read(file, 1, iter::once(slice), offset),
@@ -158,6 +160,7 @@ impl Buffers {
     /// # Errors
     ///
     /// The host's error.
+    #[inline(always)]
     pub fn write_to(
         &self,
         file: &File,
@@ -217,6 +220,7 @@ impl Buffers {
     }
 }
 
+#[inline(always)]
 fn read<'a>(
     file: &File,
     ranges: usize,
@@ -237,6 +241,7 @@ fn read<'a>(
     })
 }
 
+#[inline(always)]
 fn write<'a>(
     file: &File,
     ranges: usize,
