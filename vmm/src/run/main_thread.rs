@@ -21,9 +21,9 @@ use crate::error::HostError;
 use crate::exit::Verdict;
 use crate::gdb::{self, GdbSocket};
 use crate::metrics::{Exporter, MetricsSocket};
-use crate::run::Debugging;
 use crate::run::signals::{self, Signal, Signals};
 use crate::run::start::Running;
+use crate::run::{Debugging, footprint};
 use crate::runtime::event_loop::{AtExit, EventLoop, Subscriber, watch};
 use crate::runtime::listener::Listener;
 use crate::runtime::messages::{Answer, Done, Job, Ticket};
@@ -147,6 +147,7 @@ impl MainThread<'_> {
             results,
             answers: to_client,
         }))?;
+        footprint::drop_pages_of_the_start();
         events.run(&running.ending)
     }
 }

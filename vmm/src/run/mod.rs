@@ -116,7 +116,6 @@ pub fn run(config: &VmConfig, console: Console) -> Result<RunReport, Error> {
     let debugger = gdb.as_ref().map(|gdb| gdb.debugger.clone());
     let (running, jobs, results) =
         Running::start(vm, console.output, config.symbol_files(), debugger, vnc)?;
-    footprint::drop_pages_of_the_start();
     let watched = MainThread {
         running: &running,
         input: console.input,
