@@ -10,7 +10,7 @@ fn main() {
     if let Some(directory) = variable("CARGO_MANIFEST_DIR")
         && takes_layout()
     {
-        println!("cargo::rustc-link-arg-bin=cafevm=-Wl,-T,{directory}/layout.ld");
+        println!("cargo::rustc-link-arg-bin=cafevm=-T{directory}/layout.ld");
     }
     // Without git, or outside a git checkout (an unpacked crate), the version stands alone.
     let version = variable("CARGO_PKG_VERSION").unwrap_or_default();

@@ -284,7 +284,7 @@ impl Engine for SyncEngine {
 }
 
 /// Moves all completions to the end of `to`. Usually it is empty, and nothing is copied.
-fn hand_over(from: &mut Vec<Completion>, to: &mut Vec<Completion>) {
+pub(super) fn hand_over(from: &mut Vec<Completion>, to: &mut Vec<Completion>) {
     if to.is_empty() {
         mem::swap(from, to);
     } else {

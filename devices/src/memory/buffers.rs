@@ -192,7 +192,7 @@ impl Buffers {
     }
 
     /// The same as [`Buffers::slices`] where that is one slice, which is usual: found faster.
-    fn single_slice(&self, skip: u64, most: u64) -> Option<VolatileSlice<'_>> {
+    pub(super) fn single_slice(&self, skip: u64, most: u64) -> Option<VolatileSlice<'_>> {
         let GuestRange { addr, len } = self.ranges.single()?;
         let is_whole = skip == 0 && len <= most;
         is_whole.then(|| self.ram.slice(addr, usize::try_from(len).ok()?)).flatten()

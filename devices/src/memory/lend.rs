@@ -14,9 +14,14 @@ impl Buffers {
     /// Copies `source`, which others may change at the same time, into the buffers after their first `skip` bytes.
     /// Returns the number of bytes: fewer if the buffers end before it does.
     pub(crate) fn copy_from_volatile(&self, skip: u64, source: VolatileSlice<'_>) -> u64 {
+        let most = source.len() as u64;
+        if let Some(slice) = self.single_slice(skip, most) {
+            source.copy_to_volatile_slice(slice);
+            return slice.len() as u64;
+        }
         let mut rest = source;
         let mut done = 0;
-        for slice in self.slices(skip, source.len() as u64) {
+        for slice in self.slices(skip, most) {
             rest.copy_to_volatile_slice(slice);
             done += slice.len() as u64;
             // The slices are together no longer than the source.

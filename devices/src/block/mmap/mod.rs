@@ -20,6 +20,7 @@ use std::time::Duration;
 use vmm_sys_util::eventfd::EventFd;
 
 use self::mapping::{Copied, Mapping};
+use super::sync::hand_over;
 use super::{BlockError, Completion, Engine, Image, ImageError, ImageStorage};
 use super::{Operation, Request, Stop, Storage, StorageInfo};
 use crate::memory::Buffers;
@@ -191,7 +192,7 @@ impl Engine for MmapEngine {
     }
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
-        done.append(&mut self.done);
+        hand_over(&mut self.done, done);
         self.inner.reap(done);
     }
 
