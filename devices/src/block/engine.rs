@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,15 @@ pub trait Engine: Send + fmt::Debug {
     /// behind such a lane.
     fn wake_by(&mut self, wake: &Arc<EventFd>) {
         let _ = wake;
+    }
+}
+
+/// Moves all completions to the end of `to`. Usually it is empty, and nothing is copied.
+pub(super) fn hand_over(from: &mut Vec<Completion>, to: &mut Vec<Completion>) {
+    if to.is_empty() {
+        mem::swap(from, to);
+    } else {
+        to.append(from);
     }
 }
 

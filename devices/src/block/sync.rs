@@ -16,6 +16,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::engine::hand_over;
 use super::{BlockError, Completion, Engine, Image, Operation};
 use super::{Request, Stop, Storage, StorageInfo, joined};
 use crate::memory::Buffers;
@@ -280,15 +281,6 @@ impl Engine for SyncEngine {
 
     fn wake(&self) -> Option<Arc<EventFd>> {
         None
-    }
-}
-
-/// Moves all completions to the end of `to`. Usually it is empty, and nothing is copied.
-pub(super) fn hand_over(from: &mut Vec<Completion>, to: &mut Vec<Completion>) {
-    if to.is_empty() {
-        mem::swap(from, to);
-    } else {
-        to.append(from);
     }
 }
 

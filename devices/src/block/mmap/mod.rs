@@ -20,7 +20,7 @@ use std::time::Duration;
 use vmm_sys_util::eventfd::EventFd;
 
 use self::mapping::{Copied, Mapping};
-use super::sync::hand_over;
+use super::engine::hand_over;
 use super::{BlockError, Completion, Engine, Image, ImageError, ImageStorage};
 use super::{Operation, Request, Stop, Storage, StorageInfo};
 use crate::memory::Buffers;

@@ -27,7 +27,7 @@ pub(super) struct BlkRequest {
 /// The operation of a request.
 #[derive(Debug)]
 pub(super) enum RequestKind {
-    /// A read or a write of whole sectors, or a flush.
+    /// A read or a write of whole sectors, or a flush. Whether a write is durable is decided later.
     Disk { sector: u64, operation: Operation },
     /// Discards these ranges.
     Discard(Vec<Range>),
