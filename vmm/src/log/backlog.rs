@@ -18,6 +18,8 @@ pub(crate) const CHUNK: usize = 4096;
 /// The limits of [`Backlog::flush`] for a reader that reads nothing, and for a slow one.
 const STANDSTILL: Duration = Duration::from_secs(1);
 const IN_ALL: Duration = Duration::from_secs(3);
+/// How often [`Backlog::flush`] checks them.
+const LOOK: Duration = Duration::from_millis(100);
 /// How often [`Backlog::try_push`] tries to get the lock, which is never held for as long as a microsecond.
 const TRIES: usize = 1000;
 
@@ -50,6 +52,8 @@ struct State {
     dropping: bool,
     /// Whether the writing thread waits for `filled`.
     sleeping: bool,
+    /// Whether the writing thread is in a write, and so waits for the reader.
+    writing: bool,
     /// Whether a thread waits for `moved`.
     flushing: bool,
     /// Whether the queue was closed: no more bytes follow.
@@ -74,6 +78,7 @@ impl Backlog {
             full: false,
             dropping: false,
             sleeping: false,
+            writing: false,
             flushing: false,
             closed: false,
             ended: false,
@@ -161,6 +166,7 @@ impl Backlog {
             }
             chunk.clear();
             chunk.extend(state.bytes.as_slices().0.iter().take(CHUNK));
+            state.writing = true;
             drop(state);
             let written = match write(&chunk) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -168,6 +174,7 @@ impl Backlog {
                 Err(error) => return Err(error),
             };
             state = self.lock();
+            state.writing = false;
             if state.ended {
                 return Ok(());
             }
@@ -195,18 +202,19 @@ impl Backlog {
     }
 
     /// Waits until all bytes are written and, if the queue is closed, until the writing thread has ended. Gives up
-    /// after 1 s without a written byte, or 3 s in all. Returns the number of bytes that are left.
+    /// after 1 s in which the reader took no byte, or 3 s in all. On a busy host the writing thread may not run for a
+    /// second; that is no fault of the reader. Returns the number of bytes that are left.
     pub(crate) fn flush(&self) -> usize {
         let give_up = Instant::now() + IN_ALL;
         let mut state = self.lock();
         let (mut seen, mut standstill) = (state.written, Instant::now() + STANDSTILL);
         while !state.ended && (state.closed || !state.bytes.is_empty()) {
-            let left = standstill.min(give_up).saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let now = Instant::now();
+            if now >= give_up || (now >= standstill && state.writing) {
                 break;
             }
             state.flushing = true;
-            let waited = self.moved.wait_timeout(state, left);
+            let waited = self.moved.wait_timeout(state, LOOK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.written != seen {
                 (seen, standstill) = (state.written, Instant::now() + STANDSTILL);

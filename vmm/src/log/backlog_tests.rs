@@ -92,6 +92,20 @@ fn a_flush_gives_up_on_a_reader_that_stands_still() {
 }
 
 #[test]
+fn a_flush_waits_longer_for_a_writing_thread_that_does_not_run() {
+    let backlog = Backlog::new(CAPACITY, 10, CAPACITY / 2, bytes);
+    backlog.push(b"abc");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(STANDSTILL + 2 * LOOK);
+            backlog.write_out(|bytes| Ok(bytes.len()), || ()).unwrap();
+        });
+        assert_eq!(backlog.flush(), 0);
+        backlog.close();
+    });
+}
+
+#[test]
 fn a_writing_thread_that_comes_back_after_the_end_ends() {
     let seen = with_slow_reader(|backlog, allow, _| {
         backlog.push(&[1; 100]);
