@@ -43,6 +43,17 @@ pub(super) fn neighbours<'a>(mut requests: impl Iterator<Item = &'a Request>) ->
     1 + joins.count()
 }
 
+/// How many of the first `requests`, neighbours of which `moved` bytes were moved together, are moved completely.
+pub(super) fn complete<'a>(requests: impl Iterator<Item = &'a Request>, moved: u64) -> usize {
+    let mut left = moved;
+    let is_complete = |request: &&Request| {
+        let rest = left.checked_sub(request.operation.len());
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    requests.take_while(is_complete).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -234,13 +234,7 @@ impl SyncEngine {
             Operation::Write { .. } => Buffers::write_joined(buffers, file, first.offset),
             _ => Buffers::read_joined(buffers, file, first.offset),
         };
-        let mut left = moved.unwrap_or(0);
-        let complete = |request: &&Request| {
-            let rest = left.checked_sub(request.operation.len());
-            left = rest.unwrap_or(left);
-            rest.is_some()
-        };
-        run.take_while(complete).count()
+        joined::complete(run, moved.unwrap_or(0))
     }
 
     /// Carries out one request.

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::os::fd::AsRawFd;
 
 use vm_memory::VolatileSlice;
@@ -37,6 +38,7 @@ impl Buffers {
     /// # Errors
     ///
     /// The host's error; EOPNOTSUPP if the file system cannot tell.
+    #[inline(always)]
     pub(crate) fn read_cached(
         &self,
         file: &File,
@@ -44,12 +46,24 @@ impl Buffers {
         skip: u64,
         most: u64,
     ) -> io::Result<u64> {
-        let file = file.as_raw_fd();
-        let slices = self.slices(skip, most);
-        with_iovecs(self.ranges(), slices, offset, |iovecs, count, offset| {
-            // SAFETY: as in `read` of buffers.rs.
-            unsafe { calls::preadv2(file, iovecs, count, offset, libc::RWF_NOWAIT) }
-        })
+        match self.single_slice(skip, most) {
+            Some(slice) => read_cached(file, 1, iter::once(slice), offset),
+            None => read_cached(file, self.ranges(), self.slices(skip, most), offset),
+        }
+    }
+
+    /// As [`Buffers::read_joined`], but only what the page cache has.
+    ///
+    /// # Errors
+    ///
+    /// As [`Buffers::read_cached`].
+    pub(crate) fn read_joined_cached<'a>(
+        parts: impl Iterator<Item = &'a Self> + Clone,
+        file: &File,
+        offset: u64,
+    ) -> io::Result<u64> {
+        let ranges = parts.clone().map(Self::ranges).sum();
+        read_cached(file, ranges, parts.flat_map(|part| part.slices(0, u64::MAX)), offset)
     }
 
     /// At most `most` bytes after the first `skip`, for a request of the kernel that outlives the call. There may be
@@ -58,6 +72,20 @@ impl Buffers {
         let iovecs = self.slices(skip, most).take(IOV_MAX).map(iovec).collect();
         Lent { iovecs, _ram: self.ram().clone() }
     }
+}
+
+#[inline(always)]
+fn read_cached<'a>(
+    file: &File,
+    ranges: usize,
+    slices: impl Iterator<Item = VolatileSlice<'a>>,
+    offset: u64,
+) -> io::Result<u64> {
+    let file = file.as_raw_fd();
+    with_iovecs(ranges, slices, offset, |iovecs, count, offset| {
+        // SAFETY: as in `read` of buffers.rs.
+        unsafe { calls::preadv2(file, iovecs, count, offset, libc::RWF_NOWAIT) }
+    })
 }
 
 /// Buffers as iovecs, which stay where they are and keep guest RAM mapped as long as this value exists.

@@ -11,6 +11,7 @@
 //! a vCPU for what is not. On a host without io_uring the synchronous engine does everything.
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +20,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::engine::{RingEngine, is_direct};
 use super::{MakeRing, make_ring};
+use crate::block::engine::hand_over;
+use crate::block::joined;
 use crate::block::sync::PIECE;
 use crate::block::{
     BlockError, Completion, Engine, Image, ImageStorage, Operation, Request, Stop, Storage,
@@ -58,6 +61,7 @@ impl AutoStorage {
             ring: RingEngine::new(self.image.clone(), inner, ring, stop.clone()),
             image: self.image.clone(),
             tells: self.tells.clone(),
+            queued: Vec::new(),
             is_uncommitted: false,
             stop: stop.clone(),
             done: Vec::new(),
@@ -101,6 +105,9 @@ pub(super) struct AutoEngine {
     ring: RingEngine,
     image: ImageStorage,
     tells: Arc<Tells>,
+    /// Submitted, and not started. They are started together, so that nothing returns between two calls of the kernel
+    /// (`memory/calls.rs`).
+    queued: Vec<Request>,
     /// Whether the synchronous engine has requests that it may start at its next commit.
     is_uncommitted: bool,
     stop: Stop,
@@ -108,10 +115,54 @@ pub(super) struct AutoEngine {
 }
 
 impl AutoEngine {
+    #[inline]
+    fn begin(&mut self, request: Request) {
+        let image = self.image.image();
+        match &request.operation {
+            Operation::Read(_) => self.read(request),
+            Operation::Write { data, durable } if !waits(image, request.offset, data, *durable) => {
+                self.is_uncommitted = true;
+                self.ring.push_to_inner(request);
+            }
+            _ => {
+                // Some of them go to the synchronous engine.
+                self.is_uncommitted = true;
+                self.ring.push(request);
+            }
+        }
+    }
+
+    /// Reads the first requests with one call of the host if they are neighbours and the page cache has them. Returns how
+    /// many are read, and of how many: the others need a look each.
+    fn read_together(&mut self, requests: &[Request]) -> (usize, usize) {
+        let count = joined::neighbours(requests.iter());
+        let run = requests.iter().take(count);
+        let data = run.clone().filter_map(|request| match &request.operation {
+            Operation::Read(data) => Some((request.offset, data)),
+            _ => None,
+        });
+        let Some((offset, _)) = data.clone().next().filter(|_| count > 1) else {
+            return (0, count.max(1));
+        };
+        let image = self.image.image();
+        let is_direct = data.clone().any(|(offset, data)| is_direct(image, offset, data));
+        if is_direct || self.stop.is_stopped() || !self.tells.0.load(Ordering::Relaxed) {
+            return (0, count);
+        }
+        if mem::take(&mut self.is_uncommitted) {
+            self.ring.commit_inner();
+        }
+        let parts = data.map(|(_, data)| data);
+        // An error, or what is not cached, is met again by each request.
+        let moved = Buffers::read_joined_cached(parts, self.image.image().file(), offset);
+        (joined::complete(run, moved.unwrap_or(0)), count)
+    }
+
+    #[inline]
     fn read(&mut self, request: Request) {
         let Operation::Read(data) = &request.operation else { return self.ring.push(request) };
         // A read sees the writes of its own batch.
-        if std::mem::take(&mut self.is_uncommitted) {
+        if mem::take(&mut self.is_uncommitted) {
             self.ring.commit_inner();
         }
         if is_direct(self.image.image(), request.offset, data) {
@@ -131,6 +182,7 @@ impl AutoEngine {
 
     /// Reads what the page cache has, from the beginning on. Returns the number of bytes. The ring meets the errors
     /// again, and the end of the image.
+    #[inline]
     fn read_cached(&self, offset: u64, data: &Buffers) -> u64 {
         let file = self.image.image().file();
         let mut done = 0;
@@ -156,28 +208,37 @@ impl AutoEngine {
 
 impl Engine for AutoEngine {
     fn push(&mut self, request: Request) {
-        let image = self.image.image();
-        match &request.operation {
-            Operation::Read(_) => self.read(request),
-            Operation::Write { data, durable } if !waits(image, request.offset, data, *durable) => {
-                self.is_uncommitted = true;
-                self.ring.push_to_inner(request);
-            }
-            _ => {
-                // Some of them go to the synchronous engine.
-                self.is_uncommitted = true;
-                self.ring.push(request);
-            }
-        }
+        self.queued.push(request);
     }
 
     fn commit(&mut self) {
+        let mut queued = mem::take(&mut self.queued);
+        let mut requests = queued.drain(..);
+        // The next so many requests were tried together already.
+        let mut tried = 0;
+        while !requests.as_slice().is_empty() {
+            let (together, run) =
+                if tried == 0 { self.read_together(requests.as_slice()) } else { (0, tried) };
+            for request in requests.by_ref().take(together) {
+                let transferred = request.operation.len();
+                self.done.push(Completion { request, transferred, result: Ok(()) });
+            }
+            tried = run.saturating_sub(together);
+            if tried > 0
+                && let Some(request) = requests.next()
+            {
+                self.begin(request);
+                tried -= 1;
+            }
+        }
+        drop(requests);
+        self.queued = queued;
         self.is_uncommitted = false;
         self.ring.commit();
     }
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
-        done.append(&mut self.done);
+        hand_over(&mut self.done, done);
         self.ring.reap(done);
     }
 

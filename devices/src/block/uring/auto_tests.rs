@@ -61,7 +61,7 @@ fn what_is_cached_is_read_at_once_and_the_rest_by_the_ring() {
     let (_dir, path) = image();
     let mut engine = engine(&path, false);
     let ram = ram();
-    engine.push(read(1, &ram, 0, LEN));
+    engine.begin(read(1, &ram, 0, LEN));
     if !engine.tells.0.load(Ordering::Relaxed) {
         return; // The file system cannot tell what it has cached.
     }
@@ -71,7 +71,7 @@ fn what_is_cached_is_read_at_once_and_the_rest_by_the_ring() {
         for _ in 0..10 {
             engine.done.clear();
             forget(&path, from);
-            engine.push(read(2, &ram, 0, LEN));
+            engine.begin(read(2, &ram, 0, LEN));
             if engine.ring.in_ring() == 1 {
                 assert!(engine.done.is_empty(), "not cached from {from}");
                 break;
@@ -108,6 +108,42 @@ fn a_read_sees_the_writes_of_its_batch() {
 }
 
 #[test]
+fn cached_neighbours_are_read_together_and_the_rest_of_a_run_one_by_one() {
+    const PART: u64 = 4096;
+    let (_dir, path) = image();
+    let mut engine = engine(&path, false);
+    let ram = ram();
+    let run: Vec<_> = (0..LEN / PART).map(|n| read(n, &ram, n * PART, PART)).collect();
+    engine.begin(read(99, &ram, 0, LEN));
+    finish(&mut engine, 1);
+    if !engine.tells.0.load(Ordering::Relaxed) {
+        return; // The file system cannot tell what it has cached.
+    }
+    // Neighbours, then a gap, then one of its own.
+    let requests = [&run[..6], &run[8..9]].concat();
+    assert_eq!(engine.read_together(&requests), (6, 6));
+    assert_eq!(engine.read_together(&requests[6..]), (0, 1));
+    // Cut in the middle of the third: the first two are complete, and the image is read no further.
+    File::options().write(true).open(&path).unwrap().set_len(2 * PART + 512).unwrap();
+    assert_eq!(engine.read_together(&requests), (2, 6));
+    File::options().write(true).open(&path).unwrap().set_len(LEN).unwrap();
+    std::fs::write(&path, pattern(0, LEN)).unwrap();
+    ram.write(0, &vec![0; LEN as usize]).unwrap();
+    for from in [LEN, 4 * PART, 0] {
+        forget(&path, from);
+        run.iter().for_each(|request| engine.push(request.clone()));
+        let done = finish(&mut engine, run.len());
+        assert!(done.iter().all(|c| c.result.is_ok() && c.transferred == PART), "{done:?}");
+        let mut tags: Vec<_> = done.iter().map(|c| c.request.tag).collect();
+        tags.sort_unstable();
+        assert_eq!(tags, (0..LEN / PART).collect::<Vec<_>>());
+        let mut found = vec![0; LEN as usize];
+        ram.read_into(0, &mut found).unwrap();
+        assert!(found == pattern(0, LEN), "from {from}");
+    }
+}
+
+#[test]
 fn what_waits_for_the_storage_goes_to_the_ring_and_a_cached_write_does_not() {
     let (_dir, path) = image();
     let ram = ram();
@@ -125,7 +161,7 @@ fn what_waits_for_the_storage_goes_to_the_ring_and_a_cached_write_does_not() {
     ] {
         let mut engine = engine(&path, direct);
         let what = format!("{direct} {operation:?}");
-        engine.push(Request { tag: 1, operation, offset: 4096 });
+        engine.begin(Request { tag: 1, operation, offset: 4096 });
         assert_eq!(engine.ring.in_ring(), by_ring, "{what}");
         assert!(finish(&mut engine, 1)[0].result.is_ok(), "{what}");
     }
