@@ -130,22 +130,9 @@ impl Buffers {
     // Inlined, as is all that returns directly after a call of the kernel: see calls.rs.
     #[inline(always)]
     pub fn read_from(&self, file: &File, offset: u64, skip: u64, most: u64) -> io::Result<u64> {
-        self.read_with(file, offset, skip, most, 0)
-    }
-
-    /// [`Buffers::read_from`] with these flags of preadv2(2).
-    #[inline(always)]
-    pub(super) fn read_with(
-        &self,
-        file: &File,
-        offset: u64,
-        skip: u64,
-        most: u64,
-        flags: libc::c_int,
-    ) -> io::Result<u64> {
         match self.single_slice(skip, most) {
-            Some(slice) => read(file, 1, iter::once(slice), offset, flags),
-            None => read(file, self.ranges(), self.slices(skip, most), offset, flags),
+            Some(slice) => read(file, 1, iter::once(slice), offset),
+            None => read(file, self.ranges(), self.slices(skip, most), offset),
         }
     }
 
@@ -160,18 +147,8 @@ impl Buffers {
         file: &File,
         offset: u64,
     ) -> io::Result<u64> {
-        Self::read_joined_with(parts, file, offset, 0)
-    }
-
-    /// [`Buffers::read_joined`] with these flags of preadv2(2).
-    pub(super) fn read_joined_with<'a>(
-        parts: impl Iterator<Item = &'a Self> + Clone,
-        file: &File,
-        offset: u64,
-        flags: libc::c_int,
-    ) -> io::Result<u64> {
         let ranges = parts.clone().map(Self::ranges).sum();
-        read(file, ranges, parts.flat_map(|part| part.slices(0, u64::MAX)), offset, flags)
+        read(file, ranges, parts.flat_map(|part| part.slices(0, u64::MAX)), offset)
     }
 
     /// Writes at most `most` bytes of the buffers, after their first `skip` bytes, to `file` at `offset` (bytes), with
@@ -249,7 +226,6 @@ fn read<'a>(
     ranges: usize,
     slices: impl Iterator<Item = VolatileSlice<'a>>,
     offset: u64,
-    flags: libc::c_int,
 ) -> io::Result<u64> {
     let file = file.as_raw_fd();
     with_iovecs(ranges, slices, offset, |iovecs, count, offset| {
@@ -257,9 +233,9 @@ fn read<'a>(
         // only ever accessed as volatile memory, so the kernel may write there while the guest or another device reads
         // or writes. The count is that of the iovecs.
         unsafe {
-            match (count, flags) {
-                (1, 0) => calls::pread(file, (*iovecs).iov_base, (*iovecs).iov_len, offset),
-                _ => calls::preadv2(file, iovecs, count, offset, flags),
+            match count {
+                1 => calls::pread(file, (*iovecs).iov_base, (*iovecs).iov_len, offset),
+                _ => calls::preadv2(file, iovecs, count, offset, 0),
             }
         }
     })
@@ -293,7 +269,7 @@ pub(super) fn iovec(slice: VolatileSlice<'_>) -> libc::iovec {
 
 /// Calls preadv or pwritev2 with those of `slices` that fit into one call, their count, and the offset. `ranges` is the
 /// number of ranges of RAM that the slices come from. Returns the bytes moved.
-fn with_iovecs<'a>(
+pub(super) fn with_iovecs<'a>(
     ranges: usize,
     slices: impl Iterator<Item = VolatileSlice<'a>>,
     offset: u64,

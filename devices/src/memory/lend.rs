@@ -1,13 +1,15 @@
 //! Moves between buffers and memory of the host, for engines that do more than preadv and pwritev.
-#![expect(unsafe_code, reason = "a ring keeps raw pointers to guest RAM")]
+#![expect(unsafe_code, reason = "preadv2 takes raw pointers to guest RAM, and a ring keeps them")]
 
 use std::fs::File;
 use std::io;
+use std::iter;
+use std::os::fd::AsRawFd;
 
 use vm_memory::VolatileSlice;
 
-use super::buffers::{IOV_MAX, iovec};
-use super::{Buffers, GuestRam};
+use super::buffers::{IOV_MAX, iovec, with_iovecs};
+use super::{Buffers, GuestRam, calls};
 
 impl Buffers {
     /// Copies `source`, which others may change at the same time, into the buffers after their first `skip` bytes.
@@ -44,7 +46,10 @@ impl Buffers {
         skip: u64,
         most: u64,
     ) -> io::Result<u64> {
-        self.read_with(file, offset, skip, most, libc::RWF_NOWAIT)
+        match self.single_slice(skip, most) {
+            Some(slice) => read_cached(file, 1, iter::once(slice), offset),
+            None => read_cached(file, self.ranges(), self.slices(skip, most), offset),
+        }
     }
 
     /// As [`Buffers::read_joined`], but only what the page cache has.
@@ -57,7 +62,8 @@ impl Buffers {
         file: &File,
         offset: u64,
     ) -> io::Result<u64> {
-        Self::read_joined_with(parts, file, offset, libc::RWF_NOWAIT)
+        let ranges = parts.clone().map(Self::ranges).sum();
+        read_cached(file, ranges, parts.flat_map(|part| part.slices(0, u64::MAX)), offset)
     }
 
     /// At most `most` bytes after the first `skip`, for a request of the kernel that outlives the call. There may be
@@ -66,6 +72,20 @@ impl Buffers {
         let iovecs = self.slices(skip, most).take(IOV_MAX).map(iovec).collect();
         Lent { iovecs, _ram: self.ram().clone() }
     }
+}
+
+#[inline(always)]
+fn read_cached<'a>(
+    file: &File,
+    ranges: usize,
+    slices: impl Iterator<Item = VolatileSlice<'a>>,
+    offset: u64,
+) -> io::Result<u64> {
+    let file = file.as_raw_fd();
+    with_iovecs(ranges, slices, offset, |iovecs, count, offset| {
+        // SAFETY: as in `read` of buffers.rs.
+        unsafe { calls::preadv2(file, iovecs, count, offset, libc::RWF_NOWAIT) }
+    })
 }
 
 /// Buffers as iovecs, which stay where they are and keep guest RAM mapped as long as this value exists.

@@ -256,7 +256,7 @@ impl SplitQueue {
         if self.next_avail.wrapping_sub(self.next_used) >= self.size {
             return Err(QueueError::TooManyInUse { size: self.size });
         }
-        let slot = u64::from(self.slot(self.next_avail));
+        let slot = self.slot(self.next_avail);
         let head = self.avail.load_u16(RING_HEADER + AVAIL_ELEM * slot);
         self.next_avail = self.next_avail.wrapping_add(1);
         Ok(Some(head))
@@ -264,13 +264,13 @@ impl SplitQueue {
 
     /// The slot of the available ring from which [`SplitQueue::pop`] took the last chain.
     pub(super) const fn last_slot(&self) -> u16 {
-        self.slot(self.last_taken())
+        self.last_taken() & (self.size - 1)
     }
 
     /// The entry of either ring at `index`, which counts modulo 2^16.
-    const fn slot(&self, index: u16) -> u16 {
+    const fn slot(&self, index: u16) -> u64 {
         // The size is a power of two. A division would be the slowest instruction of a request.
-        index & (self.size - 1)
+        (index & (self.size - 1)) as u64
     }
 
     const fn last_taken(&self) -> u16 {
@@ -291,7 +291,7 @@ impl SplitQueue {
     /// Returns the chain at `head` to the driver; the device wrote `len` bytes into it (2.7.8.2). The driver sees it
     /// after [`SplitQueue::publish`]. The result is the index of the entry in the used ring, before the modulo.
     pub fn push(&mut self, head: u16, len: u32) -> u16 {
-        let slot = u64::from(self.slot(self.next_used));
+        let slot = self.slot(self.next_used);
         self.used.write_pair(RING_HEADER + USED_ELEM * slot, [head.into(), len]);
         let entry = self.next_used;
         self.next_used = entry.wrapping_add(1);

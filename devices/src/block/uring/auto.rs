@@ -132,15 +132,8 @@ impl AutoEngine {
         }
     }
 
-    /// Starts what the synchronous engine may have queued: a read sees the writes of its own batch.
-    fn commit_writes(&mut self) {
-        if mem::take(&mut self.is_uncommitted) {
-            self.ring.commit_inner();
-        }
-    }
-
     /// Reads the first requests with one call of the host if they are neighbours and the page cache has them. Returns how
-    /// many are read, and of how many, which is at least one: the others need a look each.
+    /// many are read, and of how many: the others need a look each.
     fn read_together(&mut self, requests: &[Request]) -> (usize, usize) {
         let count = joined::neighbours(requests.iter());
         let run = requests.iter().take(count);
@@ -156,7 +149,9 @@ impl AutoEngine {
         if is_direct || self.stop.is_stopped() || !self.tells.0.load(Ordering::Relaxed) {
             return (0, count);
         }
-        self.commit_writes();
+        if mem::take(&mut self.is_uncommitted) {
+            self.ring.commit_inner();
+        }
         let parts = data.map(|(_, data)| data);
         // An error, or what is not cached, is met again by each request.
         let moved = Buffers::read_joined_cached(parts, self.image.image().file(), offset);
@@ -166,7 +161,10 @@ impl AutoEngine {
     #[inline]
     fn read(&mut self, request: Request) {
         let Operation::Read(data) = &request.operation else { return self.ring.push(request) };
-        self.commit_writes();
+        // A read sees the writes of its own batch.
+        if mem::take(&mut self.is_uncommitted) {
+            self.ring.commit_inner();
+        }
         if is_direct(self.image.image(), request.offset, data) {
             return self.ring.push(request);
         }
@@ -216,14 +214,21 @@ impl Engine for AutoEngine {
     fn commit(&mut self) {
         let mut queued = mem::take(&mut self.queued);
         let mut requests = queued.drain(..);
+        // The next so many requests were tried together already.
+        let mut tried = 0;
         while !requests.as_slice().is_empty() {
-            let (together, run) = self.read_together(requests.as_slice());
+            let (together, run) =
+                if tried == 0 { self.read_together(requests.as_slice()) } else { (0, tried) };
             for request in requests.by_ref().take(together) {
                 let transferred = request.operation.len();
                 self.done.push(Completion { request, transferred, result: Ok(()) });
             }
-            for request in requests.by_ref().take(run - together) {
+            tried = run.saturating_sub(together);
+            if tried > 0
+                && let Some(request) = requests.next()
+            {
                 self.begin(request);
+                tried -= 1;
             }
         }
         drop(requests);
